@@ -53,7 +53,7 @@ func Serve(ctx context.Context, conn io.ReadWriteCloser, rpc *ttrpc.Server, brok
 	_ = mux.Close()
 	_ = l.Close()
 	_ = rpc.Close()
-	<-served
+	_ = <-served // it ends because the session did: err says why
 	streams.Wait()
 	if errors.Is(err, io.EOF) || errors.Is(err, yamux.ErrSessionShutdown) {
 		return ctx.Err()

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# cofferdam: everything a person or CI does with the checkout. `make help` lists the targets.
+# The two that matter: `make run` (set up, build, show the main job) and `make test` (all tests).
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS   += --no-builtin-rules
+
+# Built things live in the checkout: bin/ for binaries, .cache/ for everything else.
+CACHE  := $(CURDIR)/.cache
+HOME_  := $(CACHE)/home
+IMAGES := $(CACHE)/images
+GOLANGCI_VERSION := v2.15.0
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+export CGO_ENABLED := 0
+GOFLAGS_BUILD := -trimpath -buildvcs=false -ldflags='-s -w -buildid='
+
+# Debian packages. RUN: to build and run. TEST: independent oracles that the tests compare with.
+PKGS_RUN  := qemu-system-x86 gcc libc6-dev libseccomp-dev pkg-config e2fsprogs ca-certificates debian-archive-keyring
+PKGS_TEST := cryptsetup-bin umoci openssl xz-utils cpio git
+
+GO_FILES := $(shell find api attest cmd evidence guest internal policy verify -name '*.go' -o -name '*.rego' -o -name '*.lock' 2>/dev/null)
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+.PHONY: run
+run: setup build guest $(IMAGES)/redis.tar ## set everything up, then show the main job and three attacks refused
+	bin/cofferdam tour --home $(HOME_) $(IMAGES)/redis.tar
+
+.PHONY: test
+test: setup setup-test build guest images ## run all tests (real VMs included)
+	COFFERDAM_CACHE=$(CACHE) go test -timeout 20m ./...
+
+.PHONY: race
+race: setup setup-test build guest images ## run the tests of the concurrent parts under the race detector
+	CGO_ENABLED=1 COFFERDAM_CACHE=$(CACHE) go test -race -short -timeout 20m ./internal/agent/... ./internal/channel/... ./internal/group/... ./internal/layer/... ./internal/sandbox/... ./internal/simsp/... ./policy/...
+
+.PHONY: bench
+bench: setup setup-test build guest images ## measure, as ratios against references in the same run
+	scripts/bench
+
+.PHONY: lint
+lint: $(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION) ## vet, format and lint
+	test -z "$$(gofmt -l api attest cmd evidence internal policy verify | tee /dev/stderr)"
+	go vet ./...
+	$< run ./...
+
+.PHONY: fuzz-short
+fuzz-short: ## run every fuzz target for ten seconds
+	scripts/fuzz 10s
+
+.PHONY: docs
+docs: build ## check that the documentation names only commands and files that exist
+	go test ./internal/treetest -run 'TestDocs' -count=1
+
+.PHONY: generate
+generate: ## regenerate the protocol code (needs protobuf-compiler)
+	scripts/generate
+
+.PHONY: build
+build: bin/cofferdam bin/cofferdam-guest bin/runc ## build the binaries into bin/
+
+.PHONY: guest
+guest: build ## build the guest image (kernel and initramfs) and its reference values
+	bin/cofferdam guest build --home $(HOME_) --agent bin/cofferdam-guest --runc bin/runc
+
+.PHONY: images
+images: $(addprefix $(IMAGES)/,busybox.tar redis.tar nginx.tar python.tar layers7.tar) ## build OCI archives of unmodified Debian software
+
+.PHONY: clean
+clean: ## remove what was built (keeps downloads)
+	rm -rf bin $(HOME_) $(IMAGES)
+
+bin/cofferdam: $(GO_FILES) go.mod go.sum
+	go build $(GOFLAGS_BUILD) -o $@ ./cmd/cofferdam
+
+bin/cofferdam-guest: $(GO_FILES) go.mod go.sum
+	go build $(GOFLAGS_BUILD) -o $@ ./cmd/cofferdam-guest
+
+bin/debimage: $(GO_FILES) go.mod go.sum
+	go build $(GOFLAGS_BUILD) -o $@ ./cmd/debimage
+
+bin/runc: guest/runc/go.mod guest/runc/go.sum
+	cd guest/runc && CGO_ENABLED=1 go build -tags 'netgo osusergo seccomp' -trimpath -buildvcs=false -ldflags '-s -w -buildid= -linkmode external -extldflags -static' -o $(CURDIR)/$@ github.com/opencontainers/runc
+
+$(IMAGES)/%.tar: bin/debimage
+	bin/debimage -out $(IMAGES) -only $*
+	@touch -c $@
+
+$(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION):
+	GOBIN=$(CACHE)/tools go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	mv $(CACHE)/tools/golangci-lint $@
+
+# Set-up installs only what is missing, through apt as root. Without root it says what to install.
+.PHONY: setup setup-test
+setup:
+	@scripts/setup $(PKGS_RUN)
+setup-test:
+	@scripts/setup $(PKGS_TEST)

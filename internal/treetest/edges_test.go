@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package treetest
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "cofferdam.dev/"
+
+// rooms lists, for each room of the module, the rooms that it may import. A package belongs to the longest prefix that
+// is listed. "*" may import everything: the edges of the program, which nothing imports.
+//
+// Data walks one way: spec → image → policy → launch → evidence → verdict. A room never imports one that comes later.
+var rooms = map[string][]string{
+	"api/guest/v1":           {},
+	"api/group/v1":           {},
+	"evidence/snp":           {},
+	"evidence":               {"evidence/snp"},
+	"verify":                 {"evidence", "evidence/snp"},
+	"attest":                 {"evidence/snp"},
+	"policy":                 {},
+	"policy/engine":          {"policy"},
+	"internal/spec":          {},
+	"internal/verity":        {},
+	"internal/image":         {},
+	"internal/layer":         {"internal/verity"},
+	"internal/policygen":     {"internal/spec", "policy"},
+	"internal/measure":       {},
+	"internal/simsp":         {"evidence/snp", "internal/measure"},
+	"internal/guestimage":    {"internal/measure"},
+	"internal/channel":       {},
+	"internal/agent/machine": {"internal/verity", "internal/guestimage/scratchfmt"},
+	"internal/agent": {
+		"api/guest/v1", "attest", "evidence", "evidence/snp", "internal/agent/machine", "internal/channel", "policy", "policy/engine",
+	},
+	"internal/sandbox": {
+		"api/guest/v1", "evidence/snp", "internal/channel", "internal/guestimage", "internal/simsp",
+	},
+	"internal/group": {
+		"api/group/v1", "api/guest/v1", "evidence", "evidence/snp", "internal/channel", "internal/guestimage",
+		"internal/sandbox", "internal/simsp",
+	},
+	"internal/debimage": {},
+	"internal/testcap":  {},
+	"internal/doctor":   {"*"},
+	"internal/tour":     {"*"},
+	"internal/cli":      {"*"},
+	"internal/accept":   {"*"},
+	"internal/treetest": {"*"},
+	"cmd":               {"*"},
+}
+
+// private lists the rooms that only the edges of the program may import.
+var private = []string{"internal/cli", "internal/tour", "internal/doctor", "internal/accept", "internal/treetest", "cmd"}
+
+type goPackage struct {
+	ImportPath string
+	Dir        string
+	Doc        string
+	Imports    []string
+	GoFiles    []string
+}
+
+func packages(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,Doc,Imports,GoFiles", "./...")
+	cmd.Dir = top(t)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("listing packages: %v", err)
+	}
+	var list []goPackage
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		err = dec.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return list
+		}
+		if err != nil {
+			t.Fatalf("decoding the package list: %v", err)
+		}
+		list = append(list, p)
+	}
+}
+
+func top(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// room returns the longest listed prefix of a package path, and "" if none fits.
+func room(path string) string {
+	best := ""
+	for r := range rooms {
+		if (path == r || strings.HasPrefix(path, r+"/")) && len(r) > len(best) {
+			best = r
+		}
+	}
+	return best
+}
+
+func TestImportEdges(t *testing.T) {
+	for _, p := range packages(t) {
+		from := room(strings.TrimPrefix(p.ImportPath, module))
+		if from == "" {
+			t.Errorf("%s belongs to no room: add it to the table, and to the architecture page", p.ImportPath)
+			continue
+		}
+		for _, imp := range p.Imports {
+			path, ours := strings.CutPrefix(imp, module)
+			if !ours {
+				continue
+			}
+			to := room(path)
+			if !allowed(from, to) {
+				t.Errorf("%s imports %s: room %q may not import room %q", p.ImportPath, imp, from, to)
+			}
+		}
+	}
+}
+
+func allowed(from, to string) bool {
+	if from == to {
+		return true
+	}
+	may := rooms[from]
+	if slices.Contains(may, "*") {
+		return true
+	}
+	return slices.Contains(may, to) && !slices.Contains(private, to)
+}
+
+// TestRulesBite makes sure that the table refuses what it should.
+func TestRulesBite(t *testing.T) {
+	forbidden := [][2]string{{"verify", "internal/simsp"}, {"policy", "internal/agent"}, {"internal/agent", "internal/sandbox"}, {"evidence", "verify"}}
+	for _, f := range forbidden {
+		if allowed(f[0], f[1]) {
+			t.Errorf("%s may import %s", f[0], f[1])
+		}
+	}
+}
+
+// TestGuestImports keeps out of the measured guest what has no business there.
+func TestGuestImports(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", "./cmd/cofferdam-guest")
+	cmd.Dir = top(t)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("listing the guest's imports: %v", err)
+	}
+	banned := []string{
+		"github.com/google/go-containerregistry", "github.com/Microsoft/hcsshim", "github.com/containers/gvisor-tap-vsock",
+		"github.com/spf13/cobra", "google.golang.org/grpc/internal/transport", "cofferdam.dev/internal/sandbox", "cofferdam.dev/internal/simsp",
+		"cofferdam.dev/verify", "C",
+	}
+	for dep := range strings.FieldsSeq(string(out)) {
+		for _, b := range banned {
+			if dep == b || strings.HasPrefix(dep, b+"/") {
+				t.Errorf("the guest imports %s", dep)
+			}
+		}
+	}
+}
