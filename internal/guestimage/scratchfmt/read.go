@@ -7,6 +7,7 @@ import (
 	"compress/flate"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -112,8 +113,12 @@ func readExactly(r io.Reader, n int64) ([]byte, error) {
 
 func expectEnd(r io.Reader, sum hash.Hash, h header) error {
 	var one [1]byte
-	if n, err := io.ReadFull(r, one[:]); n != 0 || err != io.EOF {
-		return fmt.Errorf("%w: body goes on after the last extent (%d bytes, %w)", ErrFormat, n, err)
+	n, err := io.ReadFull(r, one[:])
+	if n != 0 {
+		return fmt.Errorf("%w: body goes on after the last extent", ErrFormat)
+	}
+	if !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: reading the end of the body: %w", ErrFormat, err)
 	}
 	if got := sum.Sum(nil); !bytes.Equal(got, h.digest[:]) {
 		return fmt.Errorf("%w: body has SHA-256 %x, the header says %x", ErrFormat, got, h.digest)

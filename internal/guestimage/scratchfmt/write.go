@@ -7,7 +7,6 @@ import (
 	"compress/flate"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 )
@@ -17,7 +16,7 @@ func Write(w io.Writer, t *Template) error {
 	if err := t.validate(); err != nil {
 		return err
 	}
-	body := body(t)
+	body := marshalBody(t)
 	digest := sha256.Sum256(body)
 	head := make([]byte, headerSize)
 	copy(head, magic)
@@ -43,7 +42,7 @@ func Write(w io.Writer, t *Template) error {
 	return nil
 }
 
-func body(t *Template) []byte {
+func marshalBody(t *Template) []byte {
 	var b bytes.Buffer
 	for _, e := range t.Extents {
 		b.Write(binary.LittleEndian.AppendUint64(nil, uint64(e.Offset)))
@@ -55,15 +54,19 @@ func body(t *Template) []byte {
 	return b.Bytes()
 }
 
-// FromImage reads the filesystem image of the given size from r and keeps what is not zero. Holes of a sparse file
-// cost only the time to read zeros, so callers hand in a reader that skips them (see Ranges).
+// Range is a part of a filesystem image that may hold data.
+type Range struct{ Offset, Length int64 }
+
+// FromImage makes a template of a filesystem image of the given size: of the given ranges, which are whole blocks in
+// ascending order, it keeps the blocks that are not zero. Everything outside the ranges is taken to be zero.
 func FromImage(r io.ReaderAt, size int64, ranges []Range) (*Template, error) {
 	t := &Template{Size: size}
 	buf := make([]byte, 256*BlockSize)
 	for _, rg := range ranges {
 		for off := rg.Offset; off < rg.Offset+rg.Length; off += int64(len(buf)) {
 			chunk := buf[:min(int64(len(buf)), rg.Offset+rg.Length-off)]
-			if _, err := r.ReadAt(chunk, off); err != nil && !errors.Is(err, io.EOF) {
+			n, err := r.ReadAt(chunk, off)
+			if n != len(chunk) {
 				return nil, fmt.Errorf("reading filesystem image at %d: %w", off, err)
 			}
 			t.add(off, chunk)
@@ -74,9 +77,6 @@ func FromImage(r io.ReaderAt, size int64, ranges []Range) (*Template, error) {
 	}
 	return t, nil
 }
-
-// Range is a part of a filesystem image that may hold data.
-type Range struct{ Offset, Length int64 }
 
 // add appends the blocks of chunk that are not zero, joining neighbours.
 func (t *Template) add(offset int64, chunk []byte) {
