@@ -114,7 +114,9 @@ type AttachRequest struct {
 	Container string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
 	Stdin     bool                   `protobuf:"varint,2,opt,name=stdin,proto3" json:"stdin,omitempty"`
 	// replay sends what the log already holds before the live output.
-	Replay        bool `protobuf:"varint,3,opt,name=replay,proto3" json:"replay,omitempty"`
+	Replay bool `protobuf:"varint,3,opt,name=replay,proto3" json:"replay,omitempty"`
+	// wait makes the container wait while this client does not read; without it a client far behind is cut off.
+	Wait          bool `protobuf:"varint,4,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -166,6 +168,13 @@ func (x *AttachRequest) GetStdin() bool {
 func (x *AttachRequest) GetReplay() bool {
 	if x != nil {
 		return x.Replay
+	}
+	return false
+}
+
+func (x *AttachRequest) GetWait() bool {
+	if x != nil {
+		return x.Wait
 	}
 	return false
 }
@@ -239,14 +248,17 @@ func (x *AttachResponse) GetTerminal() bool {
 }
 
 type ExecRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
-	Command       []string               `protobuf:"bytes,2,rep,name=command,proto3" json:"command,omitempty"`
-	Env           []string               `protobuf:"bytes,3,rep,name=env,proto3" json:"env,omitempty"`
-	WorkingDir    string                 `protobuf:"bytes,4,opt,name=working_dir,json=workingDir,proto3" json:"working_dir,omitempty"`
-	User          string                 `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
-	Stdin         bool                   `protobuf:"varint,6,opt,name=stdin,proto3" json:"stdin,omitempty"`
-	Terminal      bool                   `protobuf:"varint,7,opt,name=terminal,proto3" json:"terminal,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Container  string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	Command    []string               `protobuf:"bytes,2,rep,name=command,proto3" json:"command,omitempty"`
+	Env        []string               `protobuf:"bytes,3,rep,name=env,proto3" json:"env,omitempty"`
+	WorkingDir string                 `protobuf:"bytes,4,opt,name=working_dir,json=workingDir,proto3" json:"working_dir,omitempty"`
+	User       string                 `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
+	Stdin      bool                   `protobuf:"varint,6,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	Terminal   bool                   `protobuf:"varint,7,opt,name=terminal,proto3" json:"terminal,omitempty"`
+	// columns and rows are the terminal's first size; 0 leaves it to the guest.
+	Columns       uint32 `protobuf:"varint,8,opt,name=columns,proto3" json:"columns,omitempty"`
+	Rows          uint32 `protobuf:"varint,9,opt,name=rows,proto3" json:"rows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -328,6 +340,20 @@ func (x *ExecRequest) GetTerminal() bool {
 		return x.Terminal
 	}
 	return false
+}
+
+func (x *ExecRequest) GetColumns() uint32 {
+	if x != nil {
+		return x.Columns
+	}
+	return 0
+}
+
+func (x *ExecRequest) GetRows() uint32 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
 }
 
 type ExecResponse struct {
@@ -654,7 +680,9 @@ type WaitResponse struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	ExitCode uint32                 `protobuf:"varint,1,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
 	// reason is empty for a normal end; otherwise one sentence, e.g. "out of memory", "the machine's kernel panicked".
-	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// broken is true when the process was lost with its machine; exit_code means nothing then.
+	Broken        bool `protobuf:"varint,3,opt,name=broken,proto3" json:"broken,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -703,9 +731,16 @@ func (x *WaitResponse) GetReason() string {
 	return ""
 }
 
+func (x *WaitResponse) GetBroken() bool {
+	if x != nil {
+		return x.Broken
+	}
+	return false
+}
+
 type StopRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// timeout_ms is how long containers may take before they are killed.
+	// timeout_ms is how long containers may take before they are killed; 0 means what the plan says.
 	TimeoutMs     uint32 `protobuf:"varint,1,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -887,16 +922,17 @@ const file_api_group_v1_group_proto_rawDesc = "" +
 	"\x18api/group/v1/group.proto\x12\x12cofferdam.group.v1\"\x10\n" +
 	"\x0eInspectRequest\")\n" +
 	"\x0fInspectResponse\x12\x16\n" +
-	"\x06record\x18\x01 \x01(\fR\x06record\"[\n" +
+	"\x06record\x18\x01 \x01(\fR\x06record\"o\n" +
 	"\rAttachRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x14\n" +
 	"\x05stdin\x18\x02 \x01(\bR\x05stdin\x12\x16\n" +
-	"\x06replay\x18\x03 \x01(\bR\x06replay\"r\n" +
+	"\x06replay\x18\x03 \x01(\bR\x06replay\x12\x12\n" +
+	"\x04wait\x18\x04 \x01(\bR\x04wait\"r\n" +
 	"\x0eAttachResponse\x12\x14\n" +
 	"\x05stdin\x18\x01 \x01(\fR\x05stdin\x12\x16\n" +
 	"\x06stdout\x18\x02 \x01(\fR\x06stdout\x12\x16\n" +
 	"\x06stderr\x18\x03 \x01(\fR\x06stderr\x12\x1a\n" +
-	"\bterminal\x18\x04 \x01(\bR\bterminal\"\xbe\x01\n" +
+	"\bterminal\x18\x04 \x01(\bR\bterminal\"\xec\x01\n" +
 	"\vExecRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x18\n" +
 	"\acommand\x18\x02 \x03(\tR\acommand\x12\x10\n" +
@@ -905,7 +941,9 @@ const file_api_group_v1_group_proto_rawDesc = "" +
 	"workingDir\x12\x12\n" +
 	"\x04user\x18\x05 \x01(\tR\x04user\x12\x14\n" +
 	"\x05stdin\x18\x06 \x01(\bR\x05stdin\x12\x1a\n" +
-	"\bterminal\x18\a \x01(\bR\bterminal\"m\n" +
+	"\bterminal\x18\a \x01(\bR\bterminal\x12\x18\n" +
+	"\acolumns\x18\b \x01(\rR\acolumns\x12\x12\n" +
+	"\x04rows\x18\t \x01(\rR\x04rows\"m\n" +
 	"\fExecResponse\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x12\x14\n" +
 	"\x05stdin\x18\x02 \x01(\fR\x05stdin\x12\x16\n" +
@@ -924,10 +962,11 @@ const file_api_group_v1_group_proto_rawDesc = "" +
 	"\x0eResizeResponse\"D\n" +
 	"\vWaitRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x17\n" +
-	"\aexec_id\x18\x02 \x01(\tR\x06execId\"C\n" +
+	"\aexec_id\x18\x02 \x01(\tR\x06execId\"[\n" +
 	"\fWaitResponse\x12\x1b\n" +
 	"\texit_code\x18\x01 \x01(\rR\bexitCode\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\",\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06broken\x18\x03 \x01(\bR\x06broken\",\n" +
 	"\vStopRequest\x12\x1d\n" +
 	"\n" +
 	"timeout_ms\x18\x01 \x01(\rR\ttimeoutMs\"\x0e\n" +

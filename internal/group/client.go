@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	groupv1 "cofferdam.dev/api/group/v1"
+	"cofferdam.dev/internal/channel"
+)
+
+// Client talks to the supervisor of one group.
+type Client struct {
+	ch  *channel.Client
+	svc groupv1.GroupService
+}
+
+// Dial connects to the supervisor of the group that ref names (see Lookup). The error is ErrNotRunning when the group
+// has none.
+func (s *Store) Dial(ref string) (*Client, error) {
+	g, err := s.Lookup(ref)
+	if err != nil {
+		return nil, err
+	}
+	if !g.Alive {
+		return nil, fmt.Errorf("%w: %s is %s", ErrNotRunning, g.Record.Name, g.Record.State)
+	}
+	return DialDir(g.Dir)
+}
+
+// DialDir connects to the supervisor of the group directory dir.
+func DialDir(dir string) (*Client, error) {
+	var conn net.Conn
+	err := viaDirectory(dir, func(path string) error {
+		var err error
+		conn, err = net.Dial("unix", path)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the group's supervisor: %w", err)
+	}
+	ch, err := channel.NewClient(conn)
+	if err != nil {
+		_ = conn.Close() // the first error is the telling one
+		return nil, fmt.Errorf("connecting to the group's supervisor: %w", err)
+	}
+	return &Client{ch: ch, svc: groupv1.NewGroupClient(ch.RPC())}, nil
+}
+
+// Close ends the connection and every stream of it.
+func (c *Client) Close() error { return c.ch.Close() }
+
+// Done is closed when the supervisor is gone.
+func (c *Client) Done() <-chan struct{} { return c.ch.Done() }
+
+// Inspect returns the group's record as the supervisor has it now.
+func (c *Client) Inspect(ctx context.Context) (*Record, error) {
+	resp, err := c.svc.Inspect(ctx, &groupv1.InspectRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("inspecting the group: %w", err)
+	}
+	return ParseRecord(resp.GetRecord())
+}
+
+// Streams are the standard streams of a process as a client sees them. Those that were not granted are nil. With a
+// terminal, Stdout is the terminal's output and Stderr is nil. Close each: closing Stdin is the end of input.
+type Streams struct {
+	Stdin, Stdout, Stderr net.Conn
+	Terminal              bool
+}
+
+// Close closes all streams.
+func (s *Streams) Close() error {
+	var errs []error
+	for _, c := range []net.Conn{s.Stdin, s.Stdout, s.Stderr} {
+		if c != nil {
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// AttachOptions say what to attach to.
+type AttachOptions struct {
+	// Container is a name, an ID or a prefix; empty is the only container.
+	Container string
+	Stdin     bool
+	// Replay sends what the log already holds first.
+	Replay bool
+	// Wait makes the container wait when the caller does not read. Without it a caller that falls far behind is cut
+	// off.
+	Wait bool
+}
+
+// Attach opens live copies of the standard streams of a container's init process.
+func (c *Client) Attach(ctx context.Context, opts AttachOptions) (*Streams, error) {
+	resp, err := c.svc.Attach(ctx, &groupv1.AttachRequest{
+		Container: opts.Container, Stdin: opts.Stdin, Replay: opts.Replay, Wait: opts.Wait,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("attaching: %w", err)
+	}
+	return c.open(resp.GetStdin(), resp.GetStdout(), resp.GetStderr(), resp.GetTerminal())
+}
+
+// open opens the streams whose tokens were granted.
+func (c *Client) open(stdin, stdout, stderr []byte, terminal bool) (*Streams, error) {
+	s := &Streams{Terminal: terminal}
+	for _, o := range []struct {
+		token []byte
+		conn  *net.Conn
+	}{{stdout, &s.Stdout}, {stderr, &s.Stderr}, {stdin, &s.Stdin}} {
+		if len(o.token) == 0 {
+			continue
+		}
+		conn, err := c.ch.OpenStream(o.token)
+		if err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+		*o.conn = conn
+	}
+	return s, nil
+}
+
+// ExecOptions describe a further process.
+type ExecOptions struct {
+	Container  string
+	Command    []string
+	Env        []string
+	WorkingDir string
+	User       string
+	Stdin      bool
+	Terminal   bool
+	// Columns and Rows are the terminal's first size; 0 leaves it to the guest.
+	Columns, Rows uint32
+}
+
+// Exec starts a process in a running container. The returned ID names it in Signal, Resize and Wait.
+func (c *Client) Exec(ctx context.Context, opts ExecOptions) (string, *Streams, error) {
+	resp, err := c.svc.Exec(ctx, &groupv1.ExecRequest{
+		Container: opts.Container, Command: opts.Command, Env: opts.Env, WorkingDir: opts.WorkingDir, User: opts.User,
+		Stdin: opts.Stdin, Terminal: opts.Terminal, Columns: opts.Columns, Rows: opts.Rows,
+	})
+	if err != nil {
+		return "", nil, fmt.Errorf("starting the process: %w", err)
+	}
+	s, err := c.open(resp.GetStdin(), resp.GetStdout(), resp.GetStderr(), opts.Terminal)
+	return resp.GetExecId(), s, err
+}
+
+// Signal sends a Linux signal to a container's init process, or to the exec'd process execID.
+func (c *Client) Signal(ctx context.Context, container, execID string, signal uint32) error {
+	_, err := c.svc.Signal(ctx, &groupv1.SignalRequest{Container: container, ExecId: execID, Signal: signal})
+	if err != nil {
+		return fmt.Errorf("signalling: %w", err)
+	}
+	return nil
+}
+
+// Resize sets the size of a terminal.
+func (c *Client) Resize(ctx context.Context, container, execID string, columns, rows uint32) error {
+	_, err := c.svc.Resize(ctx, &groupv1.ResizeRequest{
+		Container: container, ExecId: execID, Columns: columns, Rows: rows,
+	})
+	if err != nil {
+		return fmt.Errorf("resizing the terminal: %w", err)
+	}
+	return nil
+}
+
+// Ended is how a process ended.
+type Ended struct {
+	ExitCode int
+	// Reason is empty for a normal end, otherwise one sentence.
+	Reason string
+	// Broken is true when the process did not end by itself but was lost with its machine; ExitCode means nothing then.
+	Broken bool
+}
+
+// Wait blocks until a process has ended.
+func (c *Client) Wait(ctx context.Context, container, execID string) (Ended, error) {
+	resp, err := c.svc.Wait(ctx, &groupv1.WaitRequest{Container: container, ExecId: execID})
+	if err != nil {
+		return Ended{}, fmt.Errorf("waiting for the process: %w", err)
+	}
+	return Ended{ExitCode: int(resp.GetExitCode()), Reason: resp.GetReason(), Broken: resp.GetBroken()}, nil
+}
+
+// Stop stops the group and returns when it is down. timeout is for each container; zero means what the plan says.
+func (c *Client) Stop(ctx context.Context, timeout time.Duration) error {
+	_, err := c.svc.Stop(ctx, &groupv1.StopRequest{TimeoutMs: uint32(min(timeout.Milliseconds(), 1<<31))}) //nolint:gosec // bounded
+	if err != nil {
+		return fmt.Errorf("stopping the group: %w", err)
+	}
+	return nil
+}
+
+// Attest returns an evidence document (package evidence) of the group's guest over nonce and runtimeData, as JSON.
+func (c *Client) Attest(ctx context.Context, nonce, runtimeData []byte) ([]byte, error) {
+	resp, err := c.svc.Attest(ctx, &groupv1.AttestRequest{Nonce: nonce, RuntimeData: runtimeData})
+	if err != nil {
+		return nil, fmt.Errorf("getting evidence: %w", err)
+	}
+	return resp.GetEvidence(), nil
+}

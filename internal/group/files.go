@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package group
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// The files of a group's directory.
+const (
+	fileRecord     = "record.json"
+	filePlan       = "plan.json"
+	fileLock       = "lock"
+	fileSocket     = "sock"
+	fileSupervisor = "supervisor.log"
+	fileConsole    = "console.log"
+	dirLogs        = "logs"
+)
+
+// writeAtomic replaces the file name in dir, or leaves it as it was.
+func writeAtomic(dir, name string, data []byte) error {
+	f, err := os.CreateTemp(dir, "."+name+"-*")
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), filepath.Join(dir, name))
+	}
+	if err != nil {
+		_ = os.Remove(f.Name()) // the first error is the telling one
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes a rename in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("syncing %s: %w", dir, err)
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// lockFile opens and locks path with how (unix.LOCK_EX or LOCK_SH, with LOCK_NB to not wait). The lock belongs to the
+// returned file and to every descriptor inherited from it, and ends with the last of them.
+func lockFile(path string, how int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the lock: %w", err)
+	}
+	for {
+		err = unix.Flock(int(f.Fd()), how)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("locking %s: %w", path, err)
+	}
+	return f, nil
+}
+
+// A Unix socket's path is limited to 107 bytes and a group's directory may lie deeper. So the directory is opened and
+// the socket named through the descriptor.
+func viaDirectory(dir string, use func(path string) error) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = d.Close() }() // opened for reading only
+	return use(fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), fileSocket))
+}
+
+// Listen makes the group socket of the directory dir and listens on it. Whatever was there before is replaced: only
+// the holder of the group's lock may call it.
+func Listen(dir string) (*net.UnixListener, error) {
+	var l *net.UnixListener
+	err := viaDirectory(dir, func(path string) error {
+		err := os.Remove(path)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		l, err = net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: path})
+		if err != nil {
+			return err
+		}
+		l.SetUnlinkOnClose(false) // its path is gone by then; the supervisor removes the file
+		return os.Chmod(path, 0o600)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the group socket: %w", err)
+	}
+	return l, nil
+}
+
+// RemoveSocket removes the group socket of the directory dir, if there is one.
+func RemoveSocket(dir string) error {
+	err := os.Remove(filepath.Join(dir, fileSocket))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("removing the group socket: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package group
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"time"
+)
+
+// PlanSchema names the form of a plan.
+const PlanSchema = "cofferdam.dev/group-plan/v1"
+
+// maxPlanSize bounds a plan file: a policy text, and little else.
+const maxPlanSize = 8 << 20
+
+// Limits of a plan. They are far above what one machine can run, and keep mistakes from becoming huge command lines.
+const (
+	maxContainers = 32
+	maxLayers     = 128
+	maxPolicySize = 1 << 20
+)
+
+// DefaultStopTimeout is how long a container may take to follow its stop signal.
+const DefaultStopTimeout = 10 * time.Second
+
+// DefaultStopSignal is SIGTERM.
+const DefaultStopSignal = 15
+
+// The network modes of a plan.
+const (
+	NetworkNAT     = "nat"     // containers may connect outwards; forwarded ports lead in
+	NetworkIngress = "ingress" // only forwarded ports lead in
+	NetworkNone    = "none"    // no network device
+)
+
+// Plan is everything that a supervisor needs to start a group. The command line writes it once.
+type Plan struct {
+	Schema string `json:"schema"`
+	// Name may be empty when the plan is handed to Store.Create, which then makes one up.
+	Name string `json:"name"`
+	// Accelerator is "kvm" or "tcg"; TEE is "simulated", "snp" or "tdx". "auto" was decided before (qemu.Choose).
+	Accelerator string `json:"accelerator"`
+	TEE         string `json:"tee"`
+	// QEMU is the emulator's path; empty searches the command path.
+	QEMU string `json:"qemu,omitempty"`
+	Boot Boot   `json:"boot"`
+	// GuestImage is the digest that names the guest image in the record.
+	GuestImage string `json:"guest_image,omitempty"`
+	VCPUs      int    `json:"vcpus"`
+	MemoryMiB  int    `json:"memory_mib"`
+	Network    string `json:"network"`
+	Ports      []Port `json:"ports,omitempty"`
+	// Policy is the exact policy text.
+	Policy     []byte          `json:"policy"`
+	Containers []ContainerPlan `json:"containers"`
+	// Remove asks for the removal of the group as soon as it has ended.
+	Remove bool `json:"remove,omitempty"`
+	// WaitForAttach holds back the start of the containers until a client is attached to the first one.
+	WaitForAttach bool `json:"wait_for_attach,omitempty"`
+}
+
+// Boot is what a machine is booted with. All paths are absolute.
+type Boot struct {
+	Kernel   string `json:"kernel"`
+	Initrd   string `json:"initrd"`
+	Cmdline  string `json:"cmdline"`
+	Firmware string `json:"firmware,omitempty"`
+	// Measurement is the expected launch measurement in hexadecimal, if the guest image has a reference value.
+	Measurement string `json:"measurement,omitempty"`
+}
+
+// ContainerPlan is one container of a plan.
+type ContainerPlan struct {
+	// ID is 64 lower-case hexadecimal digits; Store.Create makes one up when it is empty.
+	ID          string `json:"id"`
+	Name        string `json:"name"`
+	Image       string `json:"image"`
+	ImageDigest string `json:"image_digest,omitempty"`
+	// Layers are base first.
+	Layers          []Layer       `json:"layers"`
+	Command         []string      `json:"command"`
+	Env             []string      `json:"env,omitempty"`
+	WorkingDir      string        `json:"working_dir"`
+	User            string        `json:"user,omitempty"`
+	Hostname        string        `json:"hostname,omitempty"`
+	Terminal        bool          `json:"terminal,omitempty"`
+	Stdin           bool          `json:"stdin,omitempty"`
+	NoStdio         bool          `json:"no_stdio,omitempty"` // the policy allows no standard streams
+	NoNewPrivileges bool          `json:"no_new_privileges,omitempty"`
+	Privileged      bool          `json:"privileged,omitempty"`
+	Capabilities    *Capabilities `json:"capabilities,omitempty"`
+	// Seccomp is the OCI seccomp document in JSON, empty for none.
+	Seccomp json.RawMessage `json:"seccomp,omitempty"`
+	Mounts  []Mount         `json:"mounts,omitempty"`
+	// StopSignal is a Linux signal number; 0 means SIGTERM.
+	StopSignal uint32 `json:"stop_signal,omitempty"`
+	// StopTimeout is how long the container may take to stop; 0 means DefaultStopTimeout.
+	StopTimeout      time.Duration `json:"stop_timeout,omitempty"`
+	MemoryLimitBytes uint64        `json:"memory_limit_bytes,omitempty"`
+	CPUMillis        uint32        `json:"cpu_millis,omitempty"`
+	// ScratchMiB asks for an encrypted scratch disk of this size under the writable layer; 0 keeps it in memory.
+	ScratchMiB int `json:"scratch_mib,omitempty"`
+}
+
+// Layer is one converted image layer.
+type Layer struct {
+	Path       string `json:"path"`
+	RootHash   string `json:"root_hash"` // 64 hexadecimal digits
+	DataBlocks uint64 `json:"data_blocks"`
+}
+
+// Root returns the layer's root hash as bytes.
+func (l Layer) Root() ([32]byte, error) {
+	var root [32]byte
+	b, err := hex.DecodeString(l.RootHash)
+	if err != nil || len(b) != len(root) {
+		return root, fmt.Errorf("root hash %q of layer %s is not 64 hexadecimal digits", l.RootHash, l.Path)
+	}
+	return [32]byte(b), nil
+}
+
+// Capabilities are the five sets of a process, by name ("CAP_CHOWN").
+type Capabilities struct {
+	Bounding    []string `json:"bounding"`
+	Effective   []string `json:"effective"`
+	Inheritable []string `json:"inheritable"`
+	Permitted   []string `json:"permitted"`
+	Ambient     []string `json:"ambient"`
+}
+
+// Mount is a bind mount into a container; see the guest protocol.
+type Mount struct {
+	Destination string   `json:"destination"`
+	Source      string   `json:"source"`
+	Type        string   `json:"type"`
+	Options     []string `json:"options,omitempty"`
+}
+
+// PolicyHash is the SHA-256 of the policy text.
+func (p *Plan) PolicyHash() [32]byte { return sha256.Sum256(p.Policy) }
+
+var containerID = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// Validate checks what can be checked without looking at the machine.
+func (p *Plan) Validate() error {
+	if p.Schema != PlanSchema {
+		return fmt.Errorf("plan has schema %q, want %q", p.Schema, PlanSchema)
+	}
+	err := ValidateName(p.Name)
+	if err != nil {
+		return err
+	}
+	if len(p.Policy) == 0 || len(p.Policy) > maxPolicySize {
+		return fmt.Errorf("policy has %d bytes, want 1 to %d", len(p.Policy), maxPolicySize)
+	}
+	if !filepath.IsAbs(p.Boot.Kernel) || !filepath.IsAbs(p.Boot.Initrd) {
+		return fmt.Errorf("kernel %q and initrd %q must be absolute paths", p.Boot.Kernel, p.Boot.Initrd)
+	}
+	if p.Accelerator == "" || p.TEE == "" {
+		return fmt.Errorf("accelerator %q and TEE %q must be decided", p.Accelerator, p.TEE)
+	}
+	err = p.validateNetwork()
+	if err != nil {
+		return err
+	}
+	return p.validateContainers()
+}
+
+func (p *Plan) validateNetwork() error {
+	switch p.Network {
+	case NetworkNAT, NetworkIngress:
+	case NetworkNone:
+		if len(p.Ports) > 0 {
+			return fmt.Errorf("network %q has no ports to forward; use %q", NetworkNone, NetworkIngress)
+		}
+	default:
+		return fmt.Errorf("network is %q, want %q, %q or %q", p.Network, NetworkNAT, NetworkIngress, NetworkNone)
+	}
+	seen := map[string]bool{}
+	for _, f := range p.Ports {
+		if f.Protocol != "tcp" && f.Protocol != "udp" {
+			return fmt.Errorf("port %s: protocol is %q, want tcp or udp", f, f.Protocol)
+		}
+		_, err := netip.ParseAddr(f.HostIP)
+		if err != nil {
+			return fmt.Errorf("port %s: host address: %w", f, err)
+		}
+		if f.GuestPort == 0 {
+			return fmt.Errorf("port %s: guest port is 0", f)
+		}
+		key := fmt.Sprintf("%s/%s:%d", f.Protocol, f.HostIP, f.HostPort)
+		if f.HostPort != 0 && seen[key] {
+			return fmt.Errorf("port %s: %s is forwarded twice", f, key)
+		}
+		seen[key] = true
+	}
+	return nil
+}
+
+func (p *Plan) validateContainers() error {
+	if len(p.Containers) == 0 || len(p.Containers) > maxContainers {
+		return fmt.Errorf("plan has %d containers, want 1 to %d", len(p.Containers), maxContainers)
+	}
+	names, ids := map[string]bool{}, map[string]bool{}
+	for _, c := range p.Containers {
+		err := c.validate()
+		if err != nil {
+			return fmt.Errorf("container %q: %w", c.Name, err)
+		}
+		if names[c.Name] || ids[c.ID] {
+			return fmt.Errorf("container %q: name or ID is used twice", c.Name)
+		}
+		names[c.Name], ids[c.ID] = true, true
+	}
+	return nil
+}
+
+func (c *ContainerPlan) validate() error {
+	err := ValidateName(c.Name)
+	if err != nil {
+		return err
+	}
+	if !containerID.MatchString(c.ID) {
+		return fmt.Errorf("ID %q is not 64 lower-case hexadecimal digits", c.ID)
+	}
+	if len(c.Command) == 0 {
+		return errors.New("command is empty")
+	}
+	if len(c.Layers) == 0 || len(c.Layers) > maxLayers {
+		return fmt.Errorf("image has %d layers, want 1 to %d", len(c.Layers), maxLayers)
+	}
+	for _, l := range c.Layers {
+		_, err := l.Root()
+		if err != nil {
+			return err
+		}
+		if !filepath.IsAbs(l.Path) {
+			return fmt.Errorf("layer path %q is not absolute", l.Path)
+		}
+	}
+	if c.StopSignal > 64 {
+		return fmt.Errorf("stop signal %d is not a Linux signal", c.StopSignal)
+	}
+	if c.ScratchMiB < 0 {
+		return fmt.Errorf("scratch size %d MiB is negative", c.ScratchMiB)
+	}
+	return nil
+}
+
+// ParsePlan reads a stored plan and validates it. It refuses unknown fields.
+func ParsePlan(data []byte) (*Plan, error) {
+	if len(data) > maxPlanSize {
+		return nil, fmt.Errorf("plan has %d bytes, limit is %d", len(data), maxPlanSize)
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	var p Plan
+	err := d.Decode(&p)
+	if err != nil {
+		return nil, fmt.Errorf("reading the plan: %w", err)
+	}
+	err = p.Validate()
+	if err != nil {
+		return nil, fmt.Errorf("checking the plan: %w", err)
+	}
+	return &p, nil
+}
+
+func marshalPlan(p *Plan) ([]byte, error) {
+	data, err := json.MarshalIndent(p, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("writing the plan: %w", err)
+	}
+	return append(data, '\n'), nil
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package group
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	guestv1 "cofferdam.dev/api/guest/v1"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"golang.org/x/sys/unix"
+)
+
+// The descriptors that a supervisor inherits.
+const (
+	LockFD   = 3 // the group's lock, held
+	StatusFD = 4 // one end of a socket pair; Events go out, and its end means that the starter is gone
+)
+
+// The stages of a start, in order. Every stage is reported when it is done.
+const (
+	StageMachine    = "machine"    // QEMU runs
+	StageGuest      = "guest"      // the agent inside answers
+	StagePolicy     = "policy"     // the policy is in force
+	StageLayers     = "layers"     // layers and root filesystems are mounted
+	StageContainers = "containers" // the containers are created
+	StageAttach     = "attach"     // the supervisor waits for a client to attach
+	StageRunning    = "running"    // the containers run; the last event of a good start
+)
+
+// Event is one line of a supervisor's report about its start.
+type Event struct {
+	Stage string    `json:"stage,omitempty"`
+	Time  time.Time `json:"time"`
+	// Error ends a start; Denial is the guest's refusal behind it, if there was one.
+	Error  string          `json:"error,omitempty"`
+	Denial json.RawMessage `json:"denial,omitempty"`
+}
+
+// StartError is a start that failed, as the supervisor told it.
+type StartError struct {
+	Message string
+	// Denial is the guest's refusal, nil if something else went wrong.
+	Denial *guestv1.Denial
+}
+
+// Error returns the supervisor's message.
+func (e *StartError) Error() string { return e.Message }
+
+// StartOptions say how to run the supervisor.
+type StartOptions struct {
+	// Command is the supervisor's command line without the group's name, for example
+	// ["/usr/bin/cofferdam", "supervise"].
+	Command []string
+	// Progress, if set, is called for every stage in order.
+	Progress func(Event)
+}
+
+// Starting is a start under way.
+type Starting struct {
+	status *net.UnixConn
+	events *json.Decoder
+	opts   StartOptions
+	dir    string
+	proc   *os.Process
+}
+
+// Start runs the supervisor of a group as a session of its own, which outlives the caller, and gives it the group's
+// lock. Follow it with Wait. While the start is under way the supervisor gives up when the caller goes away.
+func Start(c *Created, opts StartOptions) (*Starting, error) {
+	if c.lock == nil || len(opts.Command) == 0 {
+		return nil, errors.New("starting the group: it was started before, or no supervisor command is given")
+	}
+	ours, theirs, err := socketpair()
+	if err != nil {
+		return nil, fmt.Errorf("starting the group: %w", err)
+	}
+	defer func() { _ = theirs.Close() }() // the supervisor has its own copy
+	log, err := os.OpenFile(filepath.Join(c.Dir, fileSupervisor), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		_ = ours.Close()
+		return nil, fmt.Errorf("starting the group: %w", err)
+	}
+	defer func() { _ = log.Close() }() // likewise
+	cmd := exec.Command(opts.Command[0], append(opts.Command[1:len(opts.Command):len(opts.Command)], c.Record.Name)...)
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{c.lock, theirs}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = cmd.Start()
+	if err != nil {
+		_ = ours.Close()
+		return nil, fmt.Errorf("starting the supervisor: %w", err)
+	}
+	go func() { _ = cmd.Wait() }() // reaps it if we are still there when it ends
+	err = c.release()
+	if err != nil {
+		_ = ours.Close()
+		return nil, fmt.Errorf("handing over the group's lock: %w", err)
+	}
+	return &Starting{status: ours, events: json.NewDecoder(ours), opts: opts, dir: c.Dir, proc: cmd.Process}, nil
+}
+
+// Wait follows the start until the stage until is done (StageRunning, or StageAttach for a plan that waits for a
+// client) and may be called again for a later one. When ctx ends, the start is called off and Wait returns after the
+// supervisor has cleaned up. A failed start is a *StartError.
+func (s *Starting) Wait(ctx context.Context, until string) error {
+	cancel := context.AfterFunc(ctx, func() { _ = s.status.CloseWrite() })
+	defer cancel()
+	for {
+		var e Event
+		err := s.events.Decode(&e)
+		if err != nil {
+			return s.lost(ctx, err)
+		}
+		if e.Error != "" {
+			return s.failed(ctx, e)
+		}
+		if s.opts.Progress != nil {
+			s.opts.Progress(e)
+		}
+		if e.Stage == until {
+			return nil
+		}
+	}
+}
+
+// failed turns the supervisor's last event into an error, and waits for the end of its cleaning up.
+func (s *Starting) failed(ctx context.Context, e Event) error {
+	_, _ = io.Copy(io.Discard, s.status) // ends when the supervisor does
+	if ctx.Err() != nil {
+		return fmt.Errorf("the start was called off: %w", context.Cause(ctx))
+	}
+	se := &StartError{Message: e.Error}
+	if len(e.Denial) > 0 {
+		d := &guestv1.Denial{}
+		err := protojson.Unmarshal(e.Denial, d)
+		if err != nil {
+			return fmt.Errorf("%s (and the denial can not be read: %w)", e.Error, err)
+		}
+		se.Denial = d
+	}
+	return se
+}
+
+// lost describes a supervisor that ended without a last event.
+func (s *Starting) lost(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("the start was called off: %w", context.Cause(ctx))
+	}
+	if !errors.Is(err, io.EOF) {
+		return fmt.Errorf("following the supervisor: %w", err)
+	}
+	return fmt.Errorf("the supervisor ended without a word; the end of its log: %s",
+		tail(filepath.Join(s.dir, fileSupervisor), 2048))
+}
+
+// Close stops following the start. Before StageRunning that calls the start off.
+func (s *Starting) Close() error { return s.status.Close() }
+
+// tail returns the last n bytes of a file for an error message.
+func tail(path string, n int64) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return "(" + err.Error() + ")"
+	}
+	defer func() { _ = f.Close() }() // opened for reading only
+	if size, err := f.Seek(0, io.SeekEnd); err == nil && size > n {
+		_, _ = f.Seek(size-n, io.SeekStart)
+	} else {
+		_, _ = f.Seek(0, io.SeekStart)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, n))
+	if err != nil || len(b) == 0 {
+		return "(empty)"
+	}
+	return string(b)
+}
+
+// socketpair returns two connected ends, ours as a connection and theirs as a file to inherit.
+func socketpair() (*net.UnixConn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("making a socket pair: %w", err)
+	}
+	theirs := os.NewFile(uintptr(fds[1]), "status")
+	ours := os.NewFile(uintptr(fds[0]), "status")
+	defer func() { _ = ours.Close() }() // FileConn works on a copy
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		_ = theirs.Close()
+		return nil, nil, fmt.Errorf("making a socket pair: %w", err)
+	}
+	return conn.(*net.UnixConn), theirs, nil
+}

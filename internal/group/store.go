@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package group
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	// ErrExists says that the name of a new group is taken.
+	ErrExists = errors.New("a group of this name exists")
+	// ErrNotFound says that no group has the name or ID asked for.
+	ErrNotFound = errors.New("no such group")
+	// ErrRunning says that a group can not be removed because it runs.
+	ErrRunning = errors.New("the group is running")
+	// ErrNotRunning says that a group has no supervisor to talk to.
+	ErrNotRunning = errors.New("the group is not running")
+)
+
+// ReasonSupervisorGone is the reason of a group whose supervisor ended without saying why.
+const ReasonSupervisorGone = "the supervisor is gone: it was killed, or the machine was restarted"
+
+// Store is the directory of all groups, "groups" in the state directory.
+type Store struct {
+	home string
+	dir  string
+	now  func() time.Time
+}
+
+// Group is one group's directory.
+type Group struct {
+	// Dir is absolute.
+	Dir    string
+	Record *Record
+	// Alive is true while the group's supervisor holds its lock.
+	Alive bool
+}
+
+// OpenStore opens the store of the state directory home and makes it if need be.
+func OpenStore(home string) (*Store, error) {
+	home, err := filepath.Abs(home)
+	if err != nil {
+		return nil, fmt.Errorf("opening the group store: %w", err)
+	}
+	s := &Store{home: home, dir: filepath.Join(home, "groups"), now: time.Now}
+	err = os.MkdirAll(s.dir, 0o700)
+	if err != nil {
+		return nil, fmt.Errorf("opening the group store: %w", err)
+	}
+	return s, nil
+}
+
+// Home is the state directory that the store lies in.
+func (s *Store) Home() string { return s.home }
+
+// lock serialises everything that makes, lists or removes groups. It is held for moments only, and whoever tries a
+// group's own lock holds it, so that two who look can not take each other for the supervisor.
+func (s *Store) lock() (func(), error) {
+	f, err := lockFile(filepath.Join(s.dir, ".lock"), unix.LOCK_EX)
+	if err != nil {
+		return nil, fmt.Errorf("locking the group store: %w", err)
+	}
+	return func() { _ = f.Close() }, nil // closing releases; there is nothing to lose
+}
+
+// Created is a group that was made and not started. Its lock is held, so that nobody else takes it for dead; Close or
+// Start gives the lock away.
+type Created struct {
+	Group
+	lock *os.File
+}
+
+// Close gives the group up and removes it.
+func (c *Created) Close() error {
+	if c.lock == nil {
+		return nil
+	}
+	err := os.RemoveAll(c.Dir)
+	return errors.Join(err, c.release())
+}
+
+func (c *Created) release() error {
+	err := c.lock.Close()
+	c.lock = nil
+	return err
+}
+
+// Create makes a group of plan, filling in the name and the container IDs that plan leaves empty. The error is
+// ErrExists when another group has the name, even one that has ended.
+func (s *Store) Create(plan *Plan) (*Created, error) {
+	unlock, err := s.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	err = s.complete(plan)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(s.dir, plan.Name)
+	err = s.clearUnfinished(dir)
+	if err != nil {
+		return nil, err
+	}
+	err = os.Mkdir(dir, 0o700)
+	if errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("%w: %s", ErrExists, plan.Name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("making the group %s: %w", plan.Name, err)
+	}
+	c := &Created{Group: Group{Dir: dir, Record: newRecord(plan, s.now())}}
+	err = c.fill(plan)
+	if err != nil {
+		_ = os.RemoveAll(dir) // the first error is the telling one
+		return nil, fmt.Errorf("making the group %s: %w", plan.Name, err)
+	}
+	return c, nil
+}
+
+// complete fills in what the plan leaves open and validates it.
+func (s *Store) complete(plan *Plan) error {
+	if plan.Schema == "" {
+		plan.Schema = PlanSchema
+	}
+	for i := range plan.Containers {
+		if plan.Containers[i].ID == "" {
+			plan.Containers[i].ID = newID(32)
+		}
+	}
+	for plan.Name == "" {
+		name := randomName()
+		_, err := os.Lstat(filepath.Join(s.dir, name))
+		if errors.Is(err, os.ErrNotExist) {
+			plan.Name = name
+		} else if err != nil {
+			return fmt.Errorf("finding a name for the group: %w", err)
+		}
+	}
+	return plan.Validate()
+}
+
+// clearUnfinished removes what a Create that was killed half-way left: a directory without a record.
+func (s *Store) clearUnfinished(dir string) error {
+	_, err := os.Lstat(filepath.Join(dir, fileRecord))
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
+// fill writes the files of a new group. The record comes last: it makes the directory a group.
+func (c *Created) fill(plan *Plan) error {
+	err := os.Mkdir(filepath.Join(c.Dir, dirLogs), 0o700)
+	if err != nil {
+		return err
+	}
+	data, err := marshalPlan(plan)
+	if err != nil {
+		return err
+	}
+	err = writeAtomic(c.Dir, filePlan, data)
+	if err != nil {
+		return err
+	}
+	c.lock, err = lockFile(filepath.Join(c.Dir, fileLock), unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil {
+		return err
+	}
+	err = WriteRecord(c.Dir, c.Record)
+	if err != nil {
+		return errors.Join(err, c.release())
+	}
+	return nil
+}
+
+// WriteRecord stores r in the group directory dir.
+func WriteRecord(dir string, r *Record) error {
+	data, err := r.Marshal()
+	if err != nil {
+		return err
+	}
+	return writeAtomic(dir, fileRecord, data)
+}
+
+// ReadPlan reads the plan of the group directory dir.
+func ReadPlan(dir string) (*Plan, error) {
+	data, err := os.ReadFile(filepath.Join(dir, filePlan))
+	if err != nil {
+		return nil, fmt.Errorf("reading the plan: %w", err)
+	}
+	return ParsePlan(data)
+}
+
+// List returns all groups, newest first, with their true state: a group whose supervisor is gone is marked as failed
+// and cleaned up on the way. A group that can not be read is left out and named in the returned error, next to the
+// others.
+func (s *Store) List() ([]*Group, error) {
+	unlock, err := s.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("listing groups: %w", err)
+	}
+	var groups []*Group
+	var broken []error
+	for _, e := range entries {
+		if !e.IsDir() || ValidateName(e.Name()) != nil {
+			continue
+		}
+		g, err := s.load(e.Name())
+		switch {
+		case errors.Is(err, os.ErrNotExist): // a Create that was killed half-way; the next one clears it
+		case err != nil:
+			broken = append(broken, err)
+		default:
+			groups = append(groups, g)
+		}
+	}
+	slices.SortFunc(groups, func(a, b *Group) int { return b.Record.Created.Compare(a.Record.Created) })
+	return groups, errors.Join(broken...)
+}
+
+// load reads one group and settles its state. The store's lock is held.
+func (s *Store) load(name string) (*Group, error) {
+	dir := filepath.Join(s.dir, name)
+	g := &Group{Dir: dir}
+	// The lock is tried before the record is read: a supervisor writes its last record before it lets go, so whoever
+	// gets the lock reads the final word.
+	lock, err := lockFile(filepath.Join(dir, fileLock), unix.LOCK_EX|unix.LOCK_NB)
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		g.Alive = true
+	case err != nil:
+		return nil, fmt.Errorf("opening the group %s: %w", name, err)
+	default:
+		defer func() { _ = lock.Close() }()
+	}
+	data, err := os.ReadFile(filepath.Join(dir, fileRecord))
+	if err != nil {
+		return nil, fmt.Errorf("opening the group %s: %w", name, err)
+	}
+	g.Record, err = ParseRecord(data)
+	if err != nil {
+		return nil, fmt.Errorf("opening the group %s: %w", name, err)
+	}
+	if !g.Alive && !g.Record.State.Final() {
+		s.bury(g)
+	}
+	return g, nil
+}
+
+// bury settles a group whose supervisor is gone. Its lock is held by the caller.
+func (s *Store) bury(g *Group) {
+	Settle(g.Record, StateFailed, ReasonSupervisorGone, s.now())
+	err := errors.Join(RemoveSocket(g.Dir), RemoveScratch(g.Dir), WriteRecord(g.Dir, g.Record))
+	if err != nil {
+		slog.Warn("could not clean up after a dead group", "group", g.Record.Name, "error", err)
+	}
+}
+
+// Settle puts r and its containers into the final state s.
+func Settle(r *Record, s State, reason string, now time.Time) {
+	r.State, r.Reason, r.Finished = s, reason, &now
+	r.SupervisorPID, r.MachinePID = 0, 0
+	for i := range r.Containers {
+		c := &r.Containers[i]
+		if !c.State.Final() {
+			c.State, c.Reason, c.Finished = StateFailed, reason, &now
+		}
+	}
+}
+
+// Lookup finds the group that ref names: its name, its ID, or a prefix of its ID of at least four characters.
+func (s *Store) Lookup(ref string) (*Group, error) {
+	groups, err := s.List()
+	var found []*Group
+	for _, g := range groups {
+		if g.Record.Name == ref || g.Record.ID == ref {
+			return g, nil
+		}
+		if len(ref) >= minPrefix && strings.HasPrefix(g.Record.ID, ref) {
+			found = append(found, g)
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		return nil, fmt.Errorf("%q names %d groups: give more of the ID", ref, len(found))
+	case err != nil:
+		return nil, err
+	}
+	return nil, fmt.Errorf("%w: %q", ErrNotFound, ref)
+}
+
+// Remove deletes a group that does not run. The error is ErrRunning for one that does.
+func (s *Store) Remove(ref string) error {
+	g, err := s.Lookup(ref)
+	if err != nil {
+		return err
+	}
+	unlock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	lock, err := lockFile(filepath.Join(g.Dir, fileLock), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("%w: %s", ErrRunning, g.Record.Name)
+	}
+	if err != nil {
+		return fmt.Errorf("removing the group %s: %w", g.Record.Name, err)
+	}
+	defer func() { _ = lock.Close() }()
+	err = os.RemoveAll(g.Dir)
+	if err != nil {
+		return fmt.Errorf("removing the group %s: %w", g.Record.Name, err)
+	}
+	return nil
+}
+
+// Discard deletes a group whose lock the caller holds: a supervisor's last act for a group that asked for it.
+func (s *Store) Discard(name string) error {
+	unlock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	err = os.RemoveAll(filepath.Join(s.dir, name))
+	if err != nil {
+		return fmt.Errorf("removing the group %s: %w", name, err)
+	}
+	return nil
+}
+
+// RemoveScratch deletes the scratch disks of the group directory dir. Their keys died with the guest.
+func RemoveScratch(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "scratch*.img"))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, f := range files {
+		errs = append(errs, os.Remove(f))
+	}
+	return errors.Join(errs...)
+}
