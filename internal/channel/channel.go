@@ -7,8 +7,11 @@
 // stream, followed by the 32-byte token that the server granted for it in an RPC answer.
 //
 // The package trusts nothing that its peer sends: an unknown preamble, a second RPC stream or a token that was not
-// granted (or was used before) ends that stream, and the others go on. It never logs stream contents and never opens
-// a stream on the server's own account.
+// granted (or was used before) ends that stream, and the others go on; a broken frame on the RPC stream, or very many
+// such streams, end the channel. It never logs stream contents and never opens a stream on the server's own account.
+//
+// By convention a data stream carries bytes one way. Whoever sends closes it at the end of the data; a receiver that
+// closes it early says that it reads no more.
 package channel
 
 import (
@@ -33,6 +36,9 @@ const preambleTimeout = 30 * time.Second
 
 // maxPending is the number of streams that may be in their preamble at once.
 const maxPending = 64
+
+// maxRefused is the number of streams without a valid preamble or token that ends the session.
+const maxRefused = 256
 
 // streamWindow is the flow-control window of a stream in bytes. A peer can make the other side buffer this much for
 // each stream that it was granted.

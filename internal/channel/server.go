@@ -17,81 +17,130 @@ import (
 
 // Serve answers one peer over conn until the peer goes away or ctx ends. It owns conn. Streams that present a token of
 // broker are handed to the function that was granted with it; everything on the RPC stream goes to rpc, which the
-// caller must not share with another Serve. A nil error means that the peer closed the channel.
+// caller must not share with another Serve. Only unary calls are served. A nil error means that the peer closed the
+// channel.
 func Serve(ctx context.Context, conn io.ReadWriteCloser, rpc *ttrpc.Server, broker *Broker) error {
 	mux, err := yamux.Server(conn, muxConfig())
 	if err != nil {
 		return fmt.Errorf("starting the channel: %w", err)
 	}
-	l := newOneListener(mux)
+	s := &session{mux: mux, broker: broker, rpc: newOneListener(mux)}
 	served := make(chan error, 1)
-	go func() { served <- rpc.Serve(ctx, l) }()
+	go func() { served <- rpc.Serve(ctx, s.rpc) }()
 	stop := context.AfterFunc(ctx, func() { _ = mux.Close() })
 	defer stop()
 
-	var streams sync.WaitGroup
-	pending := make(chan struct{}, maxPending)
-	for {
-		var s *yamux.Stream
-		s, err = mux.AcceptStream()
-		if err != nil {
-			break
-		}
-		pending <- struct{}{} // bounds goroutines that wait for a preamble
-		streams.Go(func() {
-			serve, err := admit(s, l, broker)
-			<-pending
-			if err != nil {
-				_ = s.Close()
-				return
-			}
-			if serve != nil {
-				serve(s)
-			}
-		})
-	}
+	err = s.accept()
 	_ = mux.Close()
-	_ = l.Close()
+	_ = s.rpc.Close()
 	_ = rpc.Close()
 	_ = <-served // it ends because the session did: err says why
-	streams.Wait()
-	if errors.Is(err, io.EOF) || errors.Is(err, yamux.ErrSessionShutdown) {
+	s.streams.Wait()
+	switch {
+	case ctx.Err() != nil:
 		return ctx.Err()
+	case s.violation() != nil:
+		return s.violation()
+	case errors.Is(err, io.EOF), errors.Is(err, yamux.ErrSessionShutdown):
+		return nil
 	}
 	return err
 }
 
+// session is one Serve in progress.
+type session struct {
+	mux     *yamux.Session
+	rpc     *oneListener
+	broker  *Broker
+	streams sync.WaitGroup
+
+	mu      sync.Mutex
+	refused int
+	broken  error // the first violation of the protocol
+}
+
+// accept takes streams until the session ends.
+func (s *session) accept() error {
+	pending := make(chan struct{}, maxPending)
+	for {
+		stream, err := s.mux.AcceptStream()
+		if err != nil {
+			return err
+		}
+		pending <- struct{}{} // bounds goroutines that wait for a preamble
+		s.streams.Go(func() {
+			serve, err := s.admit(stream)
+			<-pending
+			if err != nil {
+				_ = stream.Close()
+				s.refuse()
+				return
+			}
+			if serve != nil {
+				serve(stream)
+			}
+		})
+	}
+}
+
+// refuse counts a stream that was not admitted. A closed stream still holds what the peer sends into it until the peer
+// closes it too, so a peer that keeps opening such streams is cut off.
+func (s *session) refuse() {
+	s.mu.Lock()
+	s.refused++
+	many := s.refused > maxRefused
+	s.mu.Unlock()
+	if many {
+		s.violate(fmt.Errorf("%w: %w, more than %d times", ErrProtocol, ErrUnknownStream, maxRefused))
+	}
+}
+
+func (s *session) violate(err error) {
+	s.mu.Lock()
+	if s.broken == nil {
+		s.broken = err
+	}
+	s.mu.Unlock()
+	_ = s.mux.Close()
+}
+
+func (s *session) violation() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.broken
+}
+
 // admit reads a stream's preamble and returns the function that serves it, nil for the RPC stream.
-func admit(s net.Conn, l *oneListener, broker *Broker) (func(net.Conn), error) {
-	err := s.SetReadDeadline(time.Now().Add(preambleTimeout))
+func (s *session) admit(c net.Conn) (func(net.Conn), error) {
+	err := c.SetReadDeadline(time.Now().Add(preambleTimeout))
 	if err != nil {
 		return nil, err
 	}
 	var kind [1]byte
-	_, err = io.ReadFull(s, kind[:])
+	_, err = io.ReadFull(c, kind[:])
 	if err != nil {
 		return nil, err
 	}
 	var serve func(net.Conn)
 	switch kind[0] {
 	case preambleRPC:
-		if !l.offer(s) {
+		if !s.rpc.offer(newGuard(c, s.violate)) {
 			return nil, ErrUnknownStream
 		}
 	case preambleData:
 		var t [TokenSize]byte
-		_, err = io.ReadFull(s, t[:])
+		_, err = io.ReadFull(c, t[:])
 		if err != nil {
 			return nil, err
 		}
-		serve = broker.take(t)
+		serve = s.broker.take(t)
 		if serve == nil {
 			return nil, ErrUnknownStream
 		}
 	default:
 		return nil, ErrUnknownStream
 	}
-	return serve, s.SetReadDeadline(time.Time{})
+	return serve, c.SetReadDeadline(time.Time{})
 }
 
 // oneListener hands exactly one connection to a ttrpc server.
