@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package guestimage
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+
+	"cofferdam.dev/internal/guestimage/bzimage"
+	"cofferdam.dev/internal/guestimage/cpio"
+	"cofferdam.dev/internal/guestimage/debian"
+	"cofferdam.dev/internal/guestimage/kmod"
+)
+
+// recipeVersion is raised when the code of the build changes what it makes of the same inputs.
+const recipeVersion = "1"
+
+// MaxInitrd bounds the initramfs: its size is boot time and guest memory.
+const MaxInitrd = 40 << 20
+
+// BuildOptions says what to build an image from. Home, AgentPath and RuncPath are required.
+type BuildOptions struct {
+	Home      string // $COFFERDAM_HOME; the image goes to guest/<digest> in it
+	AgentPath string // the static cofferdam-guest, which becomes /init
+	RuncPath  string // the static runc
+	// CacheDir keeps fetched packages; empty is guest/cache in Home.
+	CacheDir string
+	// Mirror and SecurityMirror are Debian mirrors; empty takes those of the machine's apt, else Debian's own.
+	Mirror, SecurityMirror string
+	Progress               func(step string)    // told of each step; may be nil
+	Warn                   func(message string) // told what the user must know; nil writes to standard error
+}
+
+type builder struct {
+	BuildOptions
+	guest string // directory of all images
+	cache string
+}
+
+// Build makes an image, or finds that it was already made from the same inputs, and makes it the current one. It is
+// safe against being killed and against another build at the same time.
+func Build(ctx context.Context, o BuildOptions) (*Image, error) {
+	if o.Home == "" || o.AgentPath == "" || o.RuncPath == "" {
+		return nil, errors.New("building guest image: home, agent and runtime must be named")
+	}
+	b := &builder{BuildOptions: o, guest: filepath.Join(o.Home, "guest"), cache: o.CacheDir}
+	if b.cache == "" {
+		b.cache = filepath.Join(b.guest, "cache")
+	}
+	if err := errors.Join(os.MkdirAll(b.guest, 0o700), os.MkdirAll(b.cache, 0o700)); err != nil {
+		return nil, fmt.Errorf("building guest image: %w", err)
+	}
+	img, err := b.build(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("building guest image: %w", err)
+	}
+	return img, nil
+}
+
+func (b *builder) build(ctx context.Context) (*Image, error) {
+	l, err := parseLock(kernelLock)
+	if err != nil {
+		return nil, err
+	}
+	kernel, err := b.kernelPackage(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	inputs, err := b.inputs(ctx, kernel)
+	if err != nil {
+		return nil, err
+	}
+	if img, ok := b.find(inputs); ok {
+		b.progress("image is up to date")
+		return img, b.setCurrent(img.Dir())
+	}
+	files, release, err := b.makeFiles(ctx, kernel)
+	if err != nil {
+		return nil, err
+	}
+	m := &Manifest{
+		Schema: Schema, Inputs: inputs, Files: map[string]File{}, CommandLines: map[string]string{},
+		Kernel: Kernel{Package: kernel.Name, Version: kernel.Version, Release: release, SHA256: kernel.SHA256, Pinned: kernel.Pinned},
+	}
+	for name, data := range files {
+		sum := sha256.Sum256(data)
+		m.Files[name] = File{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(data))}
+	}
+	for _, tee := range TEEs() {
+		m.CommandLines[tee] = commandLine(tee)
+	}
+	b.progress("writing image")
+	return b.store(m, files)
+}
+
+// inputs names everything that the image depends on.
+func (b *builder) inputs(ctx context.Context, kernel kernelPackage) ([]Input, error) {
+	agent, err := hashFile(b.AgentPath)
+	if err != nil {
+		return nil, fmt.Errorf("reading agent: %w", err)
+	}
+	runc, err := hashFile(b.RuncPath)
+	if err != nil {
+		return nil, fmt.Errorf("reading runtime: %w", err)
+	}
+	mke2fs, err := mke2fsVersion(ctx)
+	if err != nil {
+		return nil, err
+	}
+	recipe, err := recipeDigest()
+	if err != nil {
+		return nil, err
+	}
+	return []Input{
+		{Name: "kernel", SHA256: kernel.SHA256, Version: kernel.Version},
+		{Name: "agent", SHA256: agent.SHA256, Version: buildVersion(b.AgentPath)},
+		{Name: "runtime", SHA256: runc.SHA256, Version: buildVersion(b.RuncPath)},
+		{Name: "recipe", SHA256: recipe, Version: recipeVersion},
+		{Name: "mke2fs", Version: mke2fs},
+		{Name: "go", Version: runtime.Version()},
+	}, nil
+}
+
+// recipeDigest covers what this package puts into an image by itself.
+func recipeDigest() (string, error) {
+	cmdlines := map[string]string{}
+	for _, tee := range TEEs() {
+		cmdlines[tee] = commandLine(tee)
+	}
+	var groups [][]string
+	for _, g := range moduleGroups() {
+		groups = append(groups, append([]string{g.name}, g.modules...))
+	}
+	text, err := json.Marshal(struct {
+		Version  string
+		Cmdlines map[string]string
+		Groups   [][]string
+		Skeleton []cpio.Entry
+		Scratch  []string
+	}{recipeVersion, cmdlines, groups, skeleton(), []string{scratchFeatures, scratchUUID, scratchHashSeed, scratchTime}})
+	if err != nil {
+		return "", fmt.Errorf("describing recipe: %w", err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// makeFiles makes the image's files in memory.
+func (b *builder) makeFiles(ctx context.Context, kernel kernelPackage) (map[string][]byte, string, error) {
+	b.progress("unpacking kernel package")
+	dir, err := os.MkdirTemp(b.cache, "kernel-")
+	if err != nil {
+		return nil, "", err
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // only needed until the files are made
+	root := filepath.Join(dir, "root")
+	if err := debian.Unpack(ctx, kernel.Package, root); err != nil {
+		return nil, "", err
+	}
+	release, err := kernelRelease(root)
+	if err != nil {
+		return nil, "", err
+	}
+	vmlinuz, err := os.ReadFile(filepath.Join(root, "boot", "vmlinuz-"+release))
+	if err != nil {
+		return nil, "", err
+	}
+	vmlinux, err := bzimage.ELF(vmlinuz)
+	if err != nil {
+		return nil, "", err
+	}
+	b.progress("making initramfs")
+	tree, err := kmod.OpenTree(filepath.Join(root, "lib", "modules", release))
+	if err != nil {
+		return nil, "", err
+	}
+	initrd, err := b.initramfs(ctx, tree)
+	if err != nil {
+		return nil, "", err
+	}
+	return map[string][]byte{FileVmlinux: vmlinux, FileVmlinuz: vmlinuz, FileInitrd: initrd}, release, nil
+}
+
+func kernelRelease(root string) (string, error) {
+	found, err := os.ReadDir(filepath.Join(root, "lib", "modules"))
+	if err != nil {
+		return "", fmt.Errorf("reading kernel package: %w", err)
+	}
+	if len(found) != 1 {
+		return "", fmt.Errorf("reading kernel package: %d kernels in it, want 1", len(found))
+	}
+	return found[0].Name(), nil
+}
+
+// find returns the image that was made from exactly these inputs, if its files are still true.
+func (b *builder) find(inputs []Input) (*Image, bool) {
+	dirs, err := os.ReadDir(b.guest)
+	if err != nil {
+		return nil, false
+	}
+	for _, d := range dirs {
+		if _, err := digest(d.Name()); err != nil {
+			continue
+		}
+		img, err := Open(filepath.Join(b.guest, d.Name()))
+		if err == nil && slices.Equal(img.manifest.Inputs, inputs) && hex.EncodeToString(img.digest[:]) == d.Name() {
+			return img, true
+		}
+	}
+	return nil, false
+}
+
+// store writes the image beside the others under its final name, whole or not at all, and makes it current.
+func (b *builder) store(m *Manifest, files map[string][]byte) (*Image, error) {
+	text, err := m.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	temp, err := os.MkdirTemp(b.guest, ".new-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(temp) }() // gone already if all went well
+	for name, data := range files {
+		if err := writeSync(filepath.Join(temp, name), data); err != nil {
+			return nil, err
+		}
+	}
+	if err := writeSync(filepath.Join(temp, fileManifest), text); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(text)
+	final := filepath.Join(b.guest, hex.EncodeToString(sum[:]))
+	if err := os.Rename(temp, final); err != nil {
+		// Another build may have been quicker, or an image with damaged files may be in the way.
+		if !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		if err := b.replace(temp, final); err != nil {
+			return nil, err
+		}
+	}
+	img, err := Open(final)
+	if err != nil {
+		return nil, err
+	}
+	return img, b.setCurrent(final)
+}
+
+// replace puts the directory temp into the place of final, which it removes.
+func (b *builder) replace(temp, final string) error {
+	old := temp + "-old"
+	if err := os.Rename(final, old); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, final); err != nil {
+		return err
+	}
+	return os.RemoveAll(old)
+}
+
+// setCurrent points the symbolic link at an image, in one step.
+func (b *builder) setCurrent(dir string) error {
+	link := filepath.Join(b.guest, "current")
+	name := filepath.Base(dir)
+	if at, err := os.Readlink(link); err == nil && at == name {
+		return nil
+	}
+	temp := filepath.Join(b.guest, ".current-"+name)
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(name, temp); err != nil {
+		return err
+	}
+	return os.Rename(temp, link)
+}
+
+func writeSync(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func (b *builder) progress(step string) {
+	if b.Progress != nil {
+		b.Progress(step)
+	}
+}
+
+func (b *builder) warn(message string) {
+	if b.Warn != nil {
+		b.Warn(message)
+		return
+	}
+	_, _ = fmt.Fprintln(os.Stderr, "warning: "+message) // there is nowhere left to report a failure to
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package guestimage
+
+import "strings"
+
+// The kinds of TEE that an image can boot under.
+const (
+	Simulated = "simulated"
+	SNP       = "snp"
+	TDX       = "tdx"
+)
+
+// TEEs returns the kinds of TEE in a fixed order.
+func TEEs() []string { return []string{Simulated, SNP, TDX} }
+
+// commandLine returns the kernel command line for a kind of TEE. It is constant, because it is measured.
+func commandLine(tee string) string {
+	words := []string{
+		"panic=-1",            // a kernel that panicked restarts, and QEMU turns a restart into its own end
+		"quiet", "loglevel=4", // printing costs time, and the host can read what is printed
+		"cryptomgr.notests", // self-tests of algorithms cost 0.7 s under emulation
+		"random.trust_cpu=on",
+		"tsc=reliable",   // or the clock watchdog blames the TSC under emulation and timers get coarse
+		"no_timer_check", // the check busy-waits, and fails on a loaded host
+		"cofferdam.tee=" + tee,
+	}
+	if tee == Simulated {
+		words = append(words,
+			"mitigations=off", // nothing is secret from the host here, and emulated processors do not speculate
+			"console=ttyS0",
+		)
+	}
+	return strings.Join(words, " ")
+}
