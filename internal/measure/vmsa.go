@@ -14,8 +14,12 @@ const (
 	GCE  VMM = "gce"
 )
 
-// resetVector is where the first processor starts.
-const resetVector = 0xfffffff0
+const (
+	// resetVector is where the first processor starts.
+	resetVector = 0xfffffff0
+	// patAfterReset is the reset value of the page attribute table. AMD64 manual volume 2, section 7.8.
+	patAfterReset = 0x0007040600070406
+)
 
 // registers are what differs between monitors in a virtual processor's initial state.
 type registers struct {
@@ -30,16 +34,15 @@ func (v VMM) registers(eip, signature uint32) (registers, bool) {
 	switch v {
 	case QEMU:
 		return registers{csAttr: 0x9b, ssAttr: 0x93, trAttr: 0x8b, rdx: uint64(signature), mxcsr: 0x1f80, fcw: 0x37f,
-			pat: 0x0007040600070406}, true
+			pat: patAfterReset}, true
 	case EC2:
-		r := registers{csAttr: 0x9b, ssAttr: 0x92, trAttr: 0x83}
+		r := registers{csAttr: 0x9b, ssAttr: 0x92, trAttr: 0x83, rdx: 0x600, pat: patAfterReset}
 		if eip == resetVector {
 			r.csAttr = 0x9a
 		}
 		return r, true
 	case GCE:
-		return registers{csAttr: 0x9b, ssAttr: 0x93, trAttr: 0x8b, rdx: 0x600, mxcsr: 0x1f80, fcw: 0x37f,
-			pat: 0x00070106}, true
+		return registers{csAttr: 0x9b, ssAttr: 0x93, trAttr: 0x8b, rdx: 0x600, pat: 0x00070106}, true
 	}
 	return registers{}, false
 }
