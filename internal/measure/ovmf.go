@@ -99,7 +99,7 @@ const (
 	metadataHeaderSize  = 16
 	metadataSectionSize = 12
 	maxMetadataSections = 64
-	maxSectionSize      = 256 << 20
+	maxSectionSize      = 16 << 20
 )
 
 // section is a range of guest memory that the metadata asks to prepare.

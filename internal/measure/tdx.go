@@ -26,7 +26,7 @@ const (
 	tdvfExtend       = 1 << 0
 	tdxChunkSize     = 256
 	tdxRecordSize    = 128
-	maxTDVFMemory    = 1 << 30
+	maxTDVFMemory    = 256 << 20 // measured memory; nothing limits what is added later
 	tdvfPageAugments = 1 << 1
 )
 
@@ -99,11 +99,13 @@ func (f *firmware) tdvfSections() ([]tdvfSection, error) {
 		if err := s.check(len(f.image)); err != nil {
 			return nil, fmt.Errorf("firmware's TDVF section %d of type %d: %w", i, s.kind, err)
 		}
-		total += s.size
+		if s.kind != tdvfPermMem {
+			total += s.size
+		}
+		if total > maxTDVFMemory {
+			return nil, fmt.Errorf("firmware's TDVF sections have %#x bytes, more than %#x", total, maxTDVFMemory)
+		}
 		sections[i] = s
-	}
-	if total > maxTDVFMemory {
-		return nil, fmt.Errorf("firmware's TDVF sections have %#x bytes, more than %#x", total, maxTDVFMemory)
 	}
 	return sections, nil
 }
@@ -122,7 +124,7 @@ func (s tdvfSection) check(image int) error {
 		return errors.New("type is unknown")
 	case s.attributes&^(tdvfExtend|tdvfPageAugments) != 0:
 		return fmt.Errorf("attributes %#x are unknown", s.attributes)
-	case s.gpa%pageSize != 0 || s.size%pageSize != 0 || s.size > maxTDVFMemory || s.gpa > 1<<52:
+	case s.gpa%pageSize != 0 || s.size%pageSize != 0 || s.size > 1<<52 || s.gpa > 1<<52:
 		return fmt.Errorf("memory of %#x bytes at %#x is not whole pages", s.size, s.gpa)
 	case uint64(s.dataOffset)+uint64(s.dataSize) > uint64(image) || uint64(s.dataSize) > s.size:
 		return fmt.Errorf("%#x bytes of data at %#x are outside of the image or the memory", s.dataSize, s.dataOffset)
