@@ -11,6 +11,8 @@ package doctor
 import (
 	"context"
 	"slices"
+
+	"cofferdam.dev/internal/sandbox/qemu"
 )
 
 // Schema identifies the JSON form of a Report. Fields may be added under the same identifier, never changed.
@@ -53,22 +55,26 @@ type Report struct {
 
 // Examine looks at the machine through m.
 func Examine(ctx context.Context, m Machine) Report {
-	q := m.qemu(ctx)
-	kvm := m.kvm()
-	r := Report{Schema: Schema, Accelerator: "tcg", TEE: "simulated"}
-	if kvm.usable {
-		r.Accelerator = "kvm"
-		r.TEE = m.tee()
+	host := m.Host()
+	emulator, err := m.Emulator(ctx)
+	r := Report{Schema: Schema, Accelerator: qemu.TCG, TEE: qemu.Simulated}
+	var choice qemu.Choice
+	if err == nil {
+		var chooseErr error
+		choice, chooseErr = qemu.Choose(qemu.Auto, qemu.Auto, host, emulator, m.Firmware)
+		if chooseErr == nil {
+			r.Accelerator, r.TEE = choice.Accelerator, choice.TEE
+		}
 	}
 	r.Checks = []Check{
 		m.checkArchitecture(),
-		m.checkQEMU(q),
-		m.checkAccelerator(kvm),
-		m.checkTEE(r.TEE),
+		checkQEMU(emulator, err),
+		m.checkAccelerator(host.KVM),
+		m.checkTEE(r.TEE, host),
 		m.checkGuestImage(),
 		m.checkPackages(),
-		m.checkProgram("runc", "OCI runtime", "runc", "the guest image is built with the runc program"),
-		m.checkProgram("mke2fs", "Filesystem maker", "e2fsprogs", "the guest image carries a filesystem template made with mke2fs"),
+		m.checkProgram("runc", "OCI runtime", "a static runc is built with `make build`", "the guest image is built with it"),
+		m.checkProgram("mke2fs", "Filesystems", "apt-get install e2fsprogs", "the guest image's scratch templates are made with it"),
 		m.checkFUSE(),
 		m.checkMemory(),
 		m.checkDisk(),

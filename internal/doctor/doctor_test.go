@@ -5,11 +5,12 @@ package doctor
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"cofferdam.dev/internal/sandbox/qemu"
 )
 
 // good is a machine on which everything is as it should be.
@@ -18,14 +19,16 @@ func good() Machine {
 		OS: "linux", Arch: "amd64", Home: "/home/u/.local/share/cofferdam",
 		Files: fstest.MapFS{
 			"dev/kvm": {}, "dev/sev": {}, "dev/fuse": {},
-			"sys/module/kvm_amd/parameters/sev_snp": {Data: []byte("Y\n")},
-			"proc/meminfo":                          {Data: []byte("MemTotal:  32000000 kB\nMemAvailable:   8388608 kB\n")},
+			"proc/meminfo": {Data: []byte("MemTotal:  32000000 kB\nMemAvailable:   8388608 kB\n")},
 		},
 		LookPath: func(name string) (string, error) { return "/usr/bin/" + name, nil },
-		Output: func(context.Context, string, ...string) ([]byte, error) {
-			return []byte("QEMU emulator version 10.1.2 (Debian 1)\n"), nil
+		Host: func() qemu.Host {
+			return qemu.Host{KVM: yes("kvm_amd"), SNP: yes("sev_snp"), TDX: qemu.Fact{Why: "the host's KVM knows no TDX"}}
 		},
-		OpenDevice: func(string) error { return nil },
+		Emulator: func(context.Context) (*qemu.Emulator, error) {
+			return &qemu.Emulator{Path: "/usr/bin/qemu", Version: qemu.Version{Major: 10, Minor: 1, Patch: 2}, StreamNetwork: true, SNP: true, TDX: true}, nil
+		},
+		Firmware:   func(string) bool { return true },
 		Free:       func(string) (uint64, error) { return 100 * gibi, nil },
 		OpenFiles:  func() (uint64, error) { return 1 << 20, nil },
 		GuestImage: func() (string, error) { return "kernel 6.1", nil },
@@ -56,8 +59,12 @@ func without(program string) func(string) (string, error) {
 	}
 }
 
-func prints(s string) func(context.Context, string, ...string) ([]byte, error) {
-	return func(context.Context, string, ...string) ([]byte, error) { return []byte(s), nil }
+func yes(why string) qemu.Fact { return qemu.Fact{Present: true, Why: why} }
+
+func hosts(h qemu.Host) func() qemu.Host { return func() qemu.Host { return h } }
+
+func emulates(e qemu.Emulator, err error) func(context.Context) (*qemu.Emulator, error) {
+	return func(context.Context) (*qemu.Emulator, error) { return &e, err }
 }
 
 func TestExamineFindsWhatIsMissing(t *testing.T) {
@@ -72,26 +79,21 @@ func TestExamineFindsWhatIsMissing(t *testing.T) {
 	}{
 		{"foreign processor", func(m *Machine) { m.Arch = "arm64" }, "architecture", Fail, "linux/arm64", true},
 		{"foreign system", func(m *Machine) { m.OS = "darwin" }, "architecture", Fail, "darwin", true},
-		{"no qemu", func(m *Machine) { m.LookPath = without(qemuProgram) }, "qemu", Fail, "not on the path", true},
-		{"qemu does not start", func(m *Machine) {
-			m.Output = func(context.Context, string, ...string) ([]byte, error) { return nil, errors.New("exit status 127") }
-		}, "qemu", Fail, "exit status 127", true},
-		{"qemu without a version", func(m *Machine) { m.Output = prints("hello") }, "qemu", Fail, "no version", true},
-		{"old qemu", func(m *Machine) { m.Output = prints("QEMU emulator version 6.2.0") }, "qemu", Warn, "6.2.0", true},
-		{"qemu before SNP", func(m *Machine) { m.Output = prints("QEMU emulator version 7.2.22 (Debian 1)") }, "qemu", Pass, "SEV-SNP would need 9.1", false},
-		{"qemu before TDX", func(m *Machine) { m.Output = prints("QEMU emulator version 10.0.2") }, "qemu", Pass, "TDX would need 10.1", false},
-		{"no kvm", func(m *Machine) { delete(files(*m), "dev/kvm") }, "accelerator", Warn, "no /dev/kvm", true},
-		{"kvm closed", func(m *Machine) {
-			m.OpenDevice = func(p string) error { return &fs.PathError{Op: "open", Path: p, Err: fs.ErrPermission} }
-		}, "accelerator", Warn, "open /dev/kvm: permission denied", true},
+		{"no qemu", func(m *Machine) { m.Emulator = emulates(qemu.Emulator{}, errors.New("not found")) }, "qemu", Fail, "not found", true},
+		{"old qemu", func(m *Machine) {
+			m.Emulator = emulates(qemu.Emulator{Version: qemu.Version{Major: 6, Minor: 2}}, nil)
+		}, "qemu", Warn, "6.2.0", true},
+		{"qemu before SNP", func(m *Machine) { m.Emulator = emulates(qemu.Emulator{StreamNetwork: true}, nil) }, "qemu", Pass, "SEV-SNP would need 9.1", false},
+		{"qemu before TDX", func(m *Machine) {
+			m.Emulator = emulates(qemu.Emulator{StreamNetwork: true, SNP: true}, nil)
+		}, "qemu", Pass, "TDX would need 10.1", false},
+		{"no kvm", func(m *Machine) { m.Host = hosts(qemu.Host{KVM: qemu.Fact{Why: "nothing loaded"}}) }, "accelerator", Warn, "nothing loaded", true},
 		{"kvm of a guest", func(m *Machine) {
-			delete(files(*m), "sys/module/kvm_amd/parameters/sev_snp")
+			m.Host = hosts(qemu.Host{})
 			files(*m)["sys/module/kvm_pvm/refcnt"] = &fstest.MapFile{}
 		}, "accelerator", Warn, "kvm_pvm", true},
-		{"no TEE", func(m *Machine) { delete(files(*m), "dev/sev") }, "tee", Warn, "no hardware protection", true},
-		{"SNP switched off", func(m *Machine) {
-			files(*m)["sys/module/kvm_amd/parameters/sev_snp"] = &fstest.MapFile{Data: []byte("N\n")}
-		}, "tee", Warn, "simulated", true},
+		{"no TEE", func(m *Machine) { m.Host = hosts(qemu.Host{KVM: yes("kvm_intel")}) }, "tee", Warn, "no hardware protection", true},
+		{"TEE without firmware", func(m *Machine) { m.Firmware = nil }, "tee", Warn, "SEV-SNP is on, but", true},
 		{"no guest image", func(m *Machine) {
 			m.GuestImage = func() (string, error) { return "", errors.New("no guest image was built") }
 		}, "guest-image", Fail, "no guest image", true},
@@ -138,19 +140,18 @@ func TestExamineFindsWhatIsMissing(t *testing.T) {
 func TestTDXIsFound(t *testing.T) {
 	t.Parallel()
 	m := good()
-	delete(files(m), "sys/module/kvm_amd/parameters/sev_snp")
-	files(m)["sys/module/kvm_intel/parameters/tdx"] = &fstest.MapFile{Data: []byte("1\n")}
+	m.Host = hosts(qemu.Host{KVM: yes("kvm_intel"), TDX: yes("tdx")})
 	r := Examine(context.Background(), m)
 	if r.TEE != "tdx" {
 		t.Errorf("TEE is %q, want tdx", r.TEE)
 	}
 }
 
-// A TEE without KVM can not be launched, whatever the parameters say.
+// A TEE without KVM can not be launched, whatever else is there.
 func TestNoTEEWithoutKVM(t *testing.T) {
 	t.Parallel()
 	m := good()
-	delete(files(m), "dev/kvm")
+	m.Host = hosts(qemu.Host{SNP: yes("sev_snp")})
 	r := Examine(context.Background(), m)
 	if r.TEE != "simulated" || r.Accelerator != "tcg" {
 		t.Errorf("TEE is %q on %q, want simulated on tcg", r.TEE, r.Accelerator)

@@ -10,13 +10,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// probeTimeout bounds a program that is asked for its version.
-const probeTimeout = 10 * time.Second
+	"cofferdam.dev/internal/sandbox/qemu"
+)
 
 // Machine is what the checks look through. Host fills it for the machine that runs; tests fill it with a made-up one.
 type Machine struct {
@@ -24,12 +22,14 @@ type Machine struct {
 	OS, Arch string
 	// Files is the machine's root directory.
 	Files fs.FS
-	// LookPath finds a program.
+	// LookPath finds a program that is installed together with this one, or on the path.
 	LookPath func(name string) (string, error)
-	// Output runs a program and returns what it prints.
-	Output func(ctx context.Context, name string, args ...string) ([]byte, error)
-	// OpenDevice opens a device for reading and writing and closes it again.
-	OpenDevice func(path string) error
+	// Host is what the kernel offers to virtual machines.
+	Host func() qemu.Host
+	// Emulator asks QEMU what it is.
+	Emulator func(context.Context) (*qemu.Emulator, error)
+	// Firmware says for which hardware TEEs the guest image has firmware.
+	Firmware func(tee string) bool
 	// Free returns the bytes that an ordinary user may still write below path, which may not exist yet.
 	Free func(path string) (uint64, error)
 	// OpenFiles returns the limit of open files that a process may raise itself to.
@@ -45,24 +45,25 @@ func Host(home string, guestImage func() (string, error)) Machine {
 	return Machine{
 		OS: runtime.GOOS, Arch: runtime.GOARCH,
 		Files:    os.DirFS("/"),
-		LookPath: exec.LookPath,
-		Output: func(ctx context.Context, name string, args ...string) ([]byte, error) {
-			ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-			defer cancel()
-			return exec.CommandContext(ctx, name, args...).Output() //nolint:gosec // the callers below name fixed programs
-		},
-		OpenDevice: func(path string) error {
-			f, err := os.OpenFile(path, os.O_RDWR, 0) //nolint:gosec // the callers below name fixed devices
-			if err != nil {
-				return err
-			}
-			return f.Close()
-		},
-		Free:       freeBytes,
-		OpenFiles:  openFileLimit,
-		Home:       home,
-		GuestImage: guestImage,
+		LookPath: lookPath,
+		Host:     func() qemu.Host { return qemu.DetectHost("/") },
+		Emulator: func(ctx context.Context) (*qemu.Emulator, error) { return qemu.Probe(ctx, "") },
+		Firmware: func(string) bool { return false }, // guest images carry none
+		Free:     freeBytes, OpenFiles: openFileLimit,
+		Home: home, GuestImage: guestImage,
 	}
+}
+
+func lookPath(name string) (string, error) {
+	self, err := os.Executable()
+	if err == nil {
+		path := filepath.Join(filepath.Dir(self), name)
+		_, err = os.Stat(path)
+		if err == nil {
+			return path, nil
+		}
+	}
+	return exec.LookPath(name)
 }
 
 // freeBytes asks the filesystem of the nearest directory that exists.
@@ -91,10 +92,4 @@ func openFileLimit() (uint64, error) {
 func (m Machine) has(path string) bool {
 	_, err := fs.Stat(m.Files, path)
 	return err == nil
-}
-
-// says reports whether a kernel parameter file holds "Y" or "1".
-func (m Machine) says(path string) bool {
-	b, err := fs.ReadFile(m.Files, path)
-	return err == nil && len(b) > 0 && (b[0] == 'Y' || b[0] == '1')
 }

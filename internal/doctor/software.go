@@ -3,63 +3,34 @@
 package doctor
 
 import (
-	"context"
 	"fmt"
-	"regexp"
-	"strconv"
+
+	"cofferdam.dev/internal/sandbox/qemu"
 )
 
-// qemuProgram is the emulator that package sandbox starts.
-const qemuProgram = "qemu-system-x86_64"
+// The versions of QEMU that matter.
+var (
+	streamVersion = qemu.Version{Major: 7, Minor: 2}
+	snpVersion    = qemu.Version{Major: 9, Minor: 1}
+	tdxVersion    = qemu.Version{Major: 10, Minor: 1}
+)
 
-// qemuState is what is known of QEMU.
-type qemuState struct {
-	path         string
-	version      string
-	major, minor int
-	err          error
-}
-
-var qemuVersion = regexp.MustCompile(`version ((\d+)\.(\d+)[.0-9]*)`)
-
-func (m Machine) qemu(ctx context.Context) qemuState {
-	path, err := m.LookPath(qemuProgram)
-	if err != nil {
-		return qemuState{err: fmt.Errorf("%s is not on the path", qemuProgram)}
-	}
-	out, err := m.Output(ctx, path, "--version")
-	if err != nil {
-		return qemuState{path: path, err: fmt.Errorf("running %s --version: %w", path, err)}
-	}
-	v := qemuVersion.FindSubmatch(out)
-	if v == nil {
-		return qemuState{path: path, err: fmt.Errorf("%s --version names no version", path)}
-	}
-	s := qemuState{path: path, version: string(v[1])}
-	s.major, _ = strconv.Atoi(string(v[2])) // digits, as matched
-	s.minor, _ = strconv.Atoi(string(v[3]))
-	return s
-}
-
-func (q qemuState) atLeast(major, minor int) bool {
-	return q.major > major || q.major == major && q.minor >= minor
-}
-
-func (m Machine) checkQEMU(q qemuState) Check {
+func checkQEMU(e *qemu.Emulator, err error) Check {
 	c := Check{Code: "qemu", Title: "QEMU", Status: Pass}
+	if err != nil {
+		c.Status, c.Detail, c.Fix = Fail, err.Error(), "apt-get install qemu-system-x86"
+		return c
+	}
+	c.Detail = fmt.Sprintf("%s at %s", e.Version, e.Path)
 	switch {
-	case q.err != nil:
-		c.Status, c.Detail, c.Fix = Fail, q.err.Error(), "apt-get install qemu-system-x86"
-	case !q.atLeast(7, 2):
+	case !e.StreamNetwork:
 		c.Status = Warn
-		c.Detail = q.version + " at " + q.path + ": older than 7.2, the network falls back to QEMU's own"
-		c.Fix = "install QEMU 7.2 or newer"
-	case !q.atLeast(9, 1):
-		c.Detail = q.version + " at " + q.path + " (SEV-SNP would need 9.1, TDX 10.1)"
-	case !q.atLeast(10, 1):
-		c.Detail = q.version + " at " + q.path + " (TDX would need 10.1)"
-	default:
-		c.Detail = q.version + " at " + q.path
+		c.Detail += ": no network backend \"stream\", so QEMU's own network is used"
+		c.Fix = fmt.Sprintf("install QEMU %s or newer", streamVersion)
+	case !e.SNP && !e.TDX:
+		c.Detail += fmt.Sprintf(" (SEV-SNP would need %s, TDX %s)", snpVersion, tdxVersion)
+	case !e.TDX:
+		c.Detail += fmt.Sprintf(" (TDX would need %s)", tdxVersion)
 	}
 	return c
 }
@@ -90,11 +61,11 @@ func (m Machine) checkPackages() Check {
 	return c
 }
 
-func (m Machine) checkProgram(program, title, pkg, why string) Check {
+func (m Machine) checkProgram(program, title, fix, why string) Check {
 	c := Check{Code: program, Title: title, Status: Pass}
 	path, err := m.LookPath(program)
 	if err != nil {
-		c.Status, c.Detail, c.Fix = Warn, program+" is not on the path; "+why, "apt-get install "+pkg
+		c.Status, c.Detail, c.Fix = Warn, program+" is not on the path; "+why, fix
 		return c
 	}
 	c.Detail = path
