@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+
+# What the policy and its fragments say, brought into one form. The engine evaluates `facts` when a policy or fragment
+# is loaded and puts the result at data.facts.
+package framework
+
+facts := {
+	"containers": containers,
+	"layers": {hash: true | some c in containers; some hash in c.layers},
+	"by_layers": {key: same |
+		some key in {layers_key(c) | some c in containers}
+		same := [c | some c in containers; layers_key(c) == key]
+	},
+	"external_processes": [normal_process(p) | some p in listed("external_processes")],
+	"fragments": listed("fragments"),
+	"default_mounts": [normal_mount(m) | some m in data.defaultMounts],
+	"privileged_mounts": [normal_mount(m) | some m in data.privilegedMounts],
+}
+
+layers_key(c) := concat("/", c.layers)
+
+# Each source has the framework version that it was written for and what it is allowed to contribute.
+sources := array.concat(
+	[{
+		"version": policy_version, "policy": true,
+		"includes": {"containers", "fragments", "external_processes", "platform_rules"},
+		"content": {
+			"containers": policy_containers, "fragments": policy_fragments,
+			"external_processes": policy_external_processes, "platform_rules": policy_platform_rules,
+		},
+	} |
+		usable(policy_version)
+	],
+	[source |
+		some _, issuer in data.metadata.issuers
+		some _, loaded in issuer.feeds
+		some source in loaded
+	],
+)
+
+policy_version := data.policy.framework_version
+
+# The key's older name.
+policy_version := data.policy.framework_svn if not data.policy.framework_version
+
+default policy_containers := []
+
+policy_containers := data.policy.containers
+
+default policy_fragments := []
+
+policy_fragments := data.policy.fragments
+
+default policy_external_processes := []
+
+policy_external_processes := data.policy.external_processes
+
+default policy_platform_rules := []
+
+policy_platform_rules := data.policy.platform_rules
+
+usable(v) if semver.compare(v, version) <= 0
+
+listed(what) := [x |
+	some source in sources
+	what in source.includes
+	some x in source.content[what]
+]
+
+# ---- containers ------------------------------------------------------------------------------------------------------
+
+containers := [c |
+	some source in sources
+	"containers" in source.includes
+	some raw in source.content.containers
+	some c in variants(normal(raw, source.version))
+]
+
+# One variant of each container per platform rule, with the rule's additions; without rules, the container as it is.
+variants(c) := [c] if count(platform_rules) == 0
+
+variants(c) := [widened |
+	some rule in platform_rules
+	widened := object.union(c, {
+		"env": {
+			"exact": c.env.exact | rule.env.exact,
+			"patterns": array.concat(c.env.patterns, rule.env.patterns),
+			"pairs": array.concat(c.env.pairs, rule.env.pairs),
+			"required": array.concat(c.env.required, rule.env.required),
+		},
+		"mounts": array.concat(c.mounts, rule.mounts),
+	})
+] if {
+	count(platform_rules) > 0
+}
+
+platform_rules := [rule |
+	some source in sources
+	"platform_rules" in source.includes
+	not older(source.version, "0.5.0")
+	some raw in source.content.platform_rules
+	rule := {
+		"env": env_form(object.get(raw, "env_rules", [])),
+		"mounts": [normal_mount(m) | some m in object.get(raw, "mounts", [])],
+	}
+]
+
+# A field that the policy's version does not know yet has a default. A field that is missing although the version
+# knows it gets a value that no request matches.
+normal(c, v) := {
+	"name": object.get(c, "name", ""),
+	"layers": object.get(c, "layers", null),
+	"command": object.get(c, "command", null),
+	"env": env_form(object.get(c, "env_rules", [])),
+	"mounts": [normal_mount(m) | some m in object.get(c, "mounts", [])],
+	"exec_processes": object.get(c, "exec_processes", []),
+	"signals": signals(object.get(c, "signals", []), v),
+	"working_dir": object.get(c, "working_dir", null),
+	"allow_elevated": object.get(c, "allow_elevated", false),
+	"allow_stdio_access": object.get(c, "allow_stdio_access", false),
+	"no_new_privileges": since(v, "0.2.0", object.get(c, "no_new_privileges", true), false),
+	"user": since(v, "0.2.1", object.get(c, "user", null), any_user),
+	"capabilities": since(v, "0.2.2", object.get(c, "capabilities", {}), null),
+	"seccomp_profile_sha256": since(v, "0.2.3", object.get(c, "seccomp_profile_sha256", null), ""),
+}
+
+since(v, introduced, value, _) := value if not older(v, introduced)
+
+since(v, introduced, _, fallback) := fallback if older(v, introduced)
+
+older(v, than) if semver.compare(v, than) < 0
+
+# Before 0.4.1 every container could be killed and terminated without its policy saying so.
+signals(listed_signals, v) := array.concat(listed_signals, [9, 15]) if older(v, "0.4.1")
+
+signals(listed_signals, v) := listed_signals if not older(v, "0.4.1")
+
+any_user := {
+	"user_idname": {"pattern": "", "strategy": "any"},
+	"group_idnames": [{"pattern": "", "strategy": "any"}],
+	"umask": "0022",
+}
+
+normal_process(p) := {
+	"command": object.get(p, "command", null),
+	"env": env_form(object.get(p, "env_rules", [])),
+	"working_dir": object.get(p, "working_dir", null),
+	"allow_stdio_access": object.get(p, "allow_stdio_access", false),
+}
+
+normal_mount(m) := {
+	"destination": m.destination,
+	"type": m.type,
+	"options": {o | some o in m.options},
+	"source": source_form(m.source),
+}
+
+source_form(s) := {"kind": kind, "rest": substring(s, count(prefix), -1)} if {
+	some kind, prefix in source_prefixes
+	startswith(s, prefix)
+}
+
+source_form(s) := {"kind": "literal", "rest": s} if {
+	every prefix in source_prefixes { not startswith(s, prefix) }
+}
+
+source_prefixes := {"sandbox": "sandbox://", "hugepages": "hugepages://", "plan9": "plan9://"}
+
+# Whole strings go into a set, patterns are anchored once, the rest stays in pairs of name and value.
+env_form(rules) := {
+	"exact": {f.exact | some f in forms},
+	"patterns": [f.pattern | some f in forms],
+	"pairs": [f | some f in forms; f.name],
+	"required": [f | some i, f in forms; rules[i].required == true],
+} if {
+	forms := [env_rule_form(rule) | some rule in rules]
+}
+
+env_rule_form(rule) := {"exact": rule.pattern} if rule.strategy == "string"
+
+env_rule_form(rule) := {"pattern": anchored(rule.pattern)} if rule.strategy == "re2"
+
+env_rule_form(rule) := {"name": text_form(rule.name, rule.name_strategy), "value": text_form(rule.value, rule.value_strategy)}
+
+text_form(text, strategy) := {"exact": text} if strategy == "string"
+
+text_form(text, strategy) := {"pattern": anchored(text)} if strategy == "re2"
+
+# ---- default capabilities --------------------------------------------------------------------------------------------
+
+unprivileged_caps := {"inheritable": [], "caps": [
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
+	"CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+]}
+
+privileged_caps := {"inheritable": all_caps, "caps": all_caps}
+
+all_caps := [
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
+	"CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN",
+	"CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT",
+	"CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE",
+	"CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL",
+	"CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND",
+	"CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+]

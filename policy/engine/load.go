@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+var (
+	//go:embed framework.rego
+	frameworkText string
+	//go:embed facts.rego
+	factsText string
+	//go:embed reasons.rego
+	reasonsText string
+)
+
+// pureBuiltins are the built-in functions that a policy may call, by the part of the name before the first dot. None
+// of them reads anything but its arguments, and none can ask the clock, the network or a random source.
+var pureBuiltins = map[string]bool{
+	"abs": true, "all": true, "and": true, "any": true, "array": true, "assign": true, "base64": true,
+	"base64url": true, "bits": true, "ceil": true, "concat": true, "contains": true, "count": true, "div": true,
+	"endswith": true, "eq": true, "equal": true, "floor": true, "format_int": true, "glob": true, "gt": true,
+	"gte": true, "hex": true, "indexof": true, "indexof_n": true, "internal": true, "intersection": true,
+	"is_array": true, "is_boolean": true, "is_null": true, "is_number": true, "is_object": true, "is_set": true,
+	"is_string": true, "json": true, "lower": true, "lt": true, "lte": true, "max": true, "min": true, "minus": true,
+	"mul": true, "neq": true, "numbers": true, "object": true, "or": true, "plus": true, "product": true,
+	"re_match": true, "regex": true, "rem": true, "replace": true, "round": true, "semver": true, "set_diff": true,
+	"sort": true, "split": true, "sprintf": true, "startswith": true, "strings": true, "substring": true, "sum": true,
+	"to_number": true, "trim": true, "trim_left": true, "trim_prefix": true, "trim_right": true, "trim_space": true,
+	"trim_suffix": true, "type_name": true, "union": true, "units": true, "upper": true, "walk": true,
+}
+
+// policyDocuments are what a policy's text may refer to below data.
+var policyDocuments = map[string]bool{
+	"framework": true, "policy": true, metadataDoc: true, "defaultMounts": true, "privilegedMounts": true,
+}
+
+func capabilities() *ast.Capabilities {
+	c := ast.CapabilitiesForThisVersion()
+	kept := c.Builtins[:0]
+	for _, b := range c.Builtins {
+		group, _, _ := strings.Cut(b.Name, ".")
+		if pureBuiltins[group] {
+			kept = append(kept, b)
+		}
+	}
+	c.Builtins = kept
+	c.AllowNet = []string{}
+	return c
+}
+
+// program is a policy compiled together with the framework.
+type program struct {
+	compiler *ast.Compiler
+	rules    map[string]bool // names that the policy defines
+}
+
+func compile(text []byte) (*program, error) {
+	if len(text) > MaxTextSize {
+		return nil, fmt.Errorf("text has %d bytes, at most %d are allowed", len(text), MaxTextSize)
+	}
+	caps := capabilities()
+	// Generated policies are written in the older dialect and name its keywords in imports.
+	m, err := ast.ParseModuleWithOpts("policy.rego", string(text), ast.ParserOptions{
+		RegoVersion: ast.RegoV0, Capabilities: caps,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if m == nil {
+		return nil, errors.New("text is empty")
+	}
+	if err := confine(m); err != nil {
+		return nil, err
+	}
+	modules := map[string]*ast.Module{"policy.rego": m}
+	for name, text := range map[string]string{
+		"framework.rego": frameworkText, "facts.rego": factsText, "reasons.rego": reasonsText,
+	} {
+		fm, err := ast.ParseModuleWithOpts(name, text, ast.ParserOptions{RegoVersion: ast.RegoV1, Capabilities: caps})
+		if err != nil {
+			return nil, err
+		}
+		modules[name] = fm
+	}
+	// Comprehension indices are an optimisation that mistakes a function's argument in `arg in set` for a free variable.
+	c := ast.NewCompiler().WithCapabilities(caps).WithSkipStages(ast.StageBuildComprehensionIndices)
+	if c.Compile(modules); c.Failed() {
+		return nil, c.Errors
+	}
+	p := &program{compiler: c, rules: map[string]bool{}}
+	for _, r := range m.Rules {
+		p.rules[r.Head.Ref()[0].Value.String()] = true
+	}
+	return p, nil
+}
+
+// confine checks that the module is package policy and refers to nothing outside the documents that policies share.
+func confine(m *ast.Module) error {
+	if want := ast.MustParseRef("data.policy"); !m.Package.Path.Equal(want) {
+		return fmt.Errorf("package is %q, expected \"policy\"", m.Package.String())
+	}
+	var err error
+	check := func(ref ast.Ref) bool {
+		if err == nil {
+			err = checkRef(ref)
+		}
+		return false
+	}
+	for _, i := range m.Imports {
+		if ref, ok := i.Path.Value.(ast.Ref); ok {
+			check(ref)
+		}
+	}
+	bare := ast.NewGenericVisitor(func(x any) bool {
+		switch x := x.(type) {
+		case ast.Ref:
+			check(x)
+			// The head is part of the reference that was just checked; operands inside still count.
+			for _, t := range x[1:] {
+				ast.WalkRefs(t, check)
+			}
+			return true
+		case ast.Var:
+			if x.Equal(ast.DefaultRootDocument.Value) && err == nil {
+				err = errors.New("policy refers to data as a whole")
+			}
+		}
+		return false
+	})
+	for _, r := range m.Rules {
+		bare.Walk(r)
+	}
+	return err
+}
+
+func checkRef(ref ast.Ref) error {
+	if len(ref) == 0 || !ref[0].Equal(ast.DefaultRootDocument) {
+		return nil
+	}
+	if len(ref) > 1 {
+		if s, ok := ref[1].Value.(ast.String); ok && policyDocuments[string(s)] {
+			return nil
+		}
+	}
+	return fmt.Errorf("policy refers to %s, which is outside the policy", ref)
+}
