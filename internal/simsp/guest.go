@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha512"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/big"
@@ -137,23 +138,20 @@ func littleEndian(v *big.Int) [48]byte {
 // derivedKey follows MSG_KEY_REQ: the key depends on the root key, the privilege level and the selected fields, and on
 // nothing else.
 func (g *Guest) derivedKey(r *snp.KeyRequest) (snp.DerivedKey, error) {
-	context := r.Marshal() // holds the root key, the selection, the privilege level, and the versions, selected or not
-	if r.Fields&snp.FieldGuestSVN == 0 || r.Fields&snp.FieldTCB == 0 {
-		c := *r
-		if r.Fields&snp.FieldGuestSVN == 0 {
-			c.GuestSVN = 0
-		}
-		if r.Fields&snp.FieldTCB == 0 {
-			c.TCB = snp.TCB{}
-		}
-		context = c.Marshal()
+	c := *r
+	if c.Fields&snp.FieldGuestSVN == 0 {
+		c.GuestSVN = 0
 	}
+	if c.Fields&snp.FieldTCB == 0 {
+		c.TCB = snp.TCB{}
+	}
+	context := c.Marshal() // holds the selection, so that a field not selected differs from one that is zero
 	b := &g.base
 	for _, f := range []struct {
 		bit   snp.FieldSelect
 		value []byte
 	}{
-		{snp.FieldPolicy, policyBytes(b.Policy)},
+		{snp.FieldPolicy, binary.LittleEndian.AppendUint64(nil, uint64(b.Policy))},
 		{snp.FieldImageID, b.ImageID[:]},
 		{snp.FieldFamilyID, b.FamilyID[:]},
 		{snp.FieldMeasurement, b.Measurement[:]},

@@ -4,7 +4,6 @@ package simsp
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -14,8 +13,6 @@ import (
 
 // maxVMPL is the least privileged level.
 const maxVMPL = 3
-
-func policyBytes(p snp.GuestPolicy) []byte { return binary.LittleEndian.AppendUint64(nil, uint64(p)) }
 
 // Serve answers the guest's messages on its port until the stream ends or ctx does; it then closes the port and returns.
 // It returns nil when the guest closed the port between messages or ctx ended, and an error when the guest broke the

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attest
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// ConfigfsRoot is where Linux 6.7 and later offer reports (Documentation/ABI/testing/configfs-tsm).
+const ConfigfsRoot = "/sys/kernel/config/tsm/report"
+
+// Limits of what is read from the kernel.
+const (
+	maxAttribute = 4 << 10
+	maxBlob      = 128 << 10
+	maxAttempts  = 5
+)
+
+// entries is the part of a filesystem that configfs needs: each directory made is an entry that the kernel fills with
+// attribute files.
+type entries interface {
+	Mkdir(name string) error
+	Remove(name string) error
+	ReadFile(name string, limit int64) ([]byte, error)
+	WriteFile(name string, b []byte) error
+}
+
+// Configfs obtains reports from the kernel's configfs-tsm interface.
+type Configfs struct {
+	root string
+	fs   entries
+}
+
+var _ Provider = (*Configfs)(nil)
+
+// OpenConfigfs returns a provider that uses the configfs-tsm directory root, normally ConfigfsRoot. It fails when there
+// is no such directory: then the kernel has no provider of reports.
+func OpenConfigfs(root string) (*Configfs, error) {
+	info, err := os.Stat(root)
+	if err != nil {
+		return nil, fmt.Errorf("opening configfs-tsm: %w", err)
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("opening configfs-tsm: %s is no directory", root)
+	}
+	return &Configfs{root: root, fs: osEntries{}}, nil
+}
+
+// Kind returns "configfs-tsm".
+func (c *Configfs) Kind() string { return "configfs-tsm" }
+
+// errRaced says that another user of the entry came between.
+var errRaced = errors.New("entry was changed meanwhile")
+
+// Report returns the report of whatever provider the kernel has.
+func (c *Configfs) Report(ctx context.Context, reportData [64]byte) (*Result, error) {
+	var err error
+	for range maxAttempts {
+		if err = ctx.Err(); err != nil {
+			break
+		}
+		var r *Result
+		if r, err = c.once(reportData); err == nil {
+			return r, nil
+		}
+		if !errors.Is(err, errRaced) {
+			break
+		}
+	}
+	return nil, fmt.Errorf("getting report from %s: %w", c.root, err)
+}
+
+// once makes an entry of its own, uses it and removes it.
+func (c *Configfs) once(reportData [64]byte) (r *Result, err error) {
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails: the runtime ends the process instead
+	dir := filepath.Join(c.root, "cofferdam-"+hex.EncodeToString(id[:]))
+	if err := c.fs.Mkdir(dir); err != nil {
+		return nil, fmt.Errorf("making entry: %w", err)
+	}
+	defer func() {
+		if e := c.fs.Remove(dir); e != nil && err == nil {
+			r, err = nil, fmt.Errorf("removing entry: %w", e)
+		}
+	}()
+	before, err := c.generation(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.fs.WriteFile(filepath.Join(dir, "inblob"), reportData[:]); err != nil {
+		return nil, fmt.Errorf("writing report data: %w", err)
+	}
+	if r, err = c.read(dir); err != nil {
+		return nil, err
+	}
+	// The kernel counts every write. More than ours means that the blobs may belong to other report data.
+	after, err := c.generation(dir)
+	if err != nil {
+		return nil, err
+	}
+	if after != before+1 {
+		return nil, fmt.Errorf("%w: generation went from %d to %d", errRaced, before, after)
+	}
+	if r.Type == TypeSEVSNP {
+		if err := checkSNP(r.Report, reportData); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+func (c *Configfs) read(dir string) (*Result, error) {
+	report, err := c.fs.ReadFile(filepath.Join(dir, "outblob"), maxBlob)
+	if err != nil {
+		return nil, fmt.Errorf("reading report: %w", err)
+	}
+	name, err := c.fs.ReadFile(filepath.Join(dir, "provider"), maxAttribute)
+	if err != nil {
+		return nil, fmt.Errorf("reading provider: %w", err)
+	}
+	r := &Result{Report: report}
+	switch provider := strings.TrimSpace(string(name)); provider {
+	case "sev_guest":
+		r.Type = TypeSEVSNP
+	case "tdx_guest":
+		r.Type = TypeTDX
+		return r, nil
+	default:
+		return nil, fmt.Errorf("provider %q is not sev_guest or tdx_guest", provider)
+	}
+	r.Certificates, err = c.fs.ReadFile(filepath.Join(dir, "auxblob"), maxBlob)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // kernels without certificates have no such file
+		return nil, fmt.Errorf("reading certificates: %w", err)
+	}
+	return r, nil
+}
+
+func (c *Configfs) generation(dir string) (uint64, error) {
+	b, err := c.fs.ReadFile(filepath.Join(dir, "generation"), maxAttribute)
+	if err != nil {
+		return 0, fmt.Errorf("reading generation: %w", err)
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("reading generation: %w", err)
+	}
+	return n, nil
+}
+
+// osEntries is the real filesystem.
+type osEntries struct{}
+
+func (osEntries) Mkdir(name string) error  { return os.Mkdir(name, 0o700) }
+func (osEntries) Remove(name string) error { return os.Remove(name) }
+
+func (osEntries) ReadFile(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name) //nolint:gosec // an attribute of our own entry
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // opened for reading
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("%s has more than %d bytes", name, limit)
+	}
+	return b, nil
+}
+
+func (osEntries) WriteFile(name string, b []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0) //nolint:gosec // an attribute of our own entry
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b) // in one write: configfs takes a binary attribute on close
+	return errors.Join(err, f.Close())
+}
