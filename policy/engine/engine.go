@@ -278,22 +278,24 @@ func (e *Engine) ask(ctx context.Context, point Point, pkg string, in ast.Object
 
 // explain asks the policy's reason, or the framework's errors, for a denial.
 func (e *Engine) explain(ctx context.Context, point Point, pkg string, in ast.Object) (Decision, error) {
-	query := "data.framework.errors"
-	if pkg == "data.policy." {
-		query = "data.policy.reason.errors"
-		if !e.program.rules["reason"] {
-			query = ""
-		}
-	}
 	d := Decision{Point: point}
-	if query != "" {
-		v, err := e.query(ctx, query, in)
+	var list ast.Value
+	switch {
+	case pkg == "data.framework.":
+		v, err := e.query(ctx, "data.framework.errors", in)
 		if err != nil {
 			return Decision{}, err
 		}
-		d.Reasons = reasonList(v)
+		list = v
+	case e.program.rules["reason"]:
+		v, err := e.query(ctx, "data.policy.reason", in)
+		if err != nil {
+			return Decision{}, err
+		}
+		reason, _ := v.(ast.Object)
+		list = member(reason, "errors")
 	}
-	if len(d.Reasons) == 0 {
+	if d.Reasons = reasonList(list); len(d.Reasons) == 0 {
 		d.Reasons = []string{fmt.Sprintf("policy's rule for %s does not allow it and gives no reason", point)}
 	}
 	return d, nil

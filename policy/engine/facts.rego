@@ -6,18 +6,30 @@ package framework
 
 facts := {
 	"containers": containers,
-	"layers": {hash: true | some c in containers; some hash in c.layers},
-	"by_layers": {key: same |
-		some key in {layers_key(c) | some c in containers}
-		same := [c | some c in containers; layers_key(c) == key]
-	},
+	"layers": layers,
+	"by_layers": by_layers,
 	"external_processes": [normal_process(p) | some p in listed("external_processes")],
 	"fragments": listed("fragments"),
 	"default_mounts": [normal_mount(m) | some m in data.defaultMounts],
 	"privileged_mounts": [normal_mount(m) | some m in data.privilegedMounts],
 }
 
-layers_key(c) := concat("/", c.layers)
+# A layer may be mounted even if the policy is too new for its containers to be understood: nothing can use it.
+layers[hash] := true if {
+	some c in containers
+	some hash in c.layers
+}
+
+layers[hash] := true if {
+	some c in policy_containers
+	some hash in c.layers
+}
+
+# The containers with exactly these layers, in the order of the policy.
+by_layers[key] := same if {
+	some key in {concat("/", c.layers) | some c in containers}
+	same := [c | some c in containers; concat("/", c.layers) == key]
+}
 
 # Each source has the framework version that it was written for and what it is allowed to contribute.
 sources := array.concat(

@@ -245,7 +245,8 @@ named contains "devices not supported" if {
 
 named contains sprintf("invalid mount list: %s", [concat(",", bad)]) if {
 	input.rule == "create_container"
-	bad := [m.destination | some m in requested_mounts; not some_mount(m)]
+	all := [m.destination | some m in requested_mounts; not some_mount(m)]
+	bad := [d | some i, d in all; not d in array.slice(all, 0, i)]
 	count(bad) > 0
 }
 
