@@ -1,6 +1,6 @@
 module cofferdam.dev
 
-go 1.26.0
+go 1.26.8
 
 require (
 	github.com/Microsoft/hcsshim v0.15.0
