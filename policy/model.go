@@ -6,9 +6,6 @@ package policy
 const (
 	DeployedAPI       = "0.11.0"
 	DeployedFramework = "0.2.3"
-
-	PrereleaseAPI       = "0.12.0"
-	PrereleaseFramework = "0.5.0"
 )
 
 // Policy is one policy document. Its zero value lists no container and allows nothing.
@@ -26,11 +23,8 @@ type Policy struct {
 	AllowUnencryptedScratch          bool
 	AllowCapabilityDropping          bool
 
-	// AllowHostNetwork exists in the text since api_version 0.12.0 only.
-	AllowHostNetwork bool
-
-	// LegacyPoints leaves the rw_mount_device line out, as texts of api_version 0.10.0 did.
-	LegacyPoints bool
+	// OmitRWMountDevice leaves the rw_mount_device line out, as texts of api_version 0.10.0 did.
+	OmitRWMountDevice bool
 }
 
 // Fragment names signed policy fragments that may be loaded: by issuer and feed, from a minimum security version on.
