@@ -9,11 +9,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 
 	"cofferdam.dev/internal/guestimage/bzimage"
 	"cofferdam.dev/internal/guestimage/cpio"
@@ -32,7 +30,8 @@ type BuildOptions struct {
 	Home      string // $COFFERDAM_HOME; the image goes to guest/<digest> in it
 	AgentPath string // the static cofferdam-guest, which becomes /init
 	RuncPath  string // the static runc
-	// CacheDir keeps fetched packages; empty is guest/cache in Home.
+	// CacheDir keeps fetched packages; empty is guest/cache in Home. A package that lies there already is taken if its
+	// hash is right, which is how a build without network gets it.
 	CacheDir string
 	// Mirror and SecurityMirror are Debian mirrors; empty takes those of the machine's apt, else Debian's own.
 	Mirror, SecurityMirror string
@@ -67,6 +66,11 @@ func Build(ctx context.Context, o BuildOptions) (*Image, error) {
 }
 
 func (b *builder) build(ctx context.Context) (*Image, error) {
+	unlock, err := lockDir(ctx, b.guest)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	l, err := parseLock(kernelLock)
 	if err != nil {
 		return nil, err
@@ -79,10 +83,20 @@ func (b *builder) build(ctx context.Context) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if img, ok := b.find(inputs); ok {
+	img, ok := b.find(ctx, inputs)
+	if ok {
 		b.progress("image is up to date")
-		return img, b.setCurrent(img.Dir())
+	} else if img, err = b.create(ctx, kernel, inputs); err != nil {
+		return nil, err
 	}
+	if err := b.setCurrent(img.Dir()); err != nil {
+		return nil, err
+	}
+	return img, b.prune()
+}
+
+// create makes an image that was not there.
+func (b *builder) create(ctx context.Context, kernel kernelPackage, inputs []Input) (*Image, error) {
 	files, release, err := b.makeFiles(ctx, kernel)
 	if err != nil {
 		return nil, err
@@ -157,12 +171,12 @@ func recipeDigest() (string, error) {
 // makeFiles makes the image's files in memory.
 func (b *builder) makeFiles(ctx context.Context, kernel kernelPackage) (map[string][]byte, string, error) {
 	b.progress("unpacking kernel package")
-	dir, err := os.MkdirTemp(b.cache, "kernel-")
+	work, err := os.MkdirTemp(b.guest, tempPrefix)
 	if err != nil {
 		return nil, "", err
 	}
-	defer func() { _ = os.RemoveAll(dir) }() // only needed until the files are made
-	root := filepath.Join(dir, "root")
+	defer func() { _ = os.RemoveAll(work) }() // if it fails, the next build tries again
+	root := filepath.Join(work, "root")
 	if err := debian.Unpack(ctx, kernel.Package, root); err != nil {
 		return nil, "", err
 	}
@@ -183,7 +197,7 @@ func (b *builder) makeFiles(ctx context.Context, kernel kernelPackage) (map[stri
 	if err != nil {
 		return nil, "", err
 	}
-	initrd, err := b.initramfs(ctx, tree)
+	initrd, err := b.initramfs(ctx, tree, work)
 	if err != nil {
 		return nil, "", err
 	}
@@ -199,99 +213,6 @@ func kernelRelease(root string) (string, error) {
 		return "", fmt.Errorf("reading kernel package: %d kernels in it, want 1", len(found))
 	}
 	return found[0].Name(), nil
-}
-
-// find returns the image that was made from exactly these inputs, if its files are still true.
-func (b *builder) find(inputs []Input) (*Image, bool) {
-	dirs, err := os.ReadDir(b.guest)
-	if err != nil {
-		return nil, false
-	}
-	for _, d := range dirs {
-		if _, err := digest(d.Name()); err != nil {
-			continue
-		}
-		img, err := Open(filepath.Join(b.guest, d.Name()))
-		if err == nil && slices.Equal(img.manifest.Inputs, inputs) && hex.EncodeToString(img.digest[:]) == d.Name() {
-			return img, true
-		}
-	}
-	return nil, false
-}
-
-// store writes the image beside the others under its final name, whole or not at all, and makes it current.
-func (b *builder) store(m *Manifest, files map[string][]byte) (*Image, error) {
-	text, err := m.Marshal()
-	if err != nil {
-		return nil, err
-	}
-	temp, err := os.MkdirTemp(b.guest, ".new-")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = os.RemoveAll(temp) }() // gone already if all went well
-	for name, data := range files {
-		if err := writeSync(filepath.Join(temp, name), data); err != nil {
-			return nil, err
-		}
-	}
-	if err := writeSync(filepath.Join(temp, fileManifest), text); err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256(text)
-	final := filepath.Join(b.guest, hex.EncodeToString(sum[:]))
-	if err := os.Rename(temp, final); err != nil {
-		// Another build may have been quicker, or an image with damaged files may be in the way.
-		if !errors.Is(err, fs.ErrExist) {
-			return nil, err
-		}
-		if err := b.replace(temp, final); err != nil {
-			return nil, err
-		}
-	}
-	img, err := Open(final)
-	if err != nil {
-		return nil, err
-	}
-	return img, b.setCurrent(final)
-}
-
-// replace puts the directory temp into the place of final, which it removes.
-func (b *builder) replace(temp, final string) error {
-	old := temp + "-old"
-	if err := os.Rename(final, old); err != nil {
-		return err
-	}
-	if err := os.Rename(temp, final); err != nil {
-		return err
-	}
-	return os.RemoveAll(old)
-}
-
-// setCurrent points the symbolic link at an image, in one step.
-func (b *builder) setCurrent(dir string) error {
-	link := filepath.Join(b.guest, "current")
-	name := filepath.Base(dir)
-	if at, err := os.Readlink(link); err == nil && at == name {
-		return nil
-	}
-	temp := filepath.Join(b.guest, ".current-"+name)
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.Symlink(name, temp); err != nil {
-		return err
-	}
-	return os.Rename(temp, link)
-}
-
-func writeSync(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
 }
 
 func (b *builder) progress(step string) {

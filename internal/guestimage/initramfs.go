@@ -39,9 +39,9 @@ func skeleton() []cpio.Entry {
 	}
 }
 
-// initramfs makes the archive that the kernel unpacks as its root. It is not compressed: unpacking costs an emulated
+// initramfs makes the archive that the kernel unpacks as its root, with work for temporary files. It is not compressed: unpacking costs an emulated
 // processor more than copying.
-func (b *builder) initramfs(ctx context.Context, tree *kmod.Tree) ([]byte, error) {
+func (b *builder) initramfs(ctx context.Context, tree *kmod.Tree, work string) ([]byte, error) {
 	entries := skeleton()
 	for _, program := range []struct{ path, name string }{{b.AgentPath, "init"}, {b.RuncPath, "usr/bin/runc"}} {
 		data, err := readStatic(program.path)
@@ -54,7 +54,7 @@ func (b *builder) initramfs(ctx context.Context, tree *kmod.Tree) ([]byte, error
 	if err != nil {
 		return nil, fmt.Errorf("making initramfs: %w", err)
 	}
-	scratch, err := b.scratchEntries(ctx)
+	scratch, err := scratchEntries(ctx, work)
 	if err != nil {
 		return nil, fmt.Errorf("making initramfs: %w", err)
 	}

@@ -55,6 +55,11 @@ type kernelPackage struct {
 // kernelPackage returns the pinned package or, where no mirror has it any more, the newest of its series. The choice
 // of another is kept beside the packages, so that later builds of the same lock take the same one.
 func (b *builder) kernelPackage(ctx context.Context, l lock) (kernelPackage, error) {
+	unlock, err := lockDir(ctx, b.cache)
+	if err != nil {
+		return kernelPackage{}, err
+	}
+	defer unlock()
 	f := debian.Fetcher{Dir: b.cache, Mirror: b.Mirror, SecurityMirror: b.SecurityMirror}
 	if p, ok := f.Cached(l.want()); ok {
 		return kernelPackage{p, true}, nil

@@ -34,10 +34,10 @@ const scratchFeatures = "none,filetype,extent,flex_bg,large_file,huge_file,dir_n
 	"ext_attr,dir_index,sparse_super2"
 
 // scratchEntries makes the templates of all classes.
-func (b *builder) scratchEntries(ctx context.Context) ([]cpio.Entry, error) {
+func scratchEntries(ctx context.Context, work string) ([]cpio.Entry, error) {
 	var entries []cpio.Entry
 	for _, c := range scratchfmt.Classes() {
-		t, err := makeScratch(ctx, b.cache, c.Bytes)
+		t, err := makeScratch(ctx, work, c.Bytes)
 		if err != nil {
 			return nil, fmt.Errorf("making scratch template %s: %w", c.Name, err)
 		}
