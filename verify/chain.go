@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package verify
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+
+	"cofferdam.dev/evidence/snp"
+)
+
+// chain is what links a report to a root, as far as it could be established.
+type chain struct {
+	root         *Root
+	intermediate *x509.Certificate
+	leaf         *x509.Certificate
+	chip         *snp.ChipCertificate
+}
+
+// chain parses the certificates of the evidence and links them to a configured root.
+func (a *appraisal) chain(ders [][]byte, key snp.SigningKey) *chain {
+	certs := a.parseCertificates(ders)
+	c := &chain{}
+	a.chooseLeaf(c, certs, key)
+	roots := a.usableRoots()
+	if c.leaf != nil {
+		a.link(c, roots, certs)
+	}
+	if c.root != nil {
+		a.profile(c)
+		a.validity(c)
+		a.v.Domain = c.root.Domain
+		a.v.Simulated = c.root.Domain == DomainSimulated
+	}
+	return c
+}
+
+func (a *appraisal) parseCertificates(ders [][]byte) []*x509.Certificate {
+	var certs []*x509.Certificate
+	for i, der := range ders {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			a.fail(CheckChipCertificate, CodeCertificateBad, "certificates in DER",
+				fmt.Sprintf("certificate %d: %v", i, err))
+			continue
+		}
+		certs = append(certs, cert)
+	}
+	return certs
+}
+
+// chooseLeaf takes the certificate with a chip key of the kind that the report names, else the first with a chip key.
+func (a *appraisal) chooseLeaf(c *chain, certs []*x509.Certificate, key snp.SigningKey) {
+	var first error
+	for _, cert := range certs {
+		pub, ok := cert.PublicKey.(*ecdsa.PublicKey)
+		if !ok || pub.Curve != elliptic.P384() {
+			continue
+		}
+		chip, err := snp.ParseChipCertificate(cert)
+		if err != nil {
+			first = err
+			if c.leaf == nil {
+				c.leaf = cert
+			}
+			continue
+		}
+		if c.chip == nil || chip.Key == key {
+			c.leaf, c.chip = cert, chip
+		}
+		if chip.Key == key {
+			break
+		}
+	}
+	switch {
+	case c.chip != nil:
+		a.pass(CheckChipCertificate, "a certificate of a "+key.String(), fmt.Sprintf("%s of %s", c.chip.Key,
+			c.chip.ProductName))
+	case c.leaf != nil:
+		a.fail(CheckChipCertificate, CodeCertificateBad, "a certificate of a "+key.String(), first.Error())
+	default:
+		a.undecided(CheckChipCertificate, CodeCertificateMissing, "a certificate of a "+key.String(),
+			fmt.Sprintf("none among %d certificates", len(certs)))
+	}
+}
+
+// usableRoots drops the roots that may not be used, and reports those that should not have been configured.
+func (a *appraisal) usableRoots() []Root {
+	var roots []Root
+	for _, r := range a.opts.Roots {
+		if r.Domain == DomainIntel || r.Domain == DomainSimulated && !a.opts.AllowSimulated {
+			continue
+		}
+		if code, err := r.check(); err != nil {
+			a.fail(CheckTrustAnchor, code, "a usable root", fmt.Sprintf("root %q: %v", r.Name, err))
+			continue
+		}
+		roots = append(roots, r)
+	}
+	return roots
+}
+
+// link finds the intermediate that the leaf names and a root that signed it. Keys that came with the evidence verify
+// nothing until a root has signed them.
+func (a *appraisal) link(c *chain, roots []Root, certs []*x509.Certificate) {
+	expected := describeRoots(roots)
+	for _, cert := range certs {
+		if denied(cert) {
+			a.fail(CheckTrustAnchor, CodeTrustAnchorDenied, expected,
+				fmt.Sprintf("%s, whose private key is published", cert.Subject))
+			return
+		}
+	}
+	named := false
+	for i := range roots {
+		r := &roots[i]
+		for _, cert := range slices.Concat(r.known, certs) {
+			if !bytes.Equal(cert.RawSubject, c.leaf.RawIssuer) || cert == c.leaf {
+				continue
+			}
+			named = true
+			if !bytes.Equal(cert.RawIssuer, r.Certificate.RawSubject) {
+				continue
+			}
+			if !slices.Contains(r.known, cert) && (checkAuthority(cert) != nil || signedBy(r.Certificate, cert) != nil) {
+				continue
+			}
+			c.root, c.intermediate = r, cert
+			if signedBy(cert, c.leaf) == nil {
+				a.linked(c)
+				return
+			}
+		}
+	}
+	a.unlinked(c, expected, named, len(roots))
+}
+
+func (a *appraisal) linked(c *chain) {
+	a.pass(CheckTrustAnchor, describeRoots([]Root{*c.root}), c.root.Certificate.Subject.String())
+	a.pass(CheckChain, "", "")
+	a.v.Chain = []Link{
+		newLink("root", c.root.Name, c.root.Certificate),
+		newLink("intermediate", "", c.intermediate),
+		newLink("chip", "", c.leaf),
+	}
+}
+
+// unlinked says why there is no chain, and forgets what is not part of one.
+func (a *appraisal) unlinked(c *chain, expected string, named bool, roots int) {
+	issuer := c.leaf.Issuer.String()
+	switch {
+	case c.root != nil:
+		a.pass(CheckTrustAnchor, expected, c.root.Certificate.Subject.String())
+		a.fail(CheckChain, CodeChainSignature, "chip certificate signed by "+c.intermediate.Subject.String(),
+			"the signature does not verify")
+	case roots > 0 && !named:
+		a.undecided(CheckTrustAnchor, CodeCertificateMissing, "the certificate of "+issuer, "not in the evidence")
+	default:
+		a.fail(CheckTrustAnchor, CodeTrustAnchorUnknown, expected, "chip certificate issued by "+issuer)
+	}
+	c.root, c.intermediate = nil, nil
+}
+
+func describeRoots(roots []Root) string {
+	if len(roots) == 0 {
+		return "a root, but none is configured and allowed"
+	}
+	names := make([]string, len(roots))
+	for i, r := range roots {
+		names[i] = fmt.Sprintf("%s (%s)", r.Name, r.Domain)
+	}
+	return strings.Join(names, ", ")
+}
+
+func newLink(role, name string, cert *x509.Certificate) Link {
+	return Link{
+		Role: role, Name: name, Subject: cert.Subject.String(), SPKI: spki(cert), NotBefore: cert.NotBefore.UTC(),
+		NotAfter: cert.NotAfter.UTC(),
+	}
+}
+
+// profile checks that each certificate is used in its own role: the names tell product line and kind of key.
+func (a *appraisal) profile(c *chain) {
+	if c.chip == nil {
+		return // reported already
+	}
+	suffix, leafName := string(c.chip.Line), "SEV-"+c.chip.Key.String()
+	if c.chip.Key == snp.SigningKeyVLEK {
+		suffix = "VLEK-" + suffix
+	}
+	want := fmt.Sprintf("ARK-%s, SEV-%s, %s", c.chip.Line, suffix, leafName)
+	got := fmt.Sprintf("%s, %s, %s", c.root.Certificate.Subject.CommonName, c.intermediate.Subject.CommonName,
+		c.leaf.Subject.CommonName)
+	ok := got == want && !c.leaf.IsCA && len(c.leaf.UnhandledCriticalExtensions) == 0 &&
+		len(c.intermediate.UnhandledCriticalExtensions) == 0
+	if c.leaf.IsCA {
+		got += " (an authority)"
+	}
+	a.require(ok, CheckProfile, CodeChainProfile, want, got)
+}
+
+// validity requires the time of appraisal to be within all validity periods. A certificate out of its period proves
+// nothing, but does not show anything wrong either: the verdict is left open.
+func (a *appraisal) validity(c *chain) {
+	certs := []*x509.Certificate{c.root.Certificate, c.intermediate, c.leaf}
+	from, until := certs[0].NotBefore, certs[0].NotAfter
+	for _, cert := range certs[1:] {
+		if cert.NotBefore.After(from) {
+			from = cert.NotBefore
+		}
+		if cert.NotAfter.Before(until) {
+			until = cert.NotAfter
+		}
+	}
+	a.v.ValidFrom, a.v.ValidUntil = from.UTC(), until.UTC()
+	expected := fmt.Sprintf("%s to %s", stamp(from), stamp(until))
+	switch now := a.opts.Now; {
+	case now.Before(from):
+		a.undecided(CheckValidity, CodeCertificateNotYet, expected, stamp(now))
+	case now.After(until):
+		a.undecided(CheckValidity, CodeCertificateExpired, expected, stamp(now))
+	default:
+		a.pass(CheckValidity, expected, stamp(now))
+	}
+}
