@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockPoll is how often a lock that another process holds is tried again.
+const lockPoll = 50 * time.Millisecond
+
+// lock takes the lock of a key and waits for it as long as the context allows. Locks are of the kernel, so a process
+// that dies lets go of them.
+func (c *Cache) lock(ctx context.Context, key string) (unlock func(), err error) {
+	for {
+		unlock, err = c.tryLock(key)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return unlock, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for another process that converts the layer: %w", context.Cause(ctx))
+		case <-time.After(lockPoll):
+		}
+	}
+}
+
+func (c *Cache) tryLock(key string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(c.dir, "locks", key), os.O_RDWR|os.O_CREATE, 0o600) // #nosec G304 -- a checked key
+	if err != nil {
+		return nil, fmt.Errorf("locking: %w", err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) // #nosec G115 -- a file descriptor
+	if err != nil {
+		_ = f.Close() // not locked
+		return nil, fmt.Errorf("locking: %w", err)
+	}
+	return func() { _ = f.Close() }, nil // closing unlocks
+}
+
+// removeStale removes the temporary files whose makers are dead, which is when their lock is free.
+func (c *Cache) removeStale() error {
+	entries, err := os.ReadDir(c.tmp())
+	if err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for _, e := range entries {
+		key, _, _ := strings.Cut(e.Name(), "-")
+		if _, err := keyOf("sha256:" + key); err != nil || seen[key] {
+			continue
+		}
+		seen[key] = true
+		unlock, err := c.tryLock(key)
+		if err != nil {
+			continue // somebody works on it
+		}
+		err = c.removeTemporary(key)
+		unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeTemporary removes the temporary files of a key. The caller holds its lock.
+func (c *Cache) removeTemporary(key string) error {
+	names, err := filepath.Glob(filepath.Join(c.tmp(), key+"-*"))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		err = os.Remove(name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
