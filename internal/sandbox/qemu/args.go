@@ -211,10 +211,7 @@ func (c *Config) networkArgs() []string {
 // netdev describes QEMU's own network with the same addresses as the usual one.
 func (n *UserNetwork) netdev() string {
 	var b strings.Builder
-	b.WriteString("user,id=net0,ipv6=off,net=192.168.127.0/24,host=192.168.127.254,dns=192.168.127.1,dhcpstart=192.168.127.2")
-	if n.Restrict {
-		b.WriteString(",restrict=on")
-	}
+	b.WriteString("user,id=net0,restrict=on,ipv6=off,net=192.168.127.0/24,host=192.168.127.254,dns=192.168.127.1,dhcpstart=192.168.127.2")
 	for _, f := range n.Forwards {
 		fmt.Fprintf(&b, ",hostfwd=%s:%s:%d-192.168.127.2:%d", f.Protocol, f.HostIP, f.HostPort, f.GuestPort)
 	}

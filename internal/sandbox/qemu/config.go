@@ -121,10 +121,9 @@ type FDs struct {
 	Network   int // a stream of Ethernet frames with 32-bit big-endian lengths
 }
 
-// UserNetwork configures QEMU's own network stack.
+// UserNetwork configures QEMU's own network stack. It only leads in: the stack has an address that leads to the host's
+// loopback, so the guest may not connect outwards through it.
 type UserNetwork struct {
-	// Restrict keeps the guest from connecting outwards.
-	Restrict bool
 	Forwards []Forward
 }
 

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandboxtest
+
+import (
+	"context"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	guestv1 "cofferdam.dev/api/guest/v1"
+	"cofferdam.dev/internal/channel"
+
+	"github.com/containerd/ttrpc"
+)
+
+// MismatchedPolicy is a policy text that the played guest takes for one with the wrong hash.
+const MismatchedPolicy = "mismatch"
+
+// guest is the played agent. It keeps the order of calls as the real one does, as far as the host's side depends on it.
+type guest struct {
+	m       *machine
+	broker  channel.Broker
+	started time.Time
+
+	mu        sync.Mutex
+	conn      net.Conn
+	policySet bool
+	hung      bool
+	mounted   map[string]bool
+	roots     map[string]bool
+	procs     map[string]*proc // by container ID, or container ID and exec ID
+	execs     int
+}
+
+var _ guestv1.GuestService = (*guest)(nil)
+
+func newGuest(m *machine) *guest {
+	return &guest{m: m, started: time.Now(), mounted: map[string]bool{}, roots: map[string]bool{}, procs: map[string]*proc{}}
+}
+
+func (g *guest) serve(ctx context.Context, conn net.Conn) {
+	g.conn = conn
+	server, err := ttrpc.NewServer()
+	if err != nil {
+		g.m.end("guest-reset", false)
+		return
+	}
+	guestv1.RegisterGuestService(server, g)
+	err = channel.Serve(ctx, conn, server, &g.broker)
+	_ = err // the channel's end is the machine's business
+}
+
+func deny(code, point, reason string) error {
+	return &guestv1.Denial{Code: code, Point: point, Reasons: []string{reason}}
+}
+
+// alive blocks for ever in a guest that hangs.
+func (g *guest) alive(ctx context.Context) {
+	g.mu.Lock()
+	hung := g.hung
+	g.mu.Unlock()
+	if hung {
+		<-ctx.Done()
+		select {}
+	}
+}
+
+func (g *guest) ready(ctx context.Context, point string) error {
+	g.alive(ctx)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.policySet {
+		return deny(guestv1.CodeNoPolicy, point, "set the policy first")
+	}
+	return nil
+}
+
+func (g *guest) Hello(ctx context.Context, _ *guestv1.HelloRequest) (*guestv1.HelloResponse, error) {
+	g.alive(ctx)
+	tee := g.m.tee
+	if g.m.has(BootLies) {
+		tee = "snp"
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return &guestv1.HelloResponse{
+		Protocol: 1, Tee: tee, Build: "fake", PolicySet: g.policySet,
+		UptimeMs: uint64(time.Since(g.started).Milliseconds()), //nolint:gosec // not negative
+	}, nil
+}
+
+func (g *guest) SetPolicy(_ context.Context, r *guestv1.SetPolicyRequest) (*guestv1.SetPolicyResponse, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.policySet {
+		return nil, deny(guestv1.CodePolicyAlreadySet, "set_policy", "a policy is in force")
+	}
+	if string(r.GetPolicy()) == MismatchedPolicy {
+		return nil, deny(guestv1.CodePolicyMismatch, "set_policy", "the hash is not the launch's")
+	}
+	g.policySet = true
+	return &guestv1.SetPolicyResponse{HostData: make([]byte, 32)}, nil
+}
+
+func (g *guest) MountLayer(ctx context.Context, r *guestv1.MountLayerRequest) (*guestv1.MountLayerResponse, error) {
+	err := g.ready(ctx, "mount_device")
+	if err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.mounted[r.GetTarget()] || len(r.GetRootHash()) != 32 {
+		return nil, deny(guestv1.CodePolicyDenied, "mount_device", "target is in use, or the root has the wrong size")
+	}
+	g.mounted[r.GetTarget()] = true
+	return &guestv1.MountLayerResponse{}, nil
+}
+
+func (g *guest) UnmountLayer(context.Context, *guestv1.UnmountLayerRequest) (*guestv1.UnmountLayerResponse, error) {
+	return &guestv1.UnmountLayerResponse{}, nil
+}
+
+func (g *guest) MountScratch(ctx context.Context, _ *guestv1.MountScratchRequest) (*guestv1.MountScratchResponse, error) {
+	return &guestv1.MountScratchResponse{}, g.ready(ctx, "rw_mount_device")
+}
+
+func (g *guest) UnmountScratch(context.Context, *guestv1.UnmountScratchRequest) (*guestv1.UnmountScratchResponse, error) {
+	return &guestv1.UnmountScratchResponse{}, nil
+}
+
+func (g *guest) MountOverlay(ctx context.Context, r *guestv1.MountOverlayRequest) (*guestv1.MountOverlayResponse, error) {
+	err := g.ready(ctx, "mount_overlay")
+	if err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, t := range r.GetLayerTargets() {
+		if !g.mounted[t] {
+			return nil, deny(guestv1.CodePolicyDenied, "mount_overlay", "layer "+t+" is not mounted")
+		}
+	}
+	g.roots[r.GetContainerId()] = true
+	return &guestv1.MountOverlayResponse{}, nil
+}
+
+func (g *guest) UnmountOverlay(context.Context, *guestv1.UnmountOverlayRequest) (*guestv1.UnmountOverlayResponse, error) {
+	return &guestv1.UnmountOverlayResponse{}, nil
+}
+
+func (g *guest) CreateContainer(ctx context.Context, r *guestv1.CreateContainerRequest) (*guestv1.CreateContainerResponse, error) {
+	err := g.ready(ctx, "create_container")
+	if err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.roots[r.GetContainerId()] {
+		return nil, deny(guestv1.CodeWrongState, "create_container", "the container has no root filesystem")
+	}
+	if r.GetCommand()[0] == CommandDenied {
+		return nil, deny(guestv1.CodePolicyDenied, "create_container", "invalid command")
+	}
+	p, tokens, err := g.prepare(r.GetCommand(), r.GetEnv(), r.GetStdio())
+	if err != nil {
+		return nil, err
+	}
+	g.procs[r.GetContainerId()] = p
+	return &guestv1.CreateContainerResponse{Stdio: tokens, Env: r.GetEnv()}, nil
+}
+
+func (g *guest) StartContainer(ctx context.Context, r *guestv1.StartContainerRequest) (*guestv1.StartContainerResponse, error) {
+	p := g.find(r.GetContainerId(), "")
+	if p == nil {
+		return nil, deny(guestv1.CodeNotFound, "start_container", "no such container")
+	}
+	if g.act(ctx, p) {
+		return &guestv1.StartContainerResponse{Pid: 1}, nil
+	}
+	err := p.start()
+	if err != nil {
+		return nil, deny(guestv1.CodeFailed, "start_container", err.Error())
+	}
+	return &guestv1.StartContainerResponse{Pid: 1}, nil
+}
+
+// act does what a command of our own asks for, and reports whether it was one.
+func (g *guest) act(ctx context.Context, p *proc) bool {
+	switch p.cmd.Args[0] {
+	case CommandPanic:
+		g.m.end("guest-panic", true)
+	case CommandReset:
+		g.m.end("guest-reset", false)
+	case CommandPowerOff:
+		g.m.end("guest-shutdown", false)
+	case CommandKillQEMU:
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	case CommandChannel:
+		time.AfterFunc(50*time.Millisecond, func() { _ = g.conn.Close() })
+	case CommandHang:
+		g.mu.Lock()
+		g.hung = true
+		g.mu.Unlock()
+	case CommandOutOfMemory:
+		p.finish(137, true)
+	case CommandFloodPrint:
+		go func() {
+			line := []byte(strings.Repeat("x", 1023) + "\n")
+			for range 4 << 10 {
+				_, _ = g.m.console.Write(line)
+			}
+		}()
+	case CommandNoSignals:
+	default:
+		return false
+	}
+	_ = ctx
+	return true
+}
+
+func (g *guest) ExecProcess(ctx context.Context, r *guestv1.ExecProcessRequest) (*guestv1.ExecProcessResponse, error) {
+	err := g.ready(ctx, "exec_in_container")
+	if err != nil {
+		return nil, err
+	}
+	if r.GetCommand()[0] == CommandDenied {
+		return nil, deny(guestv1.CodePolicyDenied, "exec_in_container", "invalid command")
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.procs[r.GetContainerId()] == nil {
+		return nil, deny(guestv1.CodeNotFound, "exec_in_container", "no such container")
+	}
+	p, tokens, err := g.prepare(r.GetCommand(), r.GetEnv(), r.GetStdio())
+	if err != nil {
+		return nil, err
+	}
+	err = p.start()
+	if err != nil {
+		return nil, deny(guestv1.CodeFailed, "exec_in_container", err.Error())
+	}
+	g.execs++
+	id := strconv.Itoa(g.execs)
+	g.procs[r.GetContainerId()+"/"+id] = p
+	return &guestv1.ExecProcessResponse{ExecId: id, Stdio: tokens}, nil
+}
+
+func (g *guest) find(container, exec string) *proc {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if exec != "" {
+		container += "/" + exec
+	}
+	return g.procs[container]
+}
+
+func (g *guest) SignalProcess(_ context.Context, r *guestv1.SignalProcessRequest) (*guestv1.SignalProcessResponse, error) {
+	p := g.find(r.GetContainerId(), r.GetExecId())
+	if p == nil {
+		return nil, deny(guestv1.CodeNotFound, "signal_container_process", "no such process")
+	}
+	if p.cmd.Args[0] == CommandNoSignals {
+		return nil, deny(guestv1.CodePolicyDenied, "signal_container_process", "signal is not allowed")
+	}
+	p.signal(syscall.Signal(r.GetSignal()))
+	return &guestv1.SignalProcessResponse{}, nil
+}
+
+func (g *guest) WaitProcess(ctx context.Context, r *guestv1.WaitProcessRequest) (*guestv1.WaitProcessResponse, error) {
+	p := g.find(r.GetContainerId(), r.GetExecId())
+	if p == nil {
+		return nil, deny(guestv1.CodeNotFound, "wait", "no such process")
+	}
+	select {
+	case <-p.done:
+		return &guestv1.WaitProcessResponse{ExitCode: p.code, OutOfMemory: p.oom}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (g *guest) ResizeTerminal(_ context.Context, r *guestv1.ResizeTerminalRequest) (*guestv1.ResizeTerminalResponse, error) {
+	p := g.find(r.GetContainerId(), r.GetExecId())
+	if p == nil {
+		return nil, deny(guestv1.CodeNotFound, "resize", "no such process")
+	}
+	return &guestv1.ResizeTerminalResponse{}, p.resize(r.GetColumns(), r.GetRows())
+}
+
+func (g *guest) ShutdownContainer(_ context.Context, r *guestv1.ShutdownContainerRequest) (*guestv1.ShutdownContainerResponse, error) {
+	p := g.find(r.GetContainerId(), "")
+	if p != nil {
+		p.signal(syscall.SIGKILL)
+		p.finish(137, false)
+	}
+	return &guestv1.ShutdownContainerResponse{}, nil
+}
+
+func (g *guest) Properties(context.Context, *guestv1.PropertiesRequest) (*guestv1.PropertiesResponse, error) {
+	return &guestv1.PropertiesResponse{MemoryTotalBytes: 1 << 28}, nil
+}
+
+func (g *guest) DumpStacks(context.Context, *guestv1.DumpStacksRequest) (*guestv1.DumpStacksResponse, error) {
+	return &guestv1.DumpStacksResponse{}, nil
+}
+
+func (g *guest) Evidence(ctx context.Context, r *guestv1.EvidenceRequest) (*guestv1.EvidenceResponse, error) {
+	err := g.ready(ctx, "evidence")
+	if err != nil {
+		return nil, err
+	}
+	return &guestv1.EvidenceResponse{Type: "sev-snp", Report: append([]byte("fake report over "), r.GetNonce()...)}, nil
+}
+
+func (g *guest) PowerOff(context.Context, *guestv1.PowerOffRequest) (*guestv1.PowerOffResponse, error) {
+	if !g.m.has(IgnorePower) {
+		time.AfterFunc(10*time.Millisecond, func() { g.m.end("guest-shutdown", false) })
+	}
+	return &guestv1.PowerOffResponse{}, nil
+}
