@@ -72,7 +72,11 @@ func makeScratch(ctx context.Context, dir string, size int64) (*scratchfmt.Templ
 	if err != nil {
 		return nil, err
 	}
-	return scratchfmt.FromImage(f, size, ranges)
+	t, err := scratchfmt.FromImage(f, size, ranges)
+	if err != nil {
+		return nil, err
+	}
+	return t, keepBitmaps(t, f)
 }
 
 // dataRanges returns the parts of a sparse file that are not holes, in whole blocks.
