@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	guestv1 "cofferdam.dev/api/guest/v1"
+	"cofferdam.dev/internal/agent/container"
+	"cofferdam.dev/policy/engine"
+)
+
+// The forms of names and paths. Paths that the guest mounts at are derived from them, never taken over.
+var (
+	containerIDForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	execIDForm      = regexp.MustCompile(`^[0-9a-f]{32}$`)
+	serialForm      = regexp.MustCompile(`^[a-z0-9-]{1,20}$`)
+	layerForm       = regexp.MustCompile(`^/run/mounts/scsi/m(0|[1-9][0-9]{0,4})$`)
+	scratchForm     = regexp.MustCompile(`^` + engine.GuestRoot + `/[0-9a-f]{64}$`)
+	rootfsForm      = regexp.MustCompile(`^` + engine.GuestRoot + `/[0-9a-f]{64}/rootfs$`)
+	capabilityForm  = regexp.MustCompile(`^CAP_[A-Z_]{1,32}$`)
+	hostnameForm    = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9.-]{0,62}))?$`)
+	userForm        = regexp.MustCompile(`^[^:/\x00-\x20\x7f]{0,128}(:[^:/\x00-\x20\x7f]{1,128})?$`)
+	sourceForm      = regexp.MustCompile(`^sandbox://` + container.SourcePattern + `$`)
+)
+
+// mountOptions are the options that a bind mount may have; which of them, the policy says.
+var mountOptions = []string{
+	"rbind", "bind", "rw", "ro", "rshared", "shared", "rslave", "slave", "rprivate", "private",
+	"nosuid", "suid", "nodev", "dev", "noexec", "exec", "noatime", "relatime",
+}
+
+// Bounds of a request.
+const (
+	maxDataBlocks   = 128 << 30 / 4096 // layer scheme 1: file systems of at most 128 GiB
+	maxLayers       = 128
+	maxArgs         = 4096
+	maxArgBytes     = 128 << 10 // what the kernel takes as one string
+	maxArgsBytes    = 1 << 20
+	maxPath         = 4096 - 1
+	maxCapabilities = 64
+	maxSeccomp      = 256 << 10
+	maxMounts       = 256
+	maxOptions      = 16
+	maxCPUMillis    = 1 << 20
+	minMemory       = 6 << 20 // the runtime does not start below
+	maxMemory       = 1 << 50
+	maxTerminalSize = 4096
+	maxSignal       = 64
+	minNonce        = 8
+	maxNonce        = 64
+	maxRuntimeData  = 4096
+	maxQuoted       = 80
+)
+
+// check looks at the fields of one request and keeps the first fault.
+type check struct {
+	call  string
+	fault *guestv1.Denial
+}
+
+func newCheck(call string) *check { return &check{call: call} }
+
+// err returns the fault, nil if there is none.
+func (c *check) err() error {
+	if c.fault == nil {
+		return nil // not a nil *Denial in an error
+	}
+	return c.fault
+}
+
+func (c *check) that(ok bool, field, expected, actual string) {
+	if ok || c.fault != nil {
+		return
+	}
+	c.fault = denial(guestv1.CodeBadRequest, c.call, "the field "+field+" does not have the form it must have")
+	c.fault.Field, c.fault.Expected, c.fault.Actual = field, expected, actual
+}
+
+func quote(s string) string { return strconv.QuoteToASCII(clip(s, maxQuoted)) }
+
+func (c *check) form(field, value string, form *regexp.Regexp) {
+	c.that(form.MatchString(value), field, form.String(), quote(value))
+}
+
+func (c *check) size(field string, have, low, high int) {
+	c.that(low <= have && have <= high, field, fmt.Sprintf("%d to %d", low, high), strconv.Itoa(have))
+}
+
+func (c *check) number(field string, have, low, high uint64) {
+	c.that(low <= have && have <= high, field, fmt.Sprintf("%d to %d", low, high), strconv.FormatUint(have, 10))
+}
+
+func (c *check) containerID(id string) { c.form("container_id", id, containerIDForm) }
+
+// process checks the processes's identifiers; an empty exec ID stands for the container's first process.
+func (c *check) process(containerID, execID string) {
+	c.containerID(containerID)
+	if execID != "" {
+		c.form("exec_id", execID, execIDForm)
+	}
+}
+
+// strings checks a list of C strings.
+func (c *check) strings(field string, list []string, low, high int) {
+	c.size(field, len(list), low, high)
+	total := 0
+	for i, s := range list {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		c.size(at, len(s), 0, maxArgBytes)
+		c.that(!strings.Contains(s, "\x00"), at, "no NUL byte", "one")
+		total += len(s) + 1
+	}
+	c.size(field+" in bytes", total, 0, maxArgsBytes)
+}
+
+// environment checks NAME=VALUE pairs; it shows no value.
+func (c *check) environment(list []string) {
+	c.strings("env", list, 0, maxArgs)
+	seen := make(map[string]bool, len(list))
+	for i, kv := range list {
+		at := fmt.Sprintf("env[%d]", i)
+		name, _, ok := strings.Cut(kv, "=")
+		c.that(ok && name != "", at, "NAME=VALUE", "no name, or no =")
+		c.that(!seen[name], at, "each name once", quote(name)+" again")
+		seen[name] = true
+	}
+}
+
+// path checks an absolute path within a container.
+func (c *check) path(field, p string) {
+	ok := path.IsAbs(p) && len(p) <= maxPath && !strings.Contains(p, "\x00") && !slices.Contains(strings.Split(p, "/"), "..")
+	c.that(ok, field, "an absolute path without ..", quote(p))
+}
+
+func (c *check) capabilities(sets *guestv1.Capabilities) {
+	for _, s := range []struct {
+		name string
+		list []string
+	}{
+		{"bounding", sets.GetBounding()},
+		{"effective", sets.GetEffective()},
+		{"inheritable", sets.GetInheritable()},
+		{"permitted", sets.GetPermitted()},
+		{"ambient", sets.GetAmbient()},
+	} {
+		field := "capabilities." + s.name
+		c.size(field, len(s.list), 0, maxCapabilities)
+		for i, name := range s.list {
+			c.form(fmt.Sprintf("%s[%d]", field, i), name, capabilityForm)
+			c.that(!slices.Contains(s.list[:i], name), fmt.Sprintf("%s[%d]", field, i), "each once", quote(name)+" again")
+		}
+	}
+}
+
+func (c *check) mounts(list []*guestv1.Mount) {
+	c.size("mounts", len(list), 0, maxMounts)
+	seen := map[string]bool{}
+	for i, m := range list {
+		at := fmt.Sprintf("mounts[%d].", i)
+		destination := m.GetDestination()
+		c.path(at+"destination", destination)
+		clean := path.Clean(destination) == destination && destination != "/"
+		c.that(clean, at+"destination", "a clean path below /", quote(destination))
+		c.that(!seen[destination], at+"destination", "each once", quote(destination)+" again")
+		seen[destination] = true
+		c.form(at+"source", m.GetSource(), sourceForm)
+		c.that(m.GetType() == "bind", at+"type", `"bind"`, quote(m.GetType()))
+		c.size(at+"options", len(m.GetOptions()), 0, maxOptions)
+		for j, o := range m.GetOptions() {
+			c.that(slices.Contains(mountOptions, o), fmt.Sprintf("%soptions[%d]", at, j), "a bind mount's option", quote(o))
+		}
+	}
+}
+
+// program checks what create and exec have in common.
+func (c *check) program(command, env []string, dir, user string, caps *guestv1.Capabilities) {
+	c.strings("command", command, 1, maxArgs)
+	c.that(len(command) == 0 || command[0] != "", "command[0]", "a program", "an empty string")
+	c.environment(env)
+	c.path("working_dir", dir)
+	c.form("user", user, userForm)
+	c.capabilities(caps)
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cofferdam.dev/internal/agent/machine/cgroup"
+	"cofferdam.dev/internal/agent/machine/reaper"
+)
+
+// killTimeout bounds the wait for killed processes to be gone.
+const killTimeout = 30 * time.Second
+
+// Runner runs containers with runc.
+type Runner struct {
+	Runtime   string // the path of runc
+	Dir       string // an empty directory for bundles and the runtime's state, in memory
+	Cgroups   string // where control groups (v2) are mounted
+	Volumes   *Volumes
+	Address   string // the guest's own address, for the containers' /etc/hosts
+	PIDsLimit int64  // processes of one container
+	Children  *reaper.Reaper
+	Log       *slog.Logger
+
+	mu    sync.Mutex
+	execs int                // numbers the files of exec calls
+	inits map[string]*Handle // by container
+}
+
+// Setup makes the control group of all containers, which together get memoryBytes.
+func (r *Runner) Setup(memoryBytes uint64) error {
+	err := os.MkdirAll(filepath.Join(r.Dir, "runc"), 0o700)
+	if err != nil {
+		return fmt.Errorf("making the runtime's directory: %w", err)
+	}
+	err = r.Volumes.share()
+	if err != nil {
+		return err
+	}
+	group := filepath.Join(r.Cgroups, cgroupParent)
+	err = os.Mkdir(group, 0o755) //nolint:gosec // a control group, not a file
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("making the containers' control group: %w", err)
+	}
+	for _, w := range []struct{ file, value string }{
+		{"cgroup.subtree_control", "+cpu +memory +pids"},
+		{"memory.max", strconv.FormatUint(memoryBytes, 10)},
+	} {
+		err = os.WriteFile(filepath.Join(group, w.file), []byte(w.value), 0) //nolint:gosec // exists
+		if err != nil {
+			return fmt.Errorf("setting up the containers' control group: %w", err)
+		}
+	}
+	return nil
+}
+
+// LookupUser is the function of that name.
+func (*Runner) LookupUser(rootfs, spec string) (User, error) { return LookupUser(rootfs, spec) }
+
+// VolumePath returns where a mount's source lies in the guest.
+func (r *Runner) VolumePath(source string) string { return r.Volumes.Path(source) }
+
+// Create prepares a container and its first process, which waits for Start. If it fails, the caller must call Remove.
+func (r *Runner) Create(ctx context.Context, s *Spec) (*Handle, error) {
+	for _, m := range s.Mounts {
+		err := r.Volumes.prepare(s.Rootfs, m)
+		if err != nil {
+			return nil, err
+		}
+	}
+	extra, err := r.Volumes.network(s, r.Address)
+	if err != nil {
+		return nil, fmt.Errorf("making the network files: %w", err)
+	}
+	dir := r.bundle(s.ID)
+	err = os.Mkdir(dir, 0o700)
+	if err != nil {
+		return nil, fmt.Errorf("making the bundle: %w", err)
+	}
+	err = writeJSON(filepath.Join(dir, "config.json"), config(s, r.Volumes, extra, r.PIDsLimit))
+	if err != nil {
+		return nil, err
+	}
+	h, err := r.launch(ctx, s.ID, "init", s.Stdio, "create", "--bundle", dir)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	if r.inits == nil {
+		r.inits = map[string]*Handle{}
+	}
+	r.inits[s.ID] = h
+	r.mu.Unlock()
+	return h, nil
+}
+
+// Start lets the first process of a created container run.
+func (r *Runner) Start(ctx context.Context, id string) error {
+	return r.runc(ctx, r.bundle(id), [3]*os.File{}, "start", id)
+}
+
+// Exec starts a further process in a running container.
+func (r *Runner) Exec(ctx context.Context, id string, p *Process) (*Handle, error) {
+	r.mu.Lock()
+	r.execs++
+	name := "exec" + strconv.Itoa(r.execs)
+	r.mu.Unlock()
+	file := filepath.Join(r.bundle(id), name+".json")
+	err := writeJSON(file, process(p))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.Remove(file) }()
+	return r.launch(ctx, id, name, p.Stdio, "exec", "--detach", "--process", file)
+}
+
+// launch has the runtime start a process and leave it to us.
+func (r *Runner) launch(ctx context.Context, id, name string, want Stdio, args ...string) (*Handle, error) {
+	dir := r.bundle(id)
+	pidFile := filepath.Join(dir, name+".pid")
+	args = append(args, "--pid-file", pidFile)
+	defer func() { _ = os.Remove(pidFile) }()
+	p, err := newPipes(want)
+	if err != nil {
+		return nil, err
+	}
+	var con *console
+	if want.Terminal {
+		con, err = newConsole(filepath.Join(r.Dir, name+id[:min(len(id), 32)]+".sock"))
+		if err != nil {
+			return nil, err
+		}
+		defer con.close()
+		args = append(args, "--console-socket", con.path)
+	}
+	err = r.runc(ctx, dir, p.child, append(args, id)...)
+	p.closeChild()
+	if err != nil {
+		p.closeAll()
+		return nil, err
+	}
+	pid, err := readPID(pidFile)
+	if err != nil {
+		p.closeAll()
+		return nil, err
+	}
+	var terminal *os.File
+	if con != nil {
+		p.streams, terminal, err = con.streams(want)
+	}
+	if err == nil {
+		var h *Handle
+		h, err = r.adopt(id, pid, p.streams, terminal)
+		if err == nil {
+			return h, nil
+		}
+	}
+	_ = unix.Kill(pid, unix.SIGKILL) // a process that nobody would hear of again
+	p.closeAll()
+	return nil, err
+}
+
+// adopt takes over a process that the runtime started: its number may be given to another process once it has ended,
+// so signals go through a handle of the kernel's.
+func (r *Runner) adopt(id string, pid int, streams Streams, terminal *os.File) (*Handle, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil && !errors.Is(err, unix.ESRCH) { // it may have ended already
+		return nil, fmt.Errorf("opening process %d: %w", pid, err)
+	}
+	if err != nil {
+		fd = -1
+	}
+	p, err := r.Children.Adopt(pid)
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	h := NewHandle(pid, streams, terminal, func(sig unix.Signal) error {
+		err := unix.PidfdSendSignal(fd, sig, nil, 0)
+		if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EBADF) {
+			return ErrEnded
+		}
+		return err
+	})
+	go func() {
+		status := p.Wait()
+		h.End(Exit{Code: uint32(reaper.ExitCode(status)), OutOfMemory: r.outOfMemory(id)}) //nolint:gosec // 0 to 255
+		_ = unix.Close(fd)
+	}()
+	return h, nil
+}
+
+func (r *Runner) outOfMemory(id string) bool {
+	n, err := cgroup.OOMKills(r.cgroup(id))
+	return err == nil && n > 0
+}
+
+// Usage reads what a container uses.
+func (r *Runner) Usage(id string) (Usage, error) {
+	s, err := cgroup.Read(r.cgroup(id))
+	if err != nil {
+		return Usage{}, err
+	}
+	return Usage{MemoryBytes: s.MemoryBytes, CPUMicros: s.CPUMicros, PIDs: uint32(min(s.Processes, 1<<22))}, nil //nolint:gosec // bounded
+}
+
+// Remove kills what is left of a container and forgets it. A container that does not exist is no error.
+func (r *Runner) Remove(ctx context.Context, id string) error {
+	r.mu.Lock()
+	h := r.inits[id]
+	delete(r.inits, id)
+	r.mu.Unlock()
+	_ = os.WriteFile(filepath.Join(r.cgroup(id), "cgroup.kill"), []byte("1"), 0) //nolint:gosec // exists, or there is nothing to kill
+	if h != nil {
+		select {
+		case <-h.Done():
+		case <-time.After(killTimeout):
+			return fmt.Errorf("killing container %s: its first process is still there after %v", id, killTimeout)
+		}
+	}
+	dir := r.bundle(id)
+	_, err := os.Stat(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return r.Volumes.forget(id)
+	}
+	err = r.runc(ctx, dir, [3]*os.File{}, "delete", "--force", id)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.RemoveAll(dir), r.Volumes.forget(id))
+}
+
+func (r *Runner) bundle(id string) string { return filepath.Join(r.Dir, id) }
+
+func (r *Runner) cgroup(id string) string { return filepath.Join(r.Cgroups, cgroupParent, id) }
+
+func writeJSON(path string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encoding %s: %w", filepath.Base(path), err)
+	}
+	err = os.WriteFile(path, b, 0o600)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}

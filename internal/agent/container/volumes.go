@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// SourcePattern is the form of a mount's source. A source has exactly one element below its class, so that every
+// element of its path is made by the guest: a container that has one volume can not put a symbolic link into the path
+// of another.
+const SourcePattern = `/tmp/atlas/(azureFileVolume|secretsVolume|emptydir|gitRepoVolume|resolvconf)/[A-Za-z0-9][A-Za-z0-9._-]{0,127}`
+
+const (
+	resolvDir   = "/tmp/atlas/resolvconf/"
+	emptyDir    = "/tmp/atlas/emptydir/"
+	volumeMode  = 0o777 // as container engines make empty directories: any user of a container may write
+	networkMode = 0o644
+)
+
+// Volumes keeps the directories and files of the group that containers mount. It lies in the guest's memory.
+type Volumes struct {
+	Root       string // an absolute path that nobody else writes to
+	Nameserver string // of the resolver files
+
+	mu    sync.Mutex
+	known map[string]bool // volumes that exist and hold what the image had, if that was asked for
+}
+
+// Path returns where source lies in the guest.
+func (v *Volumes) Path(source string) string { return v.Root + source }
+
+// share makes mounts below the root appear in the containers that asked for that ("rshared"), and theirs in others.
+func (v *Volumes) share() error {
+	err := os.MkdirAll(v.Root, 0o755) //nolint:gosec // containers' users pass through it
+	if err != nil {
+		return fmt.Errorf("making the volumes' directory: %w", err)
+	}
+	err = unix.Mount(v.Root, v.Root, "", unix.MS_BIND, "")
+	if err == nil {
+		err = unix.Mount("", v.Root, "", unix.MS_SHARED, "")
+	}
+	if err != nil {
+		return fmt.Errorf("sharing the volumes' directory: %w", err)
+	}
+	return nil
+}
+
+// prepare makes the source of m if it does not exist. A new empty directory gets the contents that the image has at
+// the mount's destination, as container engines do for volumes.
+func (v *Volumes) prepare(rootfs string, m Mount) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.known[m.Source] {
+		return nil
+	}
+	err := v.make(rootfs, m)
+	if err != nil {
+		return fmt.Errorf("preparing the volume %s: %w", m.Source, errors.Join(err, os.RemoveAll(v.Path(m.Source))))
+	}
+	if v.known == nil {
+		v.known = map[string]bool{}
+	}
+	v.known[m.Source] = true
+	return nil
+}
+
+func (v *Volumes) make(rootfs string, m Mount) error {
+	parent, err := v.dir(path.Dir(m.Source))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = parent.Close() }()
+	name := path.Base(m.Source)
+	if strings.HasPrefix(m.Source, resolvDir) {
+		return writeNew(parent, name, "nameserver "+v.Nameserver+"\n")
+	}
+	dir, err := makeDir(parent, name, volumeMode)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	if !strings.HasPrefix(m.Source, emptyDir) {
+		return nil
+	}
+	return copyUp(rootfs, m.Destination, dir)
+}
+
+// dir opens a directory below the root, and makes what is missing of it.
+func (v *Volumes) dir(p string) (*os.File, error) {
+	err := os.MkdirAll(v.Root, 0o755) //nolint:gosec // containers' users pass through it
+	if err != nil {
+		return nil, fmt.Errorf("making the volumes' directory: %w", err)
+	}
+	f, err := os.OpenFile(v.Root, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening the volumes' directory: %w", err)
+	}
+	for name := range strings.SplitSeq(strings.TrimPrefix(p, "/"), "/") {
+		next, err := makeDir(f, name, 0o755)
+		_ = f.Close()
+		if err != nil {
+			return nil, err
+		}
+		f = next
+	}
+	return f, nil
+}
+
+// makeDir makes and opens a directory in parent. It follows no symbolic link.
+func makeDir(parent *os.File, name string, mode uint32) (*os.File, error) {
+	err := unix.Mkdirat(int(parent.Fd()), name, mode)
+	made := err == nil
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("making the directory %s: %w", name, err)
+	}
+	d, err := openAt(int(parent.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
+	if err != nil {
+		return nil, err
+	}
+	if made {
+		err = d.Chmod(os.FileMode(mode)) // whatever the mask is
+		if err != nil {
+			_ = d.Close()
+			return nil, fmt.Errorf("setting the mode of %s: %w", name, err)
+		}
+	}
+	return d, nil
+}
+
+// writeNew writes a small file into parent. What was there before is replaced.
+func writeNew(parent *os.File, name, content string) error {
+	fd, err := unix.Openat(int(parent.Fd()), name, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, networkMode)
+	if err != nil {
+		return fmt.Errorf("making the file %s: %w", name, err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	_, err = f.WriteString(content)
+	return errors.Join(err, f.Chmod(networkMode), f.Close())
+}
+
+// network makes the files that say who the container is and whom it knows, and returns their mounts. A destination
+// that the request mounts itself is left to it.
+func (v *Volumes) network(s *Spec, address string) ([]Mount, error) {
+	host := hostname(s)
+	files := []struct{ destination, content string }{
+		{"/etc/hostname", host + "\n"},
+		{"/etc/hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n" + address + " " + host + "\n"},
+		{"/etc/resolv.conf", "nameserver " + v.Nameserver + "\n"},
+	}
+	base := "/etc/" + s.ID
+	dir, err := v.dir(base)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = dir.Close() }()
+	var mounts []Mount
+	for _, f := range files {
+		if mounted(s.Mounts, f.destination) {
+			continue
+		}
+		name := path.Base(f.destination)
+		err = writeNew(dir, name, f.content)
+		if err != nil {
+			return nil, err
+		}
+		mounts = append(mounts, Mount{Destination: f.destination, Source: base + "/" + name, Options: []string{"rbind", "rprivate", "rw"}})
+	}
+	return mounts, nil
+}
+
+func mounted(mounts []Mount, destination string) bool {
+	for _, m := range mounts {
+		if m.Destination == destination {
+			return true
+		}
+	}
+	return false
+}
+
+// forget removes the files that network made.
+func (v *Volumes) forget(id string) error {
+	return os.RemoveAll(v.Root + "/etc/" + id)
+}
+
+func hostname(s *Spec) string {
+	if s.Hostname != "" {
+		return s.Hostname
+	}
+	return s.ID[:min(len(s.ID), 12)]
+}

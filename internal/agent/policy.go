@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/hex"
+	"fmt"
+
+	guestv1 "cofferdam.dev/api/guest/v1"
+	"cofferdam.dev/attest"
+	"cofferdam.dev/evidence/snp"
+	"cofferdam.dev/policy"
+	"cofferdam.dev/policy/engine"
+)
+
+const maxPolicy = engine.MaxTextSize
+
+// ownHostData asks the processor for a report with fresh report data and returns the host data in it: what the launch
+// fixed. The report's signature is for others to check; here it comes from the guest's own processor.
+func ownHostData(ctx context.Context, p attest.Provider) ([32]byte, error) {
+	var fresh [64]byte
+	_, _ = rand.Read(fresh[:]) // never fails: crypto/rand aborts the program instead
+	r, err := p.Report(ctx, fresh)
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("getting a report from %s: %w", p.Kind(), err)
+	}
+	if r.Type != attest.TypeSEVSNP {
+		return [32]byte{}, fmt.Errorf("report is of type %q, which carries no host data that is understood", r.Type)
+	}
+	report, err := snp.ParseReport(r.Report)
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("parsing the report: %w", err)
+	}
+	if subtle.ConstantTimeCompare(report.ReportData[:], fresh[:]) != 1 {
+		return [32]byte{}, fmt.Errorf("report from %s is not for the request: its report data differs", p.Kind())
+	}
+	return report.HostData, nil
+}
+
+// SetPolicy implements guestv1.GuestService.
+func (s *Service) SetPolicy(_ context.Context, r *guestv1.SetPolicyRequest) (*guestv1.SetPolicyResponse, error) {
+	const call = "SetPolicy"
+	c := newCheck(call)
+	c.size("policy", len(r.GetPolicy()), 1, maxPolicy)
+	if c.err() != nil {
+		return nil, c.err()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != "" {
+		return nil, denial(guestv1.CodeBroken, call, "the guest is broken: "+s.broken)
+	}
+	if s.policy != nil {
+		return nil, denial(guestv1.CodePolicyAlreadySet, call, "a policy is set, and stays until power-off")
+	}
+	hash := policy.Hash(r.GetPolicy())
+	if subtle.ConstantTimeCompare(hash[:], s.hostData[:]) != 1 {
+		d := denial(guestv1.CodePolicyMismatch, call, "the policy is not the one that the launch fixed in HOST_DATA")
+		d.Field, d.Expected, d.Actual = "policy", "SHA-256 "+hex.EncodeToString(s.hostData[:]), hex.EncodeToString(hash[:])
+		d.Fix = "launch with this policy's hash, or send the policy that was launched with"
+		return nil, d
+	}
+	loaded, err := s.cfg.LoadPolicy(r.GetPolicy())
+	if err != nil {
+		d := denial(guestv1.CodePolicyInvalid, call, clip(err.Error(), maxReason))
+		d.Field = "policy"
+		return nil, d
+	}
+	s.policy = loaded
+	s.verbose = s.mayLog()
+	return &guestv1.SetPolicyResponse{HostData: s.hostData[:]}, nil
+}
+
+// mayLog asks the policy whether the host may read about what the guest does.
+func (s *Service) mayLog() bool {
+	allowed := false
+	_ = s.decide(context.Background(), engine.PointRuntimeLogging, nil, // a denial is an answer
+		func(ctx context.Context, u Unit) (engine.Decision, error) { return u.RuntimeLogging(ctx) },
+		func(context.Context, engine.Decision) error { allowed = true; return nil })
+	return allowed
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"cofferdam.dev/attest"
+	"cofferdam.dev/internal/agent/container"
+	"cofferdam.dev/internal/agent/machine"
+	"cofferdam.dev/internal/agent/machine/boot"
+	"cofferdam.dev/internal/agent/machine/cgroup"
+	"cofferdam.dev/internal/agent/machine/netconf"
+	"cofferdam.dev/internal/agent/machine/reaper"
+	"cofferdam.dev/internal/channel"
+	"cofferdam.dev/policy/engine"
+)
+
+// The names of the ports through which the host speaks to the guest, and the places of the guest's own.
+const (
+	controlPort   = "cofferdam.ctl"
+	simulatorPort = "cofferdam.sp"
+	hostname      = "cofferdam"
+	runtimePath   = "/usr/bin/runc"
+	bundleDir     = "/run/cofferdam"
+	volumeRoot    = engine.GuestRoot + "/sandbox/sandboxMounts"
+)
+
+// reportTimeout bounds the wait for the guest's own report.
+const reportTimeout = time.Minute
+
+// answerTime is what the answer to a power-off request gets to leave the machine.
+const answerTime = 50 * time.Millisecond
+
+// Reserve is what of the guest's memory the containers do not get: the agent must live through whatever they do.
+func reserve(total uint64) uint64 { return 80<<20 + total/32 }
+
+// Run is the guest's life from the kernel's first process to the end of its last request: it sets the system up, asks
+// the processor about it, and serves the host until the host asks for power-off or goes away. The caller powers the
+// machine off whatever Run returns.
+func Run(ctx context.Context, build string, log *slog.Logger) error {
+	sys, err := boot.Start(ctx, hostname)
+	if err != nil {
+		return err
+	}
+	if sys.NetworkError != nil {
+		log.Warn("there is no network", slog.Any("error", sys.NetworkError))
+	}
+	provider, err := openProvider(ctx, sys)
+	if err != nil {
+		return err
+	}
+	m := machine.New(machine.Config{LoadModules: sys.Modules.Load, Log: log})
+	runner, err := newRunner(m, log)
+	if err != nil {
+		return err
+	}
+	broker := &channel.Broker{}
+	reportCtx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	s, err := New(reportCtx, Config{
+		TEE: sys.Parameters.TEE, Build: build, Provider: provider, Machine: m, Runtime: runner, Streams: broker,
+		LoadPolicy: LoadPolicy, VolumeRoot: volumeRoot, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	return serve(ctx, s, broker)
+}
+
+// serve answers the host on the control port.
+func serve(ctx context.Context, s *Service, broker *channel.Broker) error {
+	rpc, err := NewServer(s)
+	if err != nil {
+		return err
+	}
+	port, err := boot.OpenPort(ctx, controlPort)
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- channel.Serve(ctx, port, rpc, broker) }()
+	select {
+	case err = <-ended:
+		if err != nil {
+			return fmt.Errorf("serving the host: %w", err)
+		}
+		return nil
+	case <-s.PowerOffRequested():
+		time.Sleep(answerTime)
+		return nil
+	}
+}
+
+// openProvider opens the source of reports that the measured command line names. There is no other.
+func openProvider(ctx context.Context, sys *boot.System) (attest.Provider, error) {
+	if sys.Parameters.TEE == "simulated" {
+		port, err := boot.OpenPort(ctx, simulatorPort)
+		if err != nil {
+			return nil, err
+		}
+		return attest.OpenSimulated(port), nil
+	}
+	for _, group := range []string{sys.Parameters.TEE, "native"} {
+		err := sys.Modules.Load(group)
+		if err != nil {
+			return nil, err
+		}
+	}
+	err := boot.MountConfigFS()
+	if err != nil {
+		return nil, err
+	}
+	p, err := attest.OpenConfigfs(attest.ConfigfsRoot)
+	if err != nil {
+		return nil, err // a nil *Configfs in a Provider would not be nil
+	}
+	return p, nil
+}
+
+// newRunner sets up what runs containers, and keeps memory and processes back from them.
+func newRunner(m *machine.Machine, log *slog.Logger) (*container.Runner, error) {
+	total, _ := m.MemoryBytes()
+	kept := reserve(total)
+	if total < 2*kept {
+		return nil, fmt.Errorf("the machine has %d MiB of memory, %d are needed", total>>20, 2*kept>>20)
+	}
+	debug.SetMemoryLimit(int64(kept / 2)) //nolint:gosec // far below the limit; the rest is for the runtime and the kernel
+	threads, err := os.ReadFile("/proc/sys/kernel/threads-max")
+	if err != nil {
+		return nil, fmt.Errorf("reading the limit of processes: %w", err)
+	}
+	limit, err := strconv.ParseInt(strings.TrimSpace(string(threads)), 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("reading the limit of processes: %w", err)
+	}
+	network := netconf.Default()
+	r := &container.Runner{
+		Runtime: runtimePath, Dir: bundleDir, Cgroups: cgroup.Root, Children: reaper.New(), Log: log,
+		Volumes: &container.Volumes{Root: volumeRoot, Nameserver: network.DNS.String()},
+		Address: network.Address.Addr().String(), PIDsLimit: limit / 2,
+	}
+	err = r.Setup(total - kept)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
