@@ -41,8 +41,9 @@ type BuildOptions struct {
 
 type builder struct {
 	BuildOptions
-	guest string // directory of all images
-	cache string
+	guest       string // directory of all images
+	cache       string
+	agent, runc program
 }
 
 // Build makes an image, or finds that it was already made from the same inputs, and makes it the current one. It is
@@ -71,6 +72,12 @@ func (b *builder) build(ctx context.Context) (*Image, error) {
 		return nil, err
 	}
 	defer unlock()
+	if b.agent, err = readProgram(b.AgentPath); err != nil {
+		return nil, fmt.Errorf("reading agent: %w", err)
+	}
+	if b.runc, err = readProgram(b.RuncPath); err != nil {
+		return nil, fmt.Errorf("reading runtime: %w", err)
+	}
 	l, err := parseLock(kernelLock)
 	if err != nil {
 		return nil, err
@@ -118,14 +125,6 @@ func (b *builder) create(ctx context.Context, kernel kernelPackage, inputs []Inp
 
 // inputs names everything that the image depends on.
 func (b *builder) inputs(ctx context.Context, kernel kernelPackage) ([]Input, error) {
-	agent, err := hashFile(b.AgentPath)
-	if err != nil {
-		return nil, fmt.Errorf("reading agent: %w", err)
-	}
-	runc, err := hashFile(b.RuncPath)
-	if err != nil {
-		return nil, fmt.Errorf("reading runtime: %w", err)
-	}
 	mke2fs, err := mke2fsVersion(ctx)
 	if err != nil {
 		return nil, err
@@ -136,8 +135,8 @@ func (b *builder) inputs(ctx context.Context, kernel kernelPackage) ([]Input, er
 	}
 	return []Input{
 		{Name: "kernel", SHA256: kernel.SHA256, Version: kernel.Version},
-		{Name: "agent", SHA256: agent.SHA256, Version: buildVersion(b.AgentPath)},
-		{Name: "runtime", SHA256: runc.SHA256, Version: buildVersion(b.RuncPath)},
+		{Name: "agent", SHA256: b.agent.sha256, Version: b.agent.version},
+		{Name: "runtime", SHA256: b.runc.sha256, Version: b.runc.version},
 		{Name: "recipe", SHA256: recipe, Version: recipeVersion},
 		{Name: "mke2fs", Version: mke2fs},
 		{Name: "go", Version: runtime.Version()},

@@ -5,11 +5,14 @@ package guestimage
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"debug/buildinfo"
 	"debug/elf"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"os"
-	"path"
+	"strings"
 
 	"cofferdam.dev/internal/guestimage/cpio"
 	"cofferdam.dev/internal/guestimage/kmod"
@@ -43,13 +46,7 @@ func skeleton() []cpio.Entry {
 // processor more than copying.
 func (b *builder) initramfs(ctx context.Context, tree *kmod.Tree, work string) ([]byte, error) {
 	entries := skeleton()
-	for _, program := range []struct{ path, name string }{{b.AgentPath, "init"}, {b.RuncPath, "usr/bin/runc"}} {
-		data, err := readStatic(program.path)
-		if err != nil {
-			return nil, fmt.Errorf("making initramfs: /%s: %w", program.name, err)
-		}
-		entries = append(entries, cpio.File(program.name, 0o555, data))
-	}
+	entries = append(entries, cpio.File("init", 0o555, b.agent.data), cpio.File("usr/bin/runc", 0o555, b.runc.data))
 	modules, err := moduleEntries(tree)
 	if err != nil {
 		return nil, fmt.Errorf("making initramfs: %w", err)
@@ -68,40 +65,57 @@ func (b *builder) initramfs(ctx context.Context, tree *kmod.Tree, work string) (
 	return archive.Bytes(), nil
 }
 
-// readStatic reads a program and refuses one that needs an interpreter, because the guest has no libraries.
-func readStatic(name string) ([]byte, error) {
+// WriteBareInitramfs writes an initramfs of one program and what it needs to be PID 1. With internal/guestimage/bareinit
+// it is the reference that the benchmark compares an image with; no image holds it.
+func WriteBareInitramfs(w io.Writer, initPath string) error {
+	p, err := readProgram(initPath)
+	if err != nil {
+		return fmt.Errorf("making bare initramfs: %w", err)
+	}
+	return cpio.Write(w, []cpio.Entry{
+		cpio.Dir("dev", 0o755), cpio.Char("dev/console", 0o600, 5, 1), cpio.Dir("sys", 0o555), cpio.File("init", 0o555, p.data),
+	})
+}
+
+// program is an executable file of the guest. It is read once, so that what the manifest names is what the image holds.
+type program struct {
+	data    []byte
+	sha256  string
+	version string // what it was built from, as far as it tells
+}
+
+// readProgram refuses a program that needs an interpreter, because the guest has no libraries.
+func readProgram(name string) (program, error) {
 	data, err := os.ReadFile(name)
 	if err != nil {
-		return nil, err
+		return program{}, err
 	}
 	f, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {
-		return nil, fmt.Errorf("%s is no ELF file: %w", name, err)
+		return program{}, fmt.Errorf("%s is no ELF file: %w", name, err)
 	}
 	if f.Machine != elf.EM_X86_64 {
-		return nil, fmt.Errorf("%s is for %v, want %v", name, f.Machine, elf.EM_X86_64)
+		return program{}, fmt.Errorf("%s is for %v, want %v", name, f.Machine, elf.EM_X86_64)
 	}
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
-			return nil, fmt.Errorf("%s is dynamically linked", path.Base(name))
+			return program{}, fmt.Errorf("%s is dynamically linked", name)
 		}
 	}
-	return data, nil
+	sum := sha256.Sum256(data)
+	return program{data: data, sha256: hex.EncodeToString(sum[:]), version: buildVersion(data)}, nil
 }
 
-// buildVersion says what a Go program was built from, as far as the program itself tells.
-func buildVersion(name string) string {
-	info, err := buildinfo.ReadFile(name)
+// buildVersion is the version of a Go program's main package, if it came from a module, and of the compiler.
+func buildVersion(data []byte) string {
+	info, err := buildinfo.Read(bytes.NewReader(data))
 	if err != nil {
 		return ""
 	}
-	version := info.Main.Version
-	if info.Main.Path == "" || info.Path != info.Main.Path {
-		for _, d := range info.Deps {
-			if d.Path == info.Path {
-				version = d.Version
-			}
+	for _, m := range append(info.Deps, &info.Main) {
+		if m.Path != "" && m.Version != "(devel)" && (info.Path == m.Path || strings.HasPrefix(info.Path, m.Path+"/")) {
+			return strings.TrimSpace(m.Version + " " + info.GoVersion)
 		}
 	}
-	return version + " " + info.GoVersion
+	return info.GoVersion
 }

@@ -30,9 +30,15 @@ var ErrModule = errors.New("kernel module")
 
 // Module is one unpacked module.
 type Module struct {
-	Name    string // as the kernel knows it, with underscores
-	Data    []byte
-	Depends []string // modules that must be loaded before it
+	Name  string // as the kernel knows it, with underscores
+	Data  []byte
+	Needs // modules to be loaded before it
+}
+
+// Needs is what a module says about the modules that come before it.
+type Needs struct {
+	Hard []string // it can not be loaded without them
+	Soft []string // it works better with them; they may not exist
 }
 
 // Tree is the set of modules of one kernel.
@@ -85,7 +91,15 @@ func (t *Tree) Resolve(names []string, except map[string]bool) ([]*Module, error
 		if err != nil {
 			return fmt.Errorf("%w (wanted by %s)", err, wantedBy)
 		}
-		for _, d := range m.Depends {
+		for _, d := range m.Soft {
+			if _, exists := t.files[d]; !exists {
+				continue
+			}
+			if err := visit(d, name); err != nil {
+				return err
+			}
+		}
+		for _, d := range m.Hard {
 			if err := visit(d, name); err != nil {
 				return err
 			}
@@ -119,11 +133,11 @@ func (t *Tree) load(name string) (*Module, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w %s: unpacking: %w", ErrModule, name, err)
 	}
-	depends, err := Depends(data)
+	needs, err := ReadNeeds(data)
 	if err != nil {
 		return nil, fmt.Errorf("%w %s: %w", ErrModule, name, err)
 	}
-	m := &Module{Name: name, Data: data, Depends: depends}
+	m := &Module{Name: name, Data: data, Needs: needs}
 	t.loaded[name] = m
 	return m, nil
 }
@@ -146,31 +160,31 @@ func unpack(r io.Reader, compressed bool) ([]byte, error) {
 	return data, nil
 }
 
-// Depends returns what a module says it needs: its "depends" entries, then its "softdep" entries marked "pre".
-func Depends(module []byte) ([]string, error) {
+// ReadNeeds reads the "depends" entries of a module and those of its "softdep" entries that are marked "pre".
+func ReadNeeds(module []byte) (Needs, error) {
 	f, err := elf.NewFile(bytes.NewReader(module))
 	if err != nil {
-		return nil, fmt.Errorf("reading ELF file: %w", err)
+		return Needs{}, fmt.Errorf("reading ELF file: %w", err)
 	}
 	s := f.Section(".modinfo")
 	if s == nil || s.Type != elf.SHT_PROGBITS || s.Size > uint64(len(module)) {
-		return nil, errors.New("no usable .modinfo section")
+		return Needs{}, errors.New("no usable .modinfo section")
 	}
 	info, err := s.Data()
 	if err != nil {
-		return nil, fmt.Errorf("reading .modinfo: %w", err)
+		return Needs{}, fmt.Errorf("reading .modinfo: %w", err)
 	}
-	var hard, soft []string
+	var n Needs
 	for entry := range strings.SplitSeq(string(info), "\x00") {
 		key, value, _ := strings.Cut(entry, "=")
 		switch key {
 		case "depends":
-			hard = append(hard, splitNames(value)...)
+			n.Hard = append(n.Hard, splitNames(value)...)
 		case "softdep":
-			soft = append(soft, preNames(value)...)
+			n.Soft = append(n.Soft, preNames(value)...)
 		}
 	}
-	return append(hard, soft...), nil
+	return n, nil
 }
 
 func splitNames(list string) []string {
