@@ -119,20 +119,17 @@ func (a *appraisal) link(c *chain, roots []Root, certs []*x509.Certificate) {
 	named := false
 	for i := range roots {
 		r := &roots[i]
-		for _, cert := range slices.Concat(r.known, certs) {
+		for _, cert := range slices.Concat(certs, r.known) {
 			if !bytes.Equal(cert.RawSubject, c.leaf.RawIssuer) || cert == c.leaf {
 				continue
 			}
 			named = true
-			if !bytes.Equal(cert.RawIssuer, r.Certificate.RawSubject) {
-				continue
-			}
-			if !slices.Contains(r.known, cert) && (checkAuthority(cert) != nil || signedBy(r.Certificate, cert) != nil) {
+			if !r.signed(cert) {
 				continue
 			}
 			c.root, c.intermediate = r, cert
 			if signedBy(cert, c.leaf) == nil {
-				a.linked(c)
+				a.linked(c, certs)
 				return
 			}
 		}
@@ -140,9 +137,29 @@ func (a *appraisal) link(c *chain, roots []Root, certs []*x509.Certificate) {
 	a.unlinked(c, expected, named, len(roots))
 }
 
-func (a *appraisal) linked(c *chain) {
+// signed reports whether the certificate is an authority that the root signed. Known ones were verified when the root
+// was loaded.
+func (r *Root) signed(cert *x509.Certificate) bool {
+	if !bytes.Equal(cert.RawIssuer, r.Certificate.RawSubject) {
+		return false
+	}
+	if slices.ContainsFunc(r.known, func(k *x509.Certificate) bool { return k.Equal(cert) }) {
+		return true
+	}
+	return checkAuthority(cert) == nil && signedBy(r.Certificate, cert) == nil
+}
+
+// linked records the chain. A certificate that is no part of it is refused: evidence has no room for what nobody judged.
+func (a *appraisal) linked(c *chain, certs []*x509.Certificate) {
 	a.pass(CheckTrustAnchor, describeRoots([]Root{*c.root}), c.root.Certificate.Subject.String())
-	a.pass(CheckChain, "", "")
+	left := slices.DeleteFunc(slices.Clone(certs), func(x *x509.Certificate) bool {
+		return x == c.leaf || x.Equal(c.intermediate) || x.Equal(c.root.Certificate)
+	})
+	if len(left) == 0 {
+		a.pass(CheckChain, "three certificates", "three certificates")
+	} else {
+		a.fail(CheckChain, CodeCertificateUnused, "no certificate but those of the chain", left[0].Subject.String())
+	}
 	a.v.Chain = []Link{
 		newLink("root", c.root.Name, c.root.Certificate),
 		newLink("intermediate", "", c.intermediate),

@@ -40,7 +40,7 @@ var checkTitles = map[CheckName]string{
 	CheckTime:            "the time of appraisal is given",
 	CheckFormat:          "the evidence has a known form",
 	CheckTrustAnchor:     "the chain ends in a configured root",
-	CheckChain:           "every certificate is signed by the one above it",
+	CheckChain:           "every certificate is signed by the one above it, and none is left over",
 	CheckProfile:         "the certificates have the roles that they are used in",
 	CheckValidity:        "every certificate is valid at the time of appraisal",
 	CheckChipCertificate: "the certificate of the key that signed is at hand",
@@ -85,6 +85,7 @@ const (
 	CodeTrustAnchorDenied   Code = "TRUST_ANCHOR_DENIED"
 	CodeTrustAnchorBad      Code = "TRUST_ANCHOR_INVALID"
 	CodeChainSignature      Code = "CHAIN_SIGNATURE_INVALID"
+	CodeCertificateUnused   Code = "CERTIFICATE_UNUSED"
 	CodeChainProfile        Code = "CHAIN_PROFILE_INVALID"
 	CodeCertificateExpired  Code = "CERTIFICATE_EXPIRED"
 	CodeCertificateNotYet   Code = "CERTIFICATE_NOT_YET_VALID"
@@ -127,6 +128,7 @@ var fixes = map[Code]string{
 	CodeTrustAnchorDenied:  "use a root of your own: the private key of this one is published",
 	CodeTrustAnchorBad:     "configure a self-signed root certificate under its own trust domain",
 	CodeChainSignature:     "get the certificates from AMD's key server: these are not what they claim to be",
+	CodeCertificateUnused:  "leave out certificates that do not lead from the chip key to the root",
 	CodeCertificateExpired: "get a current certificate, or judge the evidence at the time at which it was made",
 	CodeCertificateNotYet:  "check the clock",
 	CodeChipTCBMismatch:    "get the chip certificate for the TCB that the report states",
