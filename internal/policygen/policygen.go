@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package policygen writes the policy for a group, as Azure's confcom extension would.
+//
+// It works from the group's description and from facts about its images (configuration and layer roots), and reads
+// nothing else: equal inputs give equal bytes on every machine. It trusts the facts; who computed them must have
+// verified the layers. It never decides what may run beyond what the description and the images say, except for the
+// fixed allowances that the service's own platform needs, which Options name.
+package policygen
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"cofferdam.dev/internal/spec"
+	"cofferdam.dev/policy"
+)
+
+// ImageFacts are what a policy needs to know about an image.
+type ImageFacts struct {
+	Reference  string
+	Config     ImageConfig
+	LayerRoots []string // dm-verity root hashes in hexadecimal, base layer first
+}
+
+// ImageConfig is the part of an image's configuration that shapes its containers.
+type ImageConfig struct {
+	Env        []string
+	Entrypoint []string
+	Cmd        []string
+	User       string
+	WorkingDir string
+	StopSignal string
+	Volumes    []string
+}
+
+// Options say what differs from what confcom writes by default today.
+type Options struct {
+	// APIVersion and FrameworkVersion default to what the deployed service understands.
+	APIVersion       string
+	FrameworkVersion string
+
+	// Fragments are further fragments that may be loaded. Unless excluded, the service's own fragment comes first.
+	Fragments              []policy.Fragment
+	ExcludeDefaultFragment bool
+	InfrastructureSVN      string // minimum_svn of the default fragment; empty means DefaultInfrastructureSVN
+
+	// ExcludePause leaves the service's pause container out.
+	ExcludePause bool
+
+	// OmitID leaves the image reference out of the text.
+	OmitID bool
+
+	// Texts of earlier versions of confcom: without signals, without the rw_mount_device line, with environment rules
+	// sorted by pattern.
+	OmitSignals, OmitRWMountDevice, SortEnv bool
+}
+
+// RunOptions are those for groups on our own machines: there is no platform that would load a fragment or run a pause
+// container, so neither is allowed.
+func RunOptions() Options { return Options{ExcludeDefaultFragment: true, ExcludePause: true} }
+
+// Generate makes the policy of a group. Facts are looked up by the containers' image references.
+func Generate(g spec.Group, facts map[string]ImageFacts, o Options) (*policy.Policy, error) {
+	if err := g.Validate(); err != nil {
+		return nil, fmt.Errorf("generating policy: %w", err)
+	}
+	p := &policy.Policy{
+		APIVersion: o.APIVersion, FrameworkVersion: o.FrameworkVersion, OmitRWMountDevice: o.OmitRWMountDevice,
+		AllowPropertiesAccess: true, AllowEnvironmentVariableDropping: true, AllowCapabilityDropping: true,
+		AllowDumpStacks: g.Debug, AllowRuntimeLogging: g.Debug,
+	}
+	if p.APIVersion == "" {
+		p.APIVersion = policy.DeployedAPI
+	}
+	if p.FrameworkVersion == "" {
+		p.FrameworkVersion = policy.DeployedFramework
+	}
+	if !o.ExcludeDefaultFragment {
+		p.Fragments = append(p.Fragments, infrastructure(o.InfrastructureSVN))
+	}
+	p.Fragments = append(p.Fragments, o.Fragments...)
+	for i, c := range g.Containers {
+		f, ok := facts[c.Image]
+		if !ok {
+			return nil, fmt.Errorf("generating policy: container %d (%q): facts about image %q are missing", i+1, c.Name, c.Image)
+		}
+		pc, err := container(c, f, g.Debug, o)
+		if err != nil {
+			return nil, fmt.Errorf("generating policy: container %d (%q): %w", i+1, c.Name, err)
+		}
+		p.Containers = append(p.Containers, pc)
+	}
+	if !o.ExcludePause {
+		p.Containers = append(p.Containers, pause(o))
+	}
+	return p, nil
+}
+
+func container(c spec.Container, f ImageFacts, debug bool, o Options) (policy.Container, error) {
+	var pc policy.Container
+	if len(f.LayerRoots) == 0 {
+		return pc, fmt.Errorf("image %q has no layers", c.Image)
+	}
+	for _, root := range f.LayerRoots {
+		if len(root) != 64 || strings.Trim(root, "0123456789abcdef") != "" {
+			return pc, fmt.Errorf("image %q: layer root %q is no SHA-256 in lower-case hexadecimal", c.Image, root)
+		}
+	}
+	signals, err := signals(f.Config.StopSignal, o)
+	if err != nil {
+		return pc, fmt.Errorf("image %q: %w", c.Image, err)
+	}
+	caps, err := capabilities(c)
+	if err != nil {
+		return pc, err
+	}
+	env, err := envRules(c.Env, f.Config.Env, o)
+	if err != nil {
+		return pc, fmt.Errorf("image %q: %w", c.Image, err)
+	}
+	pc = policy.Container{
+		AllowElevated: c.Privileged, AllowStdioAccess: c.AllowStdio, Capabilities: caps, Command: command(c, f.Config),
+		EnvRules: env, ExecProcesses: execProcesses(c.AllowExec, debug), Layers: slices.Clone(f.LayerRoots),
+		Mounts: mounts(c.Mounts, f.Config.Volumes), Name: c.Name, NoNewPrivileges: !c.AllowPrivilegeEscalation,
+		SeccompProfileSHA256: c.SeccompProfileSHA256, Signals: signals, User: user(c, f.Config.User),
+		WorkingDir: firstSet(c.WorkingDir, f.Config.WorkingDir, "/"),
+	}
+	if !o.OmitID {
+		pc.ID = firstSet(f.Reference, c.Image)
+	}
+	return pc, nil
+}
+
+// command is what the container starts with. Replacing the entrypoint drops the image's arguments too. Nil means that
+// there is nothing to start.
+func command(c spec.Container, image ImageConfig) []string {
+	if len(c.Command) > 0 {
+		return slices.Concat(c.Command, c.Args)
+	}
+	args := image.Cmd
+	if len(c.Args) > 0 {
+		args = c.Args
+	}
+	if all := slices.Concat(image.Entrypoint, args); len(all) > 0 {
+		return all
+	}
+	return nil
+}
+
+func execProcesses(allowed [][]string, debug bool) []policy.ExecProcess {
+	if debug {
+		allowed = slices.Concat(allowed, debugCommands)
+	}
+	var out []policy.ExecProcess
+	for _, command := range allowed {
+		known := func(p policy.ExecProcess) bool { return slices.Equal(p.Command, command) }
+		if !slices.ContainsFunc(out, known) {
+			out = append(out, policy.ExecProcess{Command: command})
+		}
+	}
+	return out
+}
+
+// user follows the description, then the image. Numbers are compared as numbers, everything else as names.
+func user(c spec.Container, image string) policy.User {
+	u := anyUser()
+	name, group, _ := strings.Cut(firstSet(c.User, image), ":")
+	u.UserIDName = idName(name)
+	u.GroupIDNames = []policy.IDName{idName(group)}
+	if c.RunAsUser != nil {
+		u.UserIDName = policy.IDName{Pattern: strconv.FormatInt(*c.RunAsUser, 10), Strategy: policy.StrategyID}
+	}
+	if c.RunAsGroup != nil {
+		u.GroupIDNames[0] = policy.IDName{Pattern: strconv.FormatInt(*c.RunAsGroup, 10), Strategy: policy.StrategyID}
+	}
+	return u
+}
+
+func idName(s string) policy.IDName {
+	switch {
+	case s == "":
+		return policy.IDName{Strategy: policy.StrategyAny}
+	case strings.Trim(s, "0123456789") == "":
+		return policy.IDName{Pattern: s, Strategy: policy.StrategyID}
+	}
+	return policy.IDName{Pattern: s, Strategy: policy.StrategyName}
+}
+
+func firstSet(list ...string) string {
+	for _, s := range list {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}
