@@ -13,7 +13,9 @@ import (
 // Sizes and limits of struct dm_ioctl and struct dm_target_spec.
 const (
 	headerSize  = 312 // sizeof(struct dm_ioctl), with its padding
+	answerSize  = 305 // offsetof(struct dm_ioctl, data): what the kernel says when it has no data
 	specSize    = 40  // sizeof(struct dm_target_spec)
+	alignment   = 8   // of each spec
 	maxName     = 64  // ours; the kernel's DM_NAME_LEN is 128 with the NUL
 	maxType     = 15  // DM_MAX_TYPE_NAME is 16 with the NUL
 	maxParams   = 4096
@@ -119,7 +121,7 @@ func (t Target) check() error {
 }
 
 // encodedSize is the size of the spec, the parameters and their NUL, rounded up to the alignment that the kernel asks.
-func (t Target) encodedSize() int { return (specSize + len(t.Params) + 1 + 7) &^ 7 }
+func (t Target) encodedSize() int { return (specSize + len(t.Params) + alignment) &^ (alignment - 1) }
 
 func (t Target) put(b []byte, next int) {
 	ne := binary.NativeEndian
@@ -147,7 +149,7 @@ func decode(buf []byte) (answer, error) {
 		return answer{}, fmt.Errorf("%w: interface version %d, want 4", errAnswer, v)
 	}
 	start, size := uint64(ne.Uint32(buf[offDataStart:])), uint64(ne.Uint32(buf[offDataSize:]))
-	if size > uint64(len(buf)) || size < headerSize {
+	if size > uint64(len(buf)) || size < answerSize {
 		return answer{}, fmt.Errorf("%w: data size %d in a buffer of %d", errAnswer, size, len(buf))
 	}
 	a := answer{flags: ne.Uint32(buf[offFlags:]), targetCount: ne.Uint32(buf[offTargetCount:])}
@@ -180,11 +182,13 @@ func decodeTargets(a answer) ([]Target, error) {
 		}
 		b := a.data[at:]
 		next := uint64(ne.Uint32(b[20:]))
-		if next < at+specSize || next > uint64(len(a.data)) {
+		// The last "next" is rounded up to alignment, and may lie behind the data that the kernel counts.
+		end := min(next, uint64(len(a.data)))
+		if end < at+specSize || next-end >= alignment || next%alignment != 0 {
 			return nil, fmt.Errorf("%w: target %d ends at %d of %d", errAnswer, i, next, len(a.data))
 		}
 		kind, _, _ := bytes.Cut(b[24:24+maxType+1], []byte{0})
-		params, _, _ := bytes.Cut(a.data[at+specSize:next], []byte{0})
+		params, _, _ := bytes.Cut(a.data[at+specSize:end], []byte{0})
 		targets = append(targets, Target{
 			Start: ne.Uint64(b[0:]), Sectors: ne.Uint64(b[8:]), Type: string(kind), Params: bytes.Clone(params),
 		})

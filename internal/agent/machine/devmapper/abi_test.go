@@ -149,6 +149,35 @@ func TestDecodeStatus(t *testing.T) {
 	}
 }
 
+// TestDecodeWithoutData holds the answer of Linux 6.12 to a successful DM_DEV_CREATE: the data size is shrunk to where
+// data would begin, which is in the padding of the header.
+func TestDecodeWithoutData(t *testing.T) {
+	t.Parallel()
+	b := status()[:headerSize]
+	binary.NativeEndian.PutUint32(b[offDataSize:], answerSize)
+	a, err := decode(b)
+	if err != nil || a.minor != 0x1234 || len(a.data) != 0 {
+		t.Errorf("answer is %+v, %v", a, err)
+	}
+}
+
+// TestDecodeUnalignedEnd holds what Linux 6.12 answers about one dm-integrity target: the data end with the text, and
+// "next" is where another target would begin.
+func TestDecodeUnalignedEnd(t *testing.T) {
+	t.Parallel()
+	want := []Target{{Sectors: 8, Type: "integrity", Params: []byte("0 524288 -")}}
+	b := status(want...)
+	binary.NativeEndian.PutUint32(b[offDataSize:], headerSize+specSize+uint32(len("0 524288 -"))+1)
+	a, err := decode(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := decodeTargets(a)
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("targets (-want +got), %v:\n%s", err, diff)
+	}
+}
+
 func TestDecodeRefuses(t *testing.T) {
 	t.Parallel()
 	ne := binary.NativeEndian
@@ -159,11 +188,13 @@ func TestDecodeRefuses(t *testing.T) {
 		{"short header", func(b []byte) []byte { return b[:headerSize-1] }},
 		{"other interface version", func(b []byte) []byte { ne.PutUint32(b[offVersion:], 5); return b }},
 		{"data size beyond the buffer", func(b []byte) []byte { ne.PutUint32(b[offDataSize:], 1<<31); return b }},
+		{"data size within the header", func(b []byte) []byte { ne.PutUint32(b[offDataSize:], answerSize-1); return b }},
 		{"buffer full", func(b []byte) []byte { ne.PutUint32(b[offFlags:], flagBufferFull); return b }},
 		{"too many targets", func(b []byte) []byte { ne.PutUint32(b[offTargetCount:], 1<<31); return b }},
 		{"data starts behind its end", func(b []byte) []byte { ne.PutUint32(b[offDataStart:], 1<<31); return b }},
 		{"data starts in the header", func(b []byte) []byte { ne.PutUint32(b[offDataStart:], 1); return b }},
 		{"next goes backwards", func(b []byte) []byte { ne.PutUint32(b[headerSize+20:], 8); return b }},
+		{"next is not aligned", func(b []byte) []byte { ne.PutUint32(b[headerSize+20:], specSize+9); return b }},
 		{"next leaves the data", func(b []byte) []byte { ne.PutUint32(b[headerSize+20:], 1<<31); return b }},
 	}
 	for _, tc := range tests {
