@@ -70,6 +70,7 @@ func (s *Service) SetPolicy(_ context.Context, r *guestv1.SetPolicyRequest) (*gu
 		return nil, d
 	}
 	s.policy = loaded
+	s.policySet.Store(true)
 	s.verbose = s.mayLog()
 	return &guestv1.SetPolicyResponse{HostData: s.hostData[:]}, nil
 }

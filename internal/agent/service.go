@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -67,6 +68,8 @@ type Service struct {
 	hostData [32]byte // of the guest's own report
 	off      chan struct{}
 	offOnce  sync.Once
+
+	policySet atomic.Bool // whether policy is set, for whoever does not hold mu
 
 	mu         sync.Mutex
 	policy     Decider // nil before SetPolicy
