@@ -10,7 +10,11 @@ import (
 	"time"
 
 	groupv1 "cofferdam.dev/api/group/v1"
+	guestv1 "cofferdam.dev/api/guest/v1"
 	"cofferdam.dev/internal/channel"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // Client talks to the supervisor of one group.
@@ -51,6 +55,29 @@ func DialDir(dir string) (*Client, error) {
 	return &Client{ch: ch, svc: groupv1.NewGroupClient(ch.RPC())}, nil
 }
 
+// RemoteError is a failure that the supervisor reported and that is no denial.
+type RemoteError struct {
+	Code    codes.Code
+	Message string
+}
+
+// Error returns the supervisor's message.
+func (e *RemoteError) Error() string { return e.Message }
+
+// failed names what was asked. A refusal of the guest becomes a *guestv1.Denial in the error's chain, any other answer
+// a *RemoteError.
+func failed(doing string, err error) error {
+	d := guestv1.DenialFrom(err)
+	if d != nil {
+		return fmt.Errorf("%s: %w", doing, d)
+	}
+	s, ok := status.FromError(err)
+	if ok {
+		return fmt.Errorf("%s: %w", doing, &RemoteError{Code: s.Code(), Message: s.Message()})
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
 // Close ends the connection and every stream of it.
 func (c *Client) Close() error { return c.ch.Close() }
 
@@ -61,7 +88,7 @@ func (c *Client) Done() <-chan struct{} { return c.ch.Done() }
 func (c *Client) Inspect(ctx context.Context) (*Record, error) {
 	resp, err := c.svc.Inspect(ctx, &groupv1.InspectRequest{})
 	if err != nil {
-		return nil, fmt.Errorf("inspecting the group: %w", err)
+		return nil, failed("inspecting the group", err)
 	}
 	return ParseRecord(resp.GetRecord())
 }
@@ -102,7 +129,7 @@ func (c *Client) Attach(ctx context.Context, opts AttachOptions) (*Streams, erro
 		Container: opts.Container, Stdin: opts.Stdin, Replay: opts.Replay, Wait: opts.Wait,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("attaching: %w", err)
+		return nil, failed("attaching", err)
 	}
 	return c.open(resp.GetStdin(), resp.GetStdout(), resp.GetStderr(), resp.GetTerminal())
 }
@@ -146,7 +173,7 @@ func (c *Client) Exec(ctx context.Context, opts ExecOptions) (string, *Streams, 
 		Stdin: opts.Stdin, Terminal: opts.Terminal, Columns: opts.Columns, Rows: opts.Rows,
 	})
 	if err != nil {
-		return "", nil, fmt.Errorf("starting the process: %w", err)
+		return "", nil, failed("starting the process", err)
 	}
 	s, err := c.open(resp.GetStdin(), resp.GetStdout(), resp.GetStderr(), opts.Terminal)
 	return resp.GetExecId(), s, err
@@ -156,7 +183,7 @@ func (c *Client) Exec(ctx context.Context, opts ExecOptions) (string, *Streams, 
 func (c *Client) Signal(ctx context.Context, container, execID string, signal uint32) error {
 	_, err := c.svc.Signal(ctx, &groupv1.SignalRequest{Container: container, ExecId: execID, Signal: signal})
 	if err != nil {
-		return fmt.Errorf("signalling: %w", err)
+		return failed("signalling", err)
 	}
 	return nil
 }
@@ -167,7 +194,7 @@ func (c *Client) Resize(ctx context.Context, container, execID string, columns, 
 		Container: container, ExecId: execID, Columns: columns, Rows: rows,
 	})
 	if err != nil {
-		return fmt.Errorf("resizing the terminal: %w", err)
+		return failed("resizing the terminal", err)
 	}
 	return nil
 }
@@ -185,7 +212,7 @@ type Ended struct {
 func (c *Client) Wait(ctx context.Context, container, execID string) (Ended, error) {
 	resp, err := c.svc.Wait(ctx, &groupv1.WaitRequest{Container: container, ExecId: execID})
 	if err != nil {
-		return Ended{}, fmt.Errorf("waiting for the process: %w", err)
+		return Ended{}, failed("waiting for the process", err)
 	}
 	return Ended{ExitCode: int(resp.GetExitCode()), Reason: resp.GetReason(), Broken: resp.GetBroken()}, nil
 }
@@ -194,7 +221,7 @@ func (c *Client) Wait(ctx context.Context, container, execID string) (Ended, err
 func (c *Client) Stop(ctx context.Context, timeout time.Duration) error {
 	_, err := c.svc.Stop(ctx, &groupv1.StopRequest{TimeoutMs: uint32(min(timeout.Milliseconds(), 1<<31))}) //nolint:gosec // bounded
 	if err != nil {
-		return fmt.Errorf("stopping the group: %w", err)
+		return failed("stopping the group", err)
 	}
 	return nil
 }
@@ -203,7 +230,7 @@ func (c *Client) Stop(ctx context.Context, timeout time.Duration) error {
 func (c *Client) Attest(ctx context.Context, nonce, runtimeData []byte) ([]byte, error) {
 	resp, err := c.svc.Attest(ctx, &groupv1.AttestRequest{Nonce: nonce, RuntimeData: runtimeData})
 	if err != nil {
-		return nil, fmt.Errorf("getting evidence: %w", err)
+		return nil, failed("getting evidence", err)
 	}
 	return resp.GetEvidence(), nil
 }

@@ -16,9 +16,9 @@ import (
 	"time"
 
 	guestv1 "cofferdam.dev/api/guest/v1"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/encoding/protojson"
 )
 
 // The descriptors that a supervisor inherits.
@@ -202,4 +202,36 @@ func socketpair() (*net.UnixConn, *os.File, error) {
 		return nil, nil, fmt.Errorf("making a socket pair: %w", err)
 	}
 	return conn.(*net.UnixConn), theirs, nil
+}
+
+// InheritLock takes over the lock that Start handed to this process, and makes sure that it is the group's.
+func InheritLock(home, name string) (*os.File, error) {
+	f := os.NewFile(LockFD, "lock")
+	unix.CloseOnExec(LockFD)
+	path := filepath.Join(home, "groups", name, fileLock)
+	want, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("taking over the group's lock: %w", err)
+	}
+	got, err := f.Stat()
+	if err != nil || !os.SameFile(want, got) {
+		return nil, fmt.Errorf("descriptor %d is not the lock of group %s: a supervisor is started by other commands, not by hand", LockFD, name)
+	}
+	err = unix.Flock(LockFD, unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil {
+		return nil, fmt.Errorf("taking over the group's lock: %w", err)
+	}
+	return f, nil
+}
+
+// InheritStatus takes over the connection to whoever started this process.
+func InheritStatus() (net.Conn, error) {
+	f := os.NewFile(StatusFD, "status")
+	unix.CloseOnExec(StatusFD)
+	defer func() { _ = f.Close() }() // FileConn works on a copy
+	conn, err := net.FileConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("taking over the status connection: %w", err)
+	}
+	return conn, nil
 }

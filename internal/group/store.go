@@ -192,13 +192,22 @@ func WriteRecord(dir string, r *Record) error {
 	return writeAtomic(dir, fileRecord, data)
 }
 
-// ReadPlan reads the plan of the group directory dir.
-func ReadPlan(dir string) (*Plan, error) {
+// Load reads the plan and the record of the group directory dir.
+func Load(dir string) (*Plan, *Record, error) {
 	data, err := os.ReadFile(filepath.Join(dir, filePlan))
 	if err != nil {
-		return nil, fmt.Errorf("reading the plan: %w", err)
+		return nil, nil, fmt.Errorf("reading the plan: %w", err)
 	}
-	return ParsePlan(data)
+	p, err := ParsePlan(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	data, err = os.ReadFile(filepath.Join(dir, fileRecord))
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the record: %w", err)
+	}
+	r, err := ParseRecord(data)
+	return p, r, err
 }
 
 // List returns all groups, newest first, with their true state: a group whose supervisor is gone is marked as failed

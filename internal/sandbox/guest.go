@@ -9,6 +9,9 @@ import (
 
 	guestv1 "cofferdam.dev/api/guest/v1"
 	"cofferdam.dev/internal/channel"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // Protocol is the version of the guest protocol.
@@ -30,6 +33,10 @@ func failed(doing string, err error) error {
 	d := guestv1.DenialFrom(err)
 	if d != nil {
 		return fmt.Errorf("%s: %w", doing, d)
+	}
+	s, ok := status.FromError(err)
+	if ok && s.Code() != codes.DeadlineExceeded && s.Code() != codes.Canceled {
+		return fmt.Errorf("%s: the guest failed: %s", doing, s.Message())
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }
@@ -162,6 +169,11 @@ func (g *Guest) Exec(ctx context.Context, req *guestv1.ExecProcessRequest) (*Pro
 	}
 	p := &Process{g: g, ContainerID: req.GetContainerId(), ExecID: resp.GetExecId()}
 	return p, p.open(resp.GetStdio())
+}
+
+// Process names a process that was started before, without its streams.
+func (g *Guest) Process(containerID, execID string) *Process {
+	return &Process{g: g, ContainerID: containerID, ExecID: execID}
 }
 
 // open opens the streams whose tokens were granted.

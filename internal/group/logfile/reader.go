@@ -60,6 +60,37 @@ func Read(ctx context.Context, path string, opts Options, fn func(Entry) error) 
 	}
 }
 
+// Snapshot is what a log held at one moment.
+type Snapshot struct {
+	r reader
+}
+
+// Take opens the log at path as it is now. What is written or rotated later is not seen.
+func Take(path string) (*Snapshot, error) {
+	s := &Snapshot{r: reader{path: path}}
+	err := s.r.openAll()
+	if err != nil {
+		return nil, err
+	}
+	if n := len(s.r.files); n > 0 {
+		info, err := s.r.files[n-1].Stat()
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("reading the log: %w", err), s.r.close())
+		}
+		s.r.limit, s.r.limited = info.Size(), true
+	}
+	return s, nil
+}
+
+// Close gives a snapshot up.
+func (s *Snapshot) Close() error { return s.r.close() }
+
+// Each calls fn for each entry, oldest first, and closes the snapshot. It may be called once.
+func (s *Snapshot) Each(ctx context.Context, fn func(Entry) error) error {
+	s.r.fn = fn
+	return errors.Join(s.r.drain(ctx), s.r.close())
+}
+
 // reader reads the files of one log in turn. The last of files is the current one.
 type reader struct {
 	path  string
@@ -68,6 +99,9 @@ type reader struct {
 	files []*os.File
 	part  []byte // the begin of a line that is not complete yet
 	skip  int    // output lines to leave out
+
+	limited bool  // the current file is read up to limit only
+	limit   int64 // bytes of it that are left to read
 }
 
 // openAll opens the older file and the current one.
@@ -116,8 +150,12 @@ func (r *reader) countTail() error {
 func (r *reader) drain(ctx context.Context) error {
 	buf := make([]byte, 64<<10)
 	for i, f := range r.files {
+		var from io.Reader = f
+		if r.limited && i == len(r.files)-1 {
+			from = io.LimitReader(f, r.limit)
+		}
 		for {
-			n, err := f.Read(buf)
+			n, err := from.Read(buf)
 			if n > 0 {
 				err = r.feed(ctx, buf[:n])
 				if err != nil {

@@ -173,7 +173,8 @@ func (c *Config) portArgs() []string {
 	return a
 }
 
-// diskArgs returns one SCSI controller with one unit for each disk.
+// diskArgs returns one SCSI controller with one unit for each disk. Errors of the host's storage, a full disk among
+// them, are reported to the guest: QEMU's default is to stop the machine, which would look like a hang.
 func (c *Config) diskArgs() ([]string, error) {
 	if len(c.Disks) == 0 {
 		return nil, nil
@@ -190,7 +191,7 @@ func (c *Config) diskArgs() ([]string, error) {
 			return nil, fmt.Errorf("describing disk %s: %w", d.Serial, err)
 		}
 		a = append(a, "-blockdev", string(block), "-device",
-			fmt.Sprintf("scsi-hd,bus=scsi0.0,channel=0,scsi-id=0,lun=%d,drive=%s,serial=%s", i, node, d.Serial))
+			fmt.Sprintf("scsi-hd,bus=scsi0.0,channel=0,scsi-id=0,lun=%d,drive=%s,serial=%s,werror=report,rerror=report", i, node, d.Serial))
 	}
 	return a, nil
 }

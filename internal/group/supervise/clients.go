@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package supervise
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	groupv1 "cofferdam.dev/api/group/v1"
+	"cofferdam.dev/internal/channel"
+	"cofferdam.dev/internal/group"
+
+	"github.com/containerd/ttrpc"
+)
+
+// maxClients bounds the connections at once.
+const maxClients = 128
+
+// clients are the connections to the group's socket.
+type clients struct {
+	listener net.Listener
+	ctx      context.Context
+	cancel   context.CancelFunc
+	all      sync.WaitGroup
+	count    atomic.Int32
+	busy     atomic.Int32 // clients that are owed output and asked to be waited for
+}
+
+// listen makes the socket and serves it from now on.
+func (s *supervisor) listen() error {
+	l, err := group.Listen(s.dir)
+	if err != nil {
+		return err
+	}
+	c := &s.clients
+	c.listener = l
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.all.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return // closed, by shut
+			}
+			if c.count.Load() >= maxClients {
+				_ = conn.Close() // too many
+				continue
+			}
+			c.count.Add(1)
+			c.all.Go(func() {
+				defer c.count.Add(-1)
+				s.serve(c.ctx, conn)
+			})
+		}
+	})
+	return nil
+}
+
+// serve answers one client until it goes away, and then gives up what it had.
+func (s *supervisor) serve(ctx context.Context, conn net.Conn) {
+	server, err := ttrpc.NewServer()
+	if err != nil {
+		s.log.Error("serving a client", "error", err)
+		_ = conn.Close() // it was not served
+		return
+	}
+	c := &client{s: s}
+	groupv1.RegisterGroupService(server, c)
+	err = channel.Serve(ctx, conn, server, &c.broker)
+	if err != nil && ctx.Err() == nil {
+		s.log.Debug("a client's connection broke", "error", err)
+	}
+	c.close()
+}
+
+// linger waits until the clients have got what they are owed: without a limit for output that they asked to be waited
+// for, and a while for everything else.
+func (c *clients) linger(idle time.Duration) {
+	deadline := time.Now().Add(idle)
+	for c.count.Load() > 0 && (c.busy.Load() > 0 || time.Now().Before(deadline)) {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// shut ends all connections and waits for them.
+func (c *clients) shut() {
+	if c.listener == nil {
+		return
+	}
+	_ = c.listener.Close() // it has no other user
+	c.cancel()
+	c.all.Wait()
+}

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package supervise
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	guestv1 "cofferdam.dev/api/guest/v1"
+	"cofferdam.dev/evidence/snp"
+	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/sandbox"
+	"cofferdam.dev/internal/sandbox/network"
+	"cofferdam.dev/internal/sandbox/qemu"
+	"cofferdam.dev/internal/simsp"
+)
+
+// errCalledOff ends a start whose starter is gone.
+var errCalledOff = errors.New("the start was called off, or the command that asked for it ended")
+
+// start takes the group from its plan to running containers. On an error the caller takes down what was reached.
+func (s *supervisor) start(ctx context.Context, rep *report) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-rep.gone:
+			cancel(errCalledOff)
+		case <-ctx.Done():
+		}
+	}()
+	err := s.startIn(ctx, rep)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func (s *supervisor) startIn(ctx context.Context, rep *report) error {
+	s.update(func(r *group.Record) { r.State, r.SupervisorPID = group.StateStarting, os.Getpid() })
+	roots, err := s.bootMachine(ctx)
+	if err != nil {
+		return err
+	}
+	s.stage(rep, group.StageMachine)
+	err = s.vm.Ready(ctx)
+	if err != nil {
+		return err
+	}
+	s.stage(rep, group.StageGuest)
+	err = s.vm.Guest().SetPolicy(ctx, s.plan.Policy)
+	if err != nil {
+		return s.explain(err)
+	}
+	s.stage(rep, group.StagePolicy)
+	for i, c := range s.plan.Containers {
+		err = s.vm.Guest().MountRoot(ctx, c.ID, roots[i])
+		if err != nil {
+			return s.explain(fmt.Errorf("container %s: %w", c.Name, err))
+		}
+	}
+	s.stage(rep, group.StageLayers)
+	err = s.createContainers(ctx)
+	if err != nil {
+		return s.explain(err)
+	}
+	err = s.listen()
+	if err != nil {
+		return err
+	}
+	s.stage(rep, group.StageContainers)
+	err = s.awaitAttach(ctx, rep)
+	if err != nil {
+		return s.explain(err)
+	}
+	return s.run(ctx, rep)
+}
+
+// explain prefers the machine's end to the broken call that was its consequence.
+func (s *supervisor) explain(err error) error {
+	if guestv1.DenialFrom(err) != nil {
+		return err
+	}
+	select {
+	case <-s.vm.Done():
+	case <-time.After(time.Second): // a call breaks a moment before the machine is known to be gone
+		return err
+	}
+	exit := s.vm.Exit().Err()
+	if exit == nil {
+		return err
+	}
+	return fmt.Errorf("%w (while: %w)", exit, err)
+}
+
+// bootMachine starts the machine and returns the containers' root filesystems.
+func (s *supervisor) bootMachine(ctx context.Context) ([]sandbox.Root, error) {
+	emulator, err := s.cfg.Probe(ctx, s.plan.QEMU)
+	if err != nil {
+		return nil, err
+	}
+	disks, err := arrange(s.plan, s.dir)
+	if err != nil {
+		return nil, err
+	}
+	err = disks.prepare()
+	if err != nil {
+		return nil, err
+	}
+	cfg := sandbox.Config{
+		Emulator: emulator,
+		Machine: qemu.Config{
+			Name: s.plan.Name, Accelerator: s.plan.Accelerator, TEE: s.plan.TEE,
+			VCPUs: s.plan.VCPUs, MemoryMiB: s.plan.MemoryMiB,
+			Kernel: s.plan.Boot.Kernel, Initrd: s.plan.Boot.Initrd, Cmdline: s.plan.Boot.Cmdline,
+			Firmware: s.plan.Boot.Firmware, HostData: s.plan.PolicyHash(), Disks: disks.disks,
+		},
+		ConsolePath: group.ConsolePath(s.dir),
+		Logger:      s.log,
+	}
+	if s.plan.Network != group.NetworkNone {
+		cfg.Network = network.Mode(s.plan.Network)
+		for _, p := range s.plan.Ports {
+			cfg.Forwards = append(cfg.Forwards, network.Forward(p))
+		}
+	}
+	if s.plan.TEE == qemu.Simulated {
+		err = s.launchSimulated()
+		if err != nil {
+			return nil, err
+		}
+		cfg.Simulator = s.sim
+	}
+	s.vm, err = sandbox.Start(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	s.noteMachine(emulator)
+	return disks.roots, nil
+}
+
+// launchSimulated has the simulated secure processor measure what will be booted.
+func (s *supervisor) launchSimulated() error {
+	p, err := simsp.Open(filepath.Join(s.store.Home(), "simsp"))
+	if err != nil {
+		return err
+	}
+	s.sim, err = p.Launch(simsp.Launch{
+		KernelPath: s.plan.Boot.Kernel, InitrdPath: s.plan.Boot.Initrd, Cmdline: s.plan.Boot.Cmdline,
+		VCPUs: s.plan.VCPUs, HostData: s.plan.PolicyHash(), Policy: snp.GuestPolicy(qemu.DefaultSNPPolicy),
+	})
+	return err
+}
+
+func (s *supervisor) noteMachine(emulator *qemu.Emulator) {
+	s.update(func(r *group.Record) {
+		r.MachinePID = s.vm.PID()
+		r.QEMU = fmt.Sprintf("%s %s", emulator.Path, emulator.Version)
+		r.Ports = nil
+		for _, f := range s.vm.Forwards() {
+			r.Ports = append(r.Ports, group.Port(f))
+		}
+		r.Warnings = append(r.Warnings, s.vm.Warnings()...)
+		if s.sim != nil {
+			m := s.sim.Measurement()
+			r.Measurement = hex.EncodeToString(m[:])
+		}
+	})
+}
+
+// createContainers creates every container and begins to take its output.
+func (s *supervisor) createContainers(ctx context.Context) error {
+	for _, c := range s.plan.Containers {
+		s.containers = append(s.containers, &container{plan: c, done: make(chan struct{})})
+	}
+	err := s.openLogs()
+	if err != nil {
+		return err
+	}
+	for _, c := range s.containers {
+		c.process, err = s.vm.Guest().CreateContainer(ctx, createRequest(c.plan))
+		if err != nil {
+			return fmt.Errorf("container %s: %w", c.plan.Name, err)
+		}
+		c.hub.pump("stdout", c.process.Stdout)
+		c.hub.pump("stderr", c.process.Stderr)
+	}
+	return nil
+}
+
+func createRequest(c group.ContainerPlan) *guestv1.CreateContainerRequest {
+	r := &guestv1.CreateContainerRequest{
+		ContainerId: c.ID, Command: c.Command, Env: c.Env, WorkingDir: c.WorkingDir, User: c.User,
+		NoNewPrivileges: c.NoNewPrivileges, Privileged: c.Privileged, Seccomp: c.Seccomp, Hostname: c.Hostname,
+		MemoryLimitBytes: c.MemoryLimitBytes, CpuMillis: c.CPUMillis, Stdio: &guestv1.Stdio{},
+	}
+	if !c.NoStdio {
+		r.Stdio = &guestv1.Stdio{Stdin: c.Stdin || c.Terminal, Stdout: true, Stderr: !c.Terminal, Terminal: c.Terminal}
+	}
+	if k := c.Capabilities; k != nil {
+		r.Capabilities = &guestv1.Capabilities{
+			Bounding: k.Bounding, Effective: k.Effective, Inheritable: k.Inheritable, Permitted: k.Permitted, Ambient: k.Ambient,
+		}
+	}
+	for _, m := range c.Mounts {
+		r.Mounts = append(r.Mounts, &guestv1.Mount{
+			Destination: m.Destination, Source: m.Source, Type: m.Type, Options: m.Options,
+		})
+	}
+	return r
+}
+
+// awaitAttach holds the start until a client is attached, if the plan asks for that.
+func (s *supervisor) awaitAttach(ctx context.Context, rep *report) error {
+	if !s.plan.WaitForAttach {
+		return nil
+	}
+	s.stage(rep, group.StageAttach)
+	select {
+	case <-s.attached:
+		return nil
+	case <-s.stop:
+		return errStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.vm.Done():
+		return errors.New("waiting for a client to attach")
+	}
+}
+
+// run starts every container.
+func (s *supervisor) run(ctx context.Context, rep *report) error {
+	for _, c := range s.containers {
+		err := c.process.Start(ctx)
+		if err != nil {
+			return s.explain(fmt.Errorf("container %s: %w", c.plan.Name, err))
+		}
+		now := time.Now()
+		s.update(func(r *group.Record) {
+			rc := recordOf(r, c)
+			rc.State, rc.Started = group.StateRunning, &now
+		})
+	}
+	now := time.Now()
+	s.update(func(r *group.Record) { r.State, r.Started = group.StateRunning, &now })
+	s.stage(rep, group.StageRunning)
+	return nil
+}
