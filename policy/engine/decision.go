@@ -28,6 +28,9 @@ type Decision struct {
 
 	// AllowStdio says whether standard streams may reach the host (create and exec points).
 	AllowStdio bool
+
+	parameters ast.Value // sets of parameters to load a fragment with
+	ledgers    []string  // ledgers whose receipts count from now on
 }
 
 func denied(point Point, reason string) Decision {
@@ -106,6 +109,8 @@ func (d *Decision) fill(a answer, input ast.Object) {
 	}
 	b, _ := member(a.object, "allow_stdio_access").(ast.Boolean)
 	d.AllowStdio = bool(b)
+	d.parameters = member(a.object, "parameters")
+	d.ledgers = keep(stringList(member(input, "ledgers")), orEmpty(member(a.object, "allowed_ledgers")))
 }
 
 func keep(requested []string, kept ast.Value) []string {

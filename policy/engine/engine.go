@@ -223,7 +223,7 @@ func (e *Engine) decide(ctx context.Context, point Point, input map[string]any) 
 		withRule = map[string]any{}
 	}
 	withRule["rule"] = string(point)
-	v, err := ast.InterfaceToValue(withRule)
+	v, err := inputValue(withRule)
 	if err != nil {
 		return Decision{}, err
 	}
@@ -351,4 +351,38 @@ func mountDocument(list []policy.Mount) ast.Value {
 		)
 	}
 	return ast.NewArray(terms...)
+}
+
+// inputValue converts an input; values that are OPA's already stay as they are.
+func inputValue(input map[string]any) (ast.Value, error) {
+	obj := ast.NewObject()
+	for k, v := range input {
+		var value ast.Value
+		var err error
+		if list, ok := v.([]any); ok && len(list) > 0 {
+			value, err = listValue(list)
+		} else {
+			value, err = ast.InterfaceToValue(v)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("input %s: %w", k, err)
+		}
+		obj.Insert(ast.StringTerm(k), ast.NewTerm(value))
+	}
+	return obj, nil
+}
+
+func listValue(list []any) (ast.Value, error) {
+	terms := make([]*ast.Term, len(list))
+	for i, x := range list {
+		v, ok := x.(ast.Value)
+		if !ok {
+			var err error
+			if v, err = ast.InterfaceToValue(x); err != nil {
+				return nil, err
+			}
+		}
+		terms[i] = ast.NewTerm(v)
+	}
+	return ast.NewArray(terms...), nil
 }

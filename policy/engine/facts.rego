@@ -10,6 +10,7 @@ facts := {
 	"by_layers": by_layers,
 	"external_processes": [normal_process(p) | some p in listed("external_processes")],
 	"fragments": listed("fragments"),
+	"trust_lists": policy_trust_lists,
 	"default_mounts": [normal_mount(m) | some m in data.defaultMounts],
 	"privileged_mounts": [normal_mount(m) | some m in data.privilegedMounts],
 }
@@ -71,12 +72,16 @@ default policy_platform_rules := []
 
 policy_platform_rules := data.policy.platform_rules
 
+default policy_trust_lists := []
+
+policy_trust_lists := data.policy.transparency_trust_lists if not older(policy_version, "0.5.0")
+
 usable(v) if semver.compare(v, version) <= 0
 
 listed(what) := [x |
 	some source in sources
 	what in source.includes
-	some x in source.content[what]
+	some x in object.get(source.content, what, [])
 ]
 
 # ---- containers ------------------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ var (
 	factsText string
 	//go:embed reasons.rego
 	reasonsText string
+	//go:embed fragments.rego
+	fragmentsText string
 )
 
 // pureBuiltins are the built-in functions that a policy may call, by the part of the name before the first dot. None
@@ -76,12 +78,13 @@ func compile(text []byte) (*program, error) {
 	if m == nil {
 		return nil, errors.New("text is empty")
 	}
-	if err := confine(m); err != nil {
+	if err := confine(m, "policy", policyDocuments); err != nil {
 		return nil, err
 	}
 	modules := map[string]*ast.Module{"policy.rego": m}
 	for name, text := range map[string]string{
 		"framework.rego": frameworkText, "facts.rego": factsText, "reasons.rego": reasonsText,
+		"fragments.rego": fragmentsText,
 	} {
 		fm, err := ast.ParseModuleWithOpts(name, text, ast.ParserOptions{RegoVersion: ast.RegoV1, Capabilities: caps})
 		if err != nil {
@@ -89,27 +92,36 @@ func compile(text []byte) (*program, error) {
 		}
 		modules[name] = fm
 	}
-	// Comprehension indices are an optimisation that mistakes a function's argument in `arg in set` for a free variable.
-	c := ast.NewCompiler().WithCapabilities(caps).WithSkipStages(ast.StageBuildComprehensionIndices)
+	c := newCompiler(caps)
 	if c.Compile(modules); c.Failed() {
 		return nil, c.Errors
 	}
 	p := &program{compiler: c, rules: map[string]bool{}}
 	for _, r := range m.Rules {
-		p.rules[r.Head.Ref()[0].Value.String()] = true
+		p.rules[ruleName(r)] = true
 	}
 	return p, nil
 }
 
-// confine checks that the module is package policy and refers to nothing outside the documents that policies share.
-func confine(m *ast.Module) error {
-	if want := ast.MustParseRef("data.policy"); !m.Package.Path.Equal(want) {
-		return fmt.Errorf("package is %q, expected \"policy\"", m.Package.String())
+func ruleName(r *ast.Rule) string { return r.Head.Ref()[0].Value.String() }
+
+// newCompiler leaves one stage out: comprehension indices, an optimisation that mistakes a function's argument in
+// `argument in set` for a free variable.
+func newCompiler(caps *ast.Capabilities) *ast.Compiler {
+	return ast.NewCompiler().WithCapabilities(caps).WithSkipStages(ast.StageBuildComprehensionIndices)
+}
+
+// confine checks that the module is the package that it should be, and that it refers to no document below data but
+// the given ones.
+func confine(m *ast.Module, pkg string, documents map[string]bool) error {
+	want := ast.Ref{ast.DefaultRootDocument, ast.StringTerm(pkg)}
+	if !m.Package.Path.Equal(want) {
+		return fmt.Errorf("its package is %q, expected \"package %s\"", m.Package.String(), pkg)
 	}
 	var err error
 	check := func(ref ast.Ref) bool {
 		if err == nil {
-			err = checkRef(ref)
+			err = checkRef(ref, documents)
 		}
 		return false
 	}
@@ -129,7 +141,7 @@ func confine(m *ast.Module) error {
 			return true
 		case ast.Var:
 			if x.Equal(ast.DefaultRootDocument.Value) && err == nil {
-				err = errors.New("policy refers to data as a whole")
+				err = errors.New("it refers to data as a whole")
 			}
 		}
 		return false
@@ -140,14 +152,14 @@ func confine(m *ast.Module) error {
 	return err
 }
 
-func checkRef(ref ast.Ref) error {
+func checkRef(ref ast.Ref, documents map[string]bool) error {
 	if len(ref) == 0 || !ref[0].Equal(ast.DefaultRootDocument) {
 		return nil
 	}
 	if len(ref) > 1 {
-		if s, ok := ref[1].Value.(ast.String); ok && policyDocuments[string(s)] {
+		if s, ok := ref[1].Value.(ast.String); ok && documents[string(s)] {
 			return nil
 		}
 	}
-	return fmt.Errorf("policy refers to %s, which is outside the policy", ref)
+	return fmt.Errorf("it refers to %s, which is outside of it", ref)
 }
