@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// The exit codes. `run` and `group exec` pass the exit code of their process through and use exitOwn for a failure of
+// cofferdam itself; a usage error and a refusal before the process started keep their codes.
+const (
+	exitError     = 1
+	exitUsage     = 2
+	exitRefused   = 3
+	exitUndecided = 4
+	exitOwn       = 125
+	exitInterrupt = 130 // 128 + SIGINT, as shells have it
+)
+
+// failure is an error with what a person needs beside it: the exit code, details, and the next command.
+type failure struct {
+	code    int
+	err     error
+	details []string // one line each, shown below the error
+	fix     string   // what to do, preferably a command
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// usage is the failure of a command line that asks for nothing that can be done.
+func usage(cmd *cobra.Command, message string) error {
+	return &failure{code: exitUsage, err: errors.New(message), fix: cmd.CommandPath() + " --help"}
+}
+
+// fixed puts the next command beside an error.
+func fixed(err error, format string, args ...any) error {
+	return &failure{code: exitError, err: err, fix: fmt.Sprintf(format, args...)}
+}
+
+// errSilent says that everything was said already and only the exit code is left.
+var errSilent = errors.New("")
+
+// quiet ends the command with an exit code and no further words.
+func quiet(code int) error { return &failure{code: code, err: errSilent} }
+
+// arguments is like cobra's argument checks, with a failure of ours.
+func arguments(low, high int, want string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= low && (high < 0 || len(args) <= high) {
+			return nil
+		}
+		return usage(cmd, fmt.Sprintf("%s wants %s, got %d argument%s", cmd.CommandPath(), want, len(args), plural(len(args))))
+	}
+}
+
+func plural(n int) string {
+	if n == 1 {
+		return ""
+	}
+	return "s"
+}
+
+// finish prints what went wrong and returns the exit code.
+func (a *app) finish(err error) int {
+	if err == nil {
+		return a.pass
+	}
+	err = explain(err)
+	f := &failure{code: exitError, err: err}
+	_ = errors.As(err, &f) // keeps the plain failure where there is no better one
+	if errors.Is(err, errSilent) {
+		return f.code
+	}
+	s := a.style(a.Err)
+	a.say("%s %s", s.bad("cofferdam:"), strings.TrimSpace(err.Error()))
+	for _, d := range f.details {
+		a.say("  %s", d)
+	}
+	if f.fix != "" {
+		a.say("  %s %s", s.strong("try:"), f.fix)
+	}
+	return f.code
+}
+
+// explain turns errors of other rooms that have a meaning for a person into failures.
+func explain(err error) error {
+	var f *failure
+	if errors.As(err, &f) {
+		return err
+	}
+	if d := denialOf(err); d != nil {
+		return d
+	}
+	if errors.Is(err, context.Canceled) {
+		return &failure{code: exitInterrupt, err: errors.New("interrupted")}
+	}
+	return err
+}

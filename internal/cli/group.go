@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/group"
+)
+
+func (a *app) groupCommand() *cobra.Command {
+	return noun("group", "Look at container groups, talk to them, end them",
+		a.psCommand(), a.inspectCommand(), a.logsCommand(), a.execCommand(), a.stopCommand(), a.rmCommand(), a.attestCommand())
+}
+
+// store opens the groups of the state directory.
+func (a *app) store() (*group.Store, error) { return group.OpenStore(a.home) }
+
+// lookup finds a group by name or ID.
+func (a *app) lookup(ref string) (*group.Store, *group.Group, error) {
+	s, err := a.store()
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err := s.Lookup(ref)
+	if errors.Is(err, group.ErrNotFound) {
+		return nil, nil, fixed(err, "cofferdam group ps --all")
+	}
+	return s, g, err
+}
+
+// completeGroups offers the names of groups to the shell.
+func (a *app) completeGroups(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 || a.findHome() != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	s, err := a.store()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	groups, _ := s.List() // what can be read is offered
+	var names []string
+	for _, g := range groups {
+		names = append(names, g.Record.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// groupList is the document behind `group ps -o json`.
+type groupList struct {
+	Schema string          `json:"schema"`
+	Groups []*group.Record `json:"groups"`
+}
+
+func (a *app) psCommand() *cobra.Command {
+	var all bool
+	c := &cobra.Command{
+		Use:   "ps",
+		Short: "List groups",
+		Long: `List the container groups that run; with --all also those that have ended.
+
+A group whose supervisor was killed is listed as failed, whatever its record says.`,
+		Example: `  cofferdam group ps
+  cofferdam group ps --all -o json`,
+		Args: arguments(0, 0, "no arguments"),
+		RunE: func(*cobra.Command, []string) error {
+			s, err := a.store()
+			if err != nil {
+				return err
+			}
+			groups, listErr := s.List()
+			l := groupList{Schema: "cofferdam.dev/group-list/v1", Groups: []*group.Record{}}
+			for _, g := range groups {
+				if all || !g.Record.State.Final() {
+					l.Groups = append(l.Groups, g.Record)
+				}
+			}
+			err = a.answer(l, func(w io.Writer) error { return table(w, a.psRows(l.Groups)) })
+			return errors.Join(err, listErr)
+		},
+	}
+	c.Flags().BoolVarP(&all, "all", "a", false, "list groups that have ended, too")
+	a.outputFlag(c)
+	return c
+}
+
+func (a *app) psRows(records []*group.Record) [][]string {
+	rows := [][]string{{"NAME", "STATE", "IMAGE", "TEE", "AGE", "PORTS"}}
+	for _, r := range records {
+		var images, ports []string
+		for _, c := range r.Containers {
+			images = append(images, c.Image)
+		}
+		for _, p := range r.Ports {
+			ports = append(ports, p.String())
+		}
+		rows = append(rows, []string{r.Name, describeState(r), strings.Join(images, ", "), r.TEE, age(a.Now().Sub(r.Created)), strings.Join(ports, ", ")})
+	}
+	return rows
+}
+
+// describeState is the state with what it ended with.
+func describeState(r *group.Record) string {
+	code, ok := r.ExitCode()
+	if ok && r.State == group.StateExited {
+		return fmt.Sprintf("%s (%d)", r.State, code)
+	}
+	return string(r.State)
+}
+
+// age is a duration for people.
+func age(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(max(d, 0).Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+func (a *app) inspectCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "inspect GROUP",
+		Short: "Show everything that is known of a group",
+		Long: `Show the record of a group: state, ports, policy hash, launch measurement, containers.
+
+The record is the host's own account. What the guest can prove is in its evidence:
+see ` + "`cofferdam group attest`" + `.`,
+		Example: `  cofferdam group inspect db
+  cofferdam group inspect db -o json | jq -r .policy_hash`,
+		Args:              arguments(1, 1, "the name of a group"),
+		ValidArgsFunction: a.completeGroups,
+		RunE: func(_ *cobra.Command, args []string) error {
+			_, g, err := a.lookup(args[0])
+			if err != nil {
+				return err
+			}
+			return a.answer(g.Record, func(w io.Writer) error { return a.showRecord(w, g.Record) })
+		},
+	}
+	a.outputFlag(c)
+	return c
+}
+
+func (a *app) showRecord(w io.Writer, r *group.Record) error {
+	tee := r.TEE
+	if r.Simulated {
+		tee = a.style(a.Out).warn(tee + " (no hardware protection)")
+	}
+	pairs := [][2]string{
+		{"name", r.Name}, {"id", r.ID}, {"state", describeState(r)}, {"reason", printable(r.Reason)},
+		{"created", r.Created.Format(time.RFC3339)},
+		{"tee", tee}, {"accelerator", r.Accelerator},
+		{"size", fmt.Sprintf("%d vCPU, %d MiB", r.VCPUs, r.MemoryMiB)},
+		{"guest image", r.GuestImage}, {"measurement", r.Measurement}, {"policy hash", r.PolicyHash},
+		{"network", r.Network},
+	}
+	for _, p := range r.Ports {
+		pairs = append(pairs, [2]string{"port", p.String()})
+	}
+	for _, text := range r.Warnings {
+		pairs = append(pairs, [2]string{"warning", printable(text)})
+	}
+	for _, c := range r.Containers {
+		pairs = append(pairs, [][2]string{
+			{"container", fmt.Sprintf("%s: %s", c.Name, printable(c.Image))},
+			{"  digest", c.ImageDigest}, {"  command", printable(strings.Join(c.Command, " "))},
+			{"  state", string(c.State)}, {"  reason", printable(c.Reason)},
+		}...)
+		for _, l := range c.LayerRoots {
+			pairs = append(pairs, [2]string{"  layer", l})
+		}
+	}
+	filled := pairs[:0]
+	for _, p := range pairs {
+		if p[1] != "" {
+			filled = append(filled, p)
+		}
+	}
+	return facts(w, filled...)
+}
+
+func (a *app) rmCommand() *cobra.Command {
+	var force bool
+	c := &cobra.Command{
+		Use:   "rm GROUP...",
+		Short: "Remove groups that have ended",
+		Long: `Remove the records, logs and scratch disks of groups that have ended.
+
+A group that runs is refused, unless --force stops it first. Images, layers and the
+guest image stay.`,
+		Example: `  cofferdam group rm db
+  cofferdam group rm --force db web`,
+		Args:              arguments(1, -1, "at least one group"),
+		ValidArgsFunction: a.completeGroups,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			for _, name := range args {
+				s, g, err := a.lookup(name)
+				if err != nil {
+					return err
+				}
+				if g.Alive && force {
+					err = a.stopGroup(ctx, g, 0)
+					if err != nil {
+						return err
+					}
+				}
+				err = s.Remove(g.Record.ID)
+				if errors.Is(err, group.ErrRunning) {
+					return fixed(err, "cofferdam group stop %s, or cofferdam group rm --force %s", name, name)
+				}
+				if errors.Is(err, group.ErrNotFound) {
+					err = nil // --rm was quicker
+				}
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintln(a.Out, g.Record.Name)
+				if err != nil {
+					return fmt.Errorf("writing the answer: %w", err)
+				}
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVarP(&force, "force", "f", false, "stop groups that run, first")
+	return c
+}

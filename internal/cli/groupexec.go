@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"cofferdam.dev/internal/group"
+)
+
+func (a *app) execCommand() *cobra.Command {
+	var o group.ExecOptions
+	c := &cobra.Command{
+		Use:   "exec [flags] GROUP [--] COMMAND...",
+		Short: "Start a further process in a group that runs",
+		Long: `Start a process in a container of a group, if the group's policy lists its command.
+
+The policy was fixed at launch: allow commands with ` + "`cofferdam run --allow-exec`" + `. Everything
+else is refused by the guest, with the reason.
+
+The exit code is that of the process; 3 if the policy refused, 125 for a failure of
+cofferdam itself.`,
+		Example: `  cofferdam group exec db -- redis-cli ping
+  cofferdam group exec -it web -- /bin/sh`,
+		Args:              arguments(2, -1, "the name of a group and a command"),
+		ValidArgsFunction: a.completeGroups,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Command = args[1:]
+			return own(a.exec(cmd.Context(), args[0], o))
+		},
+	}
+	f := c.Flags()
+	f.SetInterspersed(false) // what follows the group's name belongs to the command
+	f.StringVar(&o.Container, "container", "", "container, where the group has several")
+	f.BoolVarP(&o.Stdin, "interactive", "i", false, "pass standard input on")
+	f.BoolVarP(&o.Terminal, "tty", "t", false, "give the process a terminal")
+	f.StringArrayVarP(&o.Env, "env", "e", nil, "set an environment variable, NAME=VALUE (the policy has to allow it)")
+	f.StringVarP(&o.WorkingDir, "workdir", "w", "", "working directory")
+	f.StringVarP(&o.User, "user", "u", "", "user[:group], names or numbers")
+	return c
+}
+
+func (a *app) exec(ctx context.Context, ref string, o group.ExecOptions) error {
+	if o.Terminal {
+		err := a.needTerminal()
+		if err != nil {
+			return err
+		}
+		columns, rows, err := term.GetSize(int(a.In.Fd()))
+		if err == nil {
+			o.Columns, o.Rows = uint32(columns), uint32(rows) //nolint:gosec // from the terminal
+		}
+	}
+	client, _, err := a.dial(ref)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = client.Close() }() // the process has ended, or is beyond reach
+	signals, release := forwarded()
+	defer release()
+	id, streams, err := client.Exec(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = streams.Close() }() // likewise
+	a.pass, err = a.converse(ctx, &groupProcess{client: client, container: o.Container, exec: id}, streams, o.Stdin, signals)
+	return err
+}
+
+func (a *app) stopCommand() *cobra.Command {
+	var timeout time.Duration
+	c := &cobra.Command{
+		Use:   "stop GROUP...",
+		Short: "Stop groups that run",
+		Long: `Stop groups: each container gets its stop signal and some time, then it is killed,
+then the machine is powered off. The record and the logs stay until ` + "`cofferdam group rm`" + `.`,
+		Example: `  cofferdam group stop db
+  cofferdam group stop --timeout 1s db web`,
+		Args:              arguments(1, -1, "at least one group"),
+		ValidArgsFunction: a.completeGroups,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, cancel := interruptible(cmd.Context())
+			defer cancel()
+			for _, name := range args {
+				_, g, err := a.lookup(name)
+				if err != nil {
+					return err
+				}
+				err = a.stopGroup(ctx, g, timeout)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintln(a.Out, g.Record.Name)
+				if err != nil {
+					return fmt.Errorf("writing the answer: %w", err)
+				}
+			}
+			return nil
+		},
+	}
+	c.Flags().DurationVar(&timeout, "timeout", 0, "how long containers may take (default: what they were started with)")
+	return c
+}
+
+// stopGroup stops a group; one that has ended is stopped already.
+func (a *app) stopGroup(ctx context.Context, g *group.Group, timeout time.Duration) error {
+	if !g.Alive {
+		return nil
+	}
+	client, err := group.DialDir(g.Dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = client.Close() }() // the supervisor is gone
+	return client.Stop(ctx, timeout)
+}

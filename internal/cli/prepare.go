@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+
+	"cofferdam.dev/internal/cli/assemble"
+	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/sandbox/qemu"
+	"cofferdam.dev/internal/spec"
+	"cofferdam.dev/policy"
+)
+
+// prepared is everything about a container that does not depend on the machine.
+type prepared struct {
+	parts *assemble.Parts
+	// text is the policy to launch under: the generated one, or the one that was given.
+	text []byte
+}
+
+// prepare opens the image, converts its layers and makes the policy.
+func (a *app) prepare(ctx context.Context, o *runOptions, g *spec.Group) (*prepared, error) {
+	a.warnSecrets(g.Containers[0].Env)
+	img, err := a.openImage(ctx, o.image, o.plainHTTP)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := a.convert(ctx, img)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := assemble.Container(g, img, entries, assemble.Options{
+		Terminal: o.terminal, Stdin: o.interactive, StopTimeout: o.stopTimeout, ScratchMiB: o.scratchMiB,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p := &prepared{parts: parts, text: parts.Policy.Text()}
+	if o.policyFile != "" {
+		p.text, err = a.policyText(o.policyFile)
+		if err != nil {
+			return nil, err
+		}
+	}
+	if a.verbose {
+		a.say("image: %s", img.Digest())
+		a.say("policy: %x", policy.Hash(p.text))
+	}
+	return p, nil
+}
+
+// plan settles accelerator and TEE, says so, and makes the plan of the group.
+func (a *app) plan(ctx context.Context, o *runOptions, g *spec.Group, p *prepared) (*group.Plan, error) {
+	img, err := a.guest()
+	if err != nil {
+		return nil, err
+	}
+	emulator, err := qemu.Probe(ctx, "")
+	if err != nil {
+		return nil, fixed(err, "apt-get install qemu-system-x86")
+	}
+	choice, err := qemu.Choose(o.accel, o.tee, qemu.DetectHost("/"), emulator, func(string) bool { return o.firmware != "" })
+	if err != nil {
+		return nil, fixed(err, "cofferdam doctor")
+	}
+	a.announce(o, choice)
+	boot, err := assemble.Boot(img, choice.TEE, choice.Accelerator, o.firmware, g.CPUs)
+	if err != nil {
+		return nil, err
+	}
+	plan := assemble.Group(g, p.parts, p.text, choice, boot, img.Digest())
+	plan.QEMU = emulator.Path
+	plan.Network, plan.Remove, plan.WaitForAttach = o.network, o.remove, !o.detach
+	return plan, nil
+}
+
+// announce says what a launch will use. A simulated TEE is said loudly, always.
+func (a *app) announce(o *runOptions, c qemu.Choice) {
+	if c.TEE == qemu.Simulated {
+		a.say("%s", a.style(a.Err).warn("TEE: simulated (no hardware protection)"))
+	} else {
+		a.say("TEE: %s", c.TEE)
+	}
+	if o.accel == qemu.Auto {
+		a.say("accelerator: %s", c.Accelerator)
+	}
+	if a.verbose {
+		for _, n := range c.Notes {
+			a.say("  %s", n)
+		}
+	}
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+
+	"cofferdam.dev/internal/group"
+)
+
+// groupProcess is a process of a group that runs: a container's first one, or one that was started by exec.
+type groupProcess struct {
+	client    *group.Client
+	container string
+	exec      string // the exec's ID, empty for the container's first process
+}
+
+var _ remote = (*groupProcess)(nil)
+
+func (p *groupProcess) Signal(ctx context.Context, number syscall.Signal) error {
+	return p.client.Signal(ctx, p.container, p.exec, uint32(number)) //nolint:gosec // a signal that arrived
+}
+
+func (p *groupProcess) Resize(ctx context.Context, columns, rows int) error {
+	return p.client.Resize(ctx, p.container, p.exec, uint32(columns), uint32(rows)) //nolint:gosec // from the terminal
+}
+
+func (p *groupProcess) Wait(ctx context.Context) (int, string, error) {
+	e, err := p.client.Wait(ctx, p.container, p.exec)
+	if err != nil {
+		return 0, "", err
+	}
+	if e.Broken {
+		return 0, "", fmt.Errorf("the process was lost with its machine: %s", printable(e.Reason))
+	}
+	return e.ExitCode, e.Reason, nil
+}
+
+// Stop ends the group; for an exec'd process only that process, since the group is not the caller's to end.
+func (p *groupProcess) Stop(ctx context.Context, now bool) error {
+	if p.exec != "" {
+		return p.client.Signal(ctx, p.container, p.exec, uint32(syscall.SIGKILL))
+	}
+	timeout := time.Duration(0) // as the plan says
+	if now {
+		timeout = time.Millisecond // zero would mean the plan's
+	}
+	return p.client.Stop(ctx, timeout)
+}
+
+// converse runs a foreground session with a process. signals are read from before the process started, so that none
+// is lost.
+func (a *app) converse(ctx context.Context, p *groupProcess, s *group.Streams, stdin bool, signals <-chan os.Signal) (int, error) {
+	t := &session{out: a.Out, err: a.Err, signals: signals, say: a.say, now: a.Now, process: p}
+	// Assigned one by one: a nil connection in a non-nil interface would not be nil.
+	if s.Stdin != nil {
+		t.stdin = s.Stdin
+	}
+	if s.Stdout != nil {
+		t.stdout = s.Stdout
+	}
+	if s.Stderr != nil {
+		t.stderr = s.Stderr
+	}
+	if stdin {
+		t.in = a.In
+	}
+	if s.Terminal && term.IsTerminal(int(a.In.Fd())) {
+		t.terminal = a.In
+	}
+	return t.run(ctx)
+}
+
+// needTerminal checks that -t has a terminal to work with.
+func (a *app) needTerminal() error {
+	if term.IsTerminal(int(a.In.Fd())) {
+		return nil
+	}
+	return &failure{code: exitUsage, err: errors.New("-t wants standard input to be a terminal, and it is not"), fix: "leave -t out; -i alone passes standard input on"}
+}
+
+// own gives a failure of cofferdam itself the exit code that can not be mistaken for the process's.
+func own(err error) error {
+	if err == nil {
+		return nil
+	}
+	err = explain(err)
+	f := &failure{}
+	if !errors.As(err, &f) {
+		return &failure{code: exitOwn, err: err}
+	}
+	if f.code == exitError {
+		g := *f
+		g.code = exitOwn
+		return &g
+	}
+	return err
+}
+
+// dial connects to the supervisor of a group.
+func (a *app) dial(ref string) (*group.Client, *group.Group, error) {
+	s, g, err := a.lookup(ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := s.Dial(g.Record.ID)
+	if errors.Is(err, group.ErrNotRunning) {
+		return nil, nil, fixed(err, "cofferdam group inspect %s", g.Record.Name)
+	}
+	return c, g, err
+}

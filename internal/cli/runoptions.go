@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/sandbox/qemu"
+	"cofferdam.dev/internal/spec"
+)
+
+// The size of a group unless it is asked for.
+const (
+	defaultMemory = "512m"
+	defaultCPUs   = 1
+	maxCPUs       = 64
+)
+
+// defaultHostIP is where forwarded ports listen unless an address is given: only this machine reaches them.
+const defaultHostIP = "127.0.0.1"
+
+// runOptions is what a person asks `run` for.
+type runOptions struct {
+	image   string
+	command []string
+
+	// What the policy is made of.
+	env, envFiles  []string
+	user, workdir  string
+	entrypoint     string
+	allowExec      []string
+	debug, noStdio bool
+	terminal       bool
+	plainHTTP      bool
+
+	// The rest.
+	name        string
+	detach      bool
+	interactive bool
+	remove      bool
+	ports       []string
+	memory      string
+	cpus        int
+	policyFile  string
+	scratch     string
+	scratchMiB  int
+	network     string
+	stopTimeout time.Duration
+	tee, accel  string
+	firmware    string
+}
+
+// policyFlags are the flags that shape a policy. `run` and `policy generate` share them, so that one can announce what
+// the other will do.
+func (o *runOptions) policyFlags(c *cobra.Command) {
+	f := c.Flags()
+	f.SetInterspersed(false) // what follows the image belongs to the command
+	f.StringArrayVarP(&o.env, "env", "e", nil, "set an environment variable: NAME=VALUE, or NAME to take ours")
+	f.StringArrayVar(&o.envFiles, "env-file", nil, "file of environment variables, one a line")
+	f.StringVarP(&o.user, "user", "u", "", "user[:group], names or numbers (default: the image's)")
+	f.StringVarP(&o.workdir, "workdir", "w", "", "working directory (default: the image's)")
+	f.StringVar(&o.entrypoint, "entrypoint", "", "program to run in place of the image's entrypoint; empty for none")
+	f.StringArrayVar(&o.allowExec, "allow-exec", nil, `allow a further command, words as in a shell: "redis-cli ping"`)
+	f.BoolVar(&o.debug, "debug", false, "allow shells and debugging requests; not for production")
+	f.BoolVar(&o.noStdio, "no-stdio", false, "the policy keeps the container's output from the host")
+	f.BoolVarP(&o.terminal, "tty", "t", false, "give the process a terminal")
+	f.BoolVar(&o.plainHTTP, "plain-http", false, "speak to the image's registry without TLS")
+}
+
+// launchFlags are the other flags of `run`.
+func (o *runOptions) launchFlags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&o.name, "name", "", "name of the group (default: one is made up)")
+	f.BoolVarP(&o.detach, "detach", "d", false, "leave the group running and print its name")
+	f.BoolVarP(&o.interactive, "interactive", "i", false, "pass standard input on")
+	f.BoolVar(&o.remove, "rm", false, "remove the group as soon as it has ended")
+	f.StringArrayVarP(&o.ports, "publish", "p", nil, "forward a port: [IP:]HOST:GUEST[/udp]; IP is "+defaultHostIP+" unless given")
+	f.StringVarP(&o.memory, "memory", "m", defaultMemory, "memory of the machine")
+	f.IntVar(&o.cpus, "cpus", defaultCPUs, "virtual processors of the machine; part of its measurement")
+	f.StringVar(&o.policyFile, "policy", "", "run under this policy instead of a generated one (a file)")
+	f.StringVar(&o.scratch, "scratch", "", "put the container's writable layer on an encrypted disk of this size")
+	f.StringVar(&o.network, "network", group.NetworkNAT, "nat, ingress (only forwarded ports) or none")
+	f.DurationVar(&o.stopTimeout, "stop-timeout", group.DefaultStopTimeout, "how long the container may take to stop")
+	f.StringVar(&o.tee, "tee", "auto", "trusted execution environment: auto, simulated, snp or tdx")
+	f.StringVar(&o.accel, "accel", "auto", "accelerator: auto, kvm or tcg")
+	f.StringVar(&o.firmware, "firmware", "", "OVMF image to launch with, for snp and tdx")
+	for name, values := range map[string][]string{
+		"tee": {"auto", "simulated", "snp", "tdx"}, "accel": {"auto", "kvm", "tcg"},
+		"network": {group.NetworkNAT, group.NetworkIngress, group.NetworkNone},
+	} {
+		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // the flag exists: just defined
+	}
+}
+
+// group reads the flags. What can not be meant is refused before anything is opened.
+func (o *runOptions) group(cmd *cobra.Command, a *app) (*spec.Group, error) {
+	fileEnv, err := readEnvFiles(o.envFiles)
+	if err != nil {
+		return nil, err
+	}
+	f := spec.RunFlags{
+		Name: o.name, Image: o.image, Command: o.command, Env: slices.Concat(fileEnv, o.env), LookupEnv: a.LookupEnv,
+		User: o.user, WorkingDir: o.workdir, AllowExec: o.allowExec, Ports: o.ports, Memory: o.memory, CPUs: o.cpus,
+		Debug: o.debug, NoStdio: o.noStdio, Terminal: o.terminal,
+	}
+	if cmd.Flags().Changed("entrypoint") {
+		f.Entrypoint = &o.entrypoint
+	}
+	g, err := spec.FromRunFlags(f)
+	if err != nil {
+		return nil, usage(cmd, err.Error())
+	}
+	g.Containers[0].Name = "" // a policy is the same whatever its group is called
+	for i := range g.Ports {
+		if g.Ports[i].HostIP == "" {
+			g.Ports[i].HostIP = defaultHostIP
+		}
+	}
+	return g, o.check(cmd, a)
+}
+
+// check refuses what the flags of `run` can not mean together.
+func (o *runOptions) check(cmd *cobra.Command, a *app) error {
+	err := checkTEE(cmd, o.tee, "auto")
+	if err != nil {
+		return err
+	}
+	switch {
+	case o.accel != qemu.Auto && o.accel != qemu.KVM && o.accel != qemu.TCG:
+		return usage(cmd, fmt.Sprintf("--accel is %q; want auto, kvm or tcg", o.accel))
+	case o.cpus < 1 || o.cpus > maxCPUs:
+		return usage(cmd, fmt.Sprintf("--cpus is %d; want 1 to %d", o.cpus, maxCPUs))
+	case o.detach && o.interactive:
+		return usage(cmd, "-d and -i exclude each other: nobody would be there to type")
+	case o.terminal && o.noStdio:
+		return usage(cmd, "-t and --no-stdio exclude each other: a terminal is standard output")
+	case o.network != group.NetworkNAT && o.network != group.NetworkIngress && o.network != group.NetworkNone:
+		return usage(cmd, fmt.Sprintf("--network is %q; want nat, ingress or none", o.network))
+	case o.network == group.NetworkNone && len(o.ports) > 0:
+		return usage(cmd, "-p and --network none exclude each other; --network ingress has forwarded ports and nothing else")
+	case o.stopTimeout < 0:
+		return usage(cmd, fmt.Sprintf("--stop-timeout is %s", o.stopTimeout))
+	}
+	if o.scratch != "" {
+		o.scratchMiB, err = spec.ParseMemory(o.scratch)
+		if err != nil {
+			return usage(cmd, "--scratch: "+err.Error())
+		}
+	}
+	if o.firmware != "" {
+		o.firmware, err = filepath.Abs(o.firmware)
+		if err != nil {
+			return usage(cmd, "--firmware: "+err.Error())
+		}
+	}
+	if o.terminal && o.interactive && !o.detach {
+		return a.needTerminal()
+	}
+	return nil
+}

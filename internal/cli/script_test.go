@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"cofferdam.dev/internal/testcap"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected outputs in the scripts")
+
+// TestMain makes the command line and its test tools programs that scripts can run.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"cofferdam":  func() { os.Exit(Main(context.Background(), Current())) },
+		"ociimage":   makeImage,
+		"mkevidence": makeEvidence,
+		"tcp":        talkTCP,
+	})
+}
+
+// TestScripts runs what needs no machine: every command's help, its errors, and its work on files.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		UpdateScripts:       *update,
+		RequireUniqueNames:  true,
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("COFFERDAM_HOME", filepath.Join(env.WorkDir, "home"))
+			program, err := exec.LookPath("cofferdam")
+			env.Setenv("COFFERDAM", program)
+			return err
+		},
+	})
+}
+
+// TestMachineScripts runs what boots machines. All of a script's groups share one state directory, which takes the
+// guest image and the layers from the project's cache.
+func TestMachineScripts(t *testing.T) {
+	testcap.Require(t, testcap.QEMU, testcap.GuestImage, testcap.Images)
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "vm"),
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			// The home stays out of the work directory: its layers are linked, and its path is short.
+			home, err := os.MkdirTemp("", "cd-*")
+			if err != nil {
+				return err
+			}
+			env.Defer(func() { _ = os.RemoveAll(home) })
+			cache := filepath.Join(testcap.Dir(), "home")
+			for _, d := range []string{"guest", "layers"} {
+				err = os.MkdirAll(filepath.Join(cache, d), 0o700)
+				if err != nil {
+					return err
+				}
+				err = os.Symlink(filepath.Join(cache, d), filepath.Join(home, d))
+				if err != nil {
+					return err
+				}
+			}
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("COFFERDAM_HOME", home)
+			env.Setenv("IMAGES", filepath.Join(testcap.Dir(), "images"))
+			return nil
+		},
+	})
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"os"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+// makeImage writes an OCI layout with one tiny image of two layers: ociimage DIR TAG. The bytes are always the same.
+func makeImage() {
+	log.SetFlags(0)
+	if len(os.Args) != 3 {
+		log.Fatal("usage: ociimage DIR TAG")
+	}
+	img, err := tinyImage()
+	if err != nil {
+		log.Fatal(err)
+	}
+	dir, err := layout.Write(os.Args[1], empty.Index)
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = dir.AppendImage(img, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": os.Args[2]}))
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func tinyImage() (v1.Image, error) {
+	base, err := tinyLayer("etc/os-release", "ID=tiny\n")
+	if err != nil {
+		return nil, err
+	}
+	app, err := tinyLayer("app/hello", "hello\n")
+	if err != nil {
+		return nil, err
+	}
+	img, err := mutate.AppendLayers(empty.Image, base, app)
+	if err != nil {
+		return nil, err
+	}
+	img, err = mutate.CreatedAt(img, v1.Time{Time: time.Unix(1700000000, 0).UTC()})
+	if err != nil {
+		return nil, err
+	}
+	file, err := img.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	file = file.DeepCopy()
+	file.OS, file.Architecture = "linux", "amd64"
+	file.Config = v1.Config{
+		Entrypoint: []string{"/app/run"}, Cmd: []string{"--serve"}, Env: []string{"PATH=/bin", "MODE=tiny"},
+		User: "1000:1000", WorkingDir: "/app", StopSignal: "SIGQUIT",
+	}
+	return mutate.ConfigFile(img, file)
+}
+
+func tinyLayer(name, content string) (v1.Layer, error) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content)), ModTime: time.Unix(1700000000, 0)})
+	if err != nil {
+		return nil, err
+	}
+	_, err = io.WriteString(w, content)
+	if err != nil {
+		return nil, err
+	}
+	err = w.Close()
+	if err != nil {
+		return nil, err
+	}
+	return tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+}
+
+// talkTCP sends its second argument to the address in the first and prints the first line of the answer, trying again
+// for a while when nobody listens yet.
+func talkTCP() {
+	log.SetFlags(0)
+	if len(os.Args) != 3 {
+		log.Fatal("usage: tcp HOST:PORT TEXT")
+	}
+	var err error
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(300 * time.Millisecond) {
+		var answer string
+		answer, err = exchange(os.Args[1], os.Args[2]+"\r\n")
+		if err == nil {
+			fmt.Print(answer)
+			return
+		}
+	}
+	log.Fatal(err)
+}
+
+func exchange(addr, text string) (string, error) {
+	conn, err := net.DialTimeout("tcp", addr, time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = conn.Close() }() // the answer was read
+	err = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if err != nil {
+		return "", err
+	}
+	_, err = io.WriteString(conn, text)
+	if err != nil {
+		return "", err
+	}
+	buf := make([]byte, 512)
+	n, err := conn.Read(buf)
+	if n > 0 {
+		return string(buf[:n]), nil
+	}
+	return "", err
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+)
+
+const (
+	// insist is how soon after a signal the next one means that the group shall stop now.
+	insist = 3 * time.Second
+	// drainIdle is how long output may pause after the process has ended before the rest is given up: something in
+	// the container may hold a stream open for ever.
+	drainIdle = 10 * time.Second
+	// callTimeout bounds one small request to the supervisor.
+	callTimeout = time.Minute
+)
+
+// remote is a process of a group, as far as a session steers it.
+type remote interface {
+	// Signal sends a signal to the process.
+	Signal(ctx context.Context, number syscall.Signal) error
+	// Resize sets the size of its terminal.
+	Resize(ctx context.Context, columns, rows int) error
+	// Wait returns its exit code, and one sentence where it did not end by itself.
+	Wait(ctx context.Context) (code int, reason string, err error)
+	// Stop ends the whole group, or whatever stands for it: politely, or at once.
+	Stop(ctx context.Context, now bool) error
+}
+
+// session ties the standard streams of this process to a process of a group.
+type session struct {
+	in       io.Reader // nil if standard input is not wanted
+	out, err io.Writer
+	terminal *os.File // set to raw mode for the session; nil without one
+	signals  <-chan os.Signal
+	say      func(format string, args ...any)
+	now      func() time.Time
+
+	process remote
+	stdin   io.WriteCloser // nil if the policy grants none
+	stdout  io.Reader      // likewise
+	stderr  io.Reader      // likewise; unused with a terminal
+}
+
+// forwarded are the signals that a foreground session passes on.
+func forwarded() (<-chan os.Signal, func()) {
+	c := make(chan os.Signal, 16)
+	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)
+	return c, func() { signal.Stop(c) }
+}
+
+// run lasts until the process has ended and its output is written. It returns the exit code.
+func (s *session) run(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if s.terminal != nil {
+		before, err := term.MakeRaw(int(s.terminal.Fd()))
+		if err != nil {
+			return 0, fmt.Errorf("setting the terminal to raw mode: %w", err)
+		}
+		defer func() { _ = term.Restore(int(s.terminal.Fd()), before) }() // the terminal went away
+		s.resize(ctx)
+	}
+	var moved atomic.Int64
+	outDone := pump(s.out, s.stdout, &moved)
+	errDone := pump(s.err, s.stderr, &moved)
+	s.feed()
+
+	type end struct {
+		code   int
+		reason string
+		err    error
+	}
+	ended := make(chan end, 1)
+	go func() {
+		code, reason, err := s.process.Wait(ctx)
+		ended <- end{code, reason, err}
+	}()
+	var last time.Time
+	pressed := 0
+	for {
+		select {
+		case e := <-ended:
+			drain(outDone, errDone, &moved)
+			if e.err != nil {
+				return 0, fmt.Errorf("waiting for the process: %w", e.err)
+			}
+			if e.reason != "" {
+				s.say("cofferdam: the process ended: %s", printable(e.reason))
+			}
+			return e.code, nil
+		case sig := <-s.signals:
+			if sig == syscall.SIGWINCH {
+				s.resize(ctx)
+				continue
+			}
+			if s.now().Sub(last) > insist {
+				pressed = 0
+			}
+			last = s.now()
+			pressed++
+			if pressed > 2 {
+				return exitInterrupt, nil
+			}
+			s.deliver(ctx, sig.(syscall.Signal), pressed)
+		}
+	}
+}
+
+// deliver passes a signal on. A second one in a row stops the group at once; where the policy refuses the signal, the
+// group is stopped as `group stop` does.
+func (s *session) deliver(ctx context.Context, sig syscall.Signal, pressed int) {
+	if pressed > 1 {
+		s.say("cofferdam: stopping now; once more leaves without waiting")
+		go func() { _ = s.process.Stop(ctx, true) }() // Wait tells how it ended
+		return
+	}
+	go func() {
+		c, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		err := s.process.Signal(c, sig)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			if sig == syscall.SIGINT {
+				s.say("cofferdam: sent %s; again within %d seconds stops the group", sig, int(insist.Seconds()))
+			}
+			return
+		}
+		switch sig {
+		case syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP:
+			s.say("cofferdam: stopping the group: %s can not be sent: %v", sig, brief(err))
+			_ = s.process.Stop(ctx, false) // Wait tells how it ended
+		default:
+			s.say("cofferdam: %s can not be sent: %v", sig, brief(err))
+		}
+	}()
+}
+
+// brief is the one line of an error.
+func brief(err error) error {
+	var f *failure
+	if errors.As(explain(err), &f) {
+		return f.err
+	}
+	return err
+}
+
+func (s *session) resize(ctx context.Context) {
+	if s.terminal == nil {
+		return
+	}
+	columns, rows, err := term.GetSize(int(s.terminal.Fd()))
+	if err != nil {
+		return
+	}
+	c, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_ = s.process.Resize(c, columns, rows) // a wrong size is no reason to end the session
+}
+
+// feed copies standard input until it ends. The goroutine may outlive the session in a read that nobody answers; the
+// process ends soon after.
+func (s *session) feed() {
+	if s.stdin == nil {
+		return
+	}
+	if s.in == nil {
+		_ = s.stdin.Close() // nothing was written
+		return
+	}
+	go func() {
+		_, _ = io.Copy(s.stdin, s.in) // the process stopped reading, or ended
+		_ = s.stdin.Close()           // likewise
+	}()
+}
+
+// pump copies until the end of from and closes the channel that it returns.
+func pump(to io.Writer, from io.Reader, moved *atomic.Int64) <-chan struct{} {
+	done := make(chan struct{})
+	if from == nil {
+		close(done)
+		return done
+	}
+	go func() {
+		defer close(done)
+		buf := make([]byte, 32<<10)
+		for {
+			n, err := from.Read(buf)
+			moved.Add(int64(n) + 1)
+			_, werr := to.Write(buf[:n])
+			if err != nil || werr != nil {
+				return
+			}
+		}
+	}()
+	return done
+}
+
+// drain waits for the rest of the output, as long as there is some.
+func drain(out, err <-chan struct{}, moved *atomic.Int64) {
+	for _, c := range []<-chan struct{}{out, err} {
+		for seen := int64(-1); ; {
+			select {
+			case <-c:
+			case <-time.After(drainIdle):
+				if n := moved.Load(); n != seen {
+					seen = n
+					continue
+				}
+				return
+			}
+			break
+		}
+	}
+}

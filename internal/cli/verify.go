@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/evidence"
+	"cofferdam.dev/internal/guestimage"
+	"cofferdam.dev/internal/simsp"
+	"cofferdam.dev/policy"
+	"cofferdam.dev/verify"
+)
+
+const (
+	// localRoot names this installation's own simulated root.
+	localRoot = "local"
+	// measurementSize is that of an SNP launch digest.
+	measurementSize = 48
+	// maxPEM bounds a certificate file.
+	maxPEM = 64 << 10
+)
+
+// verifyOptions is what a relying party says.
+type verifyOptions struct {
+	policyFiles, policyHashes []string
+	measurements              []string
+	nonce, runtimeData        string
+	source                    string
+	simulatedRoot             string
+	at                        string
+}
+
+func (a *app) verifyCommand() *cobra.Command {
+	var o verifyOptions
+	c := &cobra.Command{
+		Use:   "verify FILE|-|group:NAME",
+		Short: "Appraise evidence",
+		Long: `Appraise evidence and show every check, with what was expected and what was found.
+
+You say what you trust: the policy (by text or hash), the launch measurement, the nonce
+that you chose, and the root. What you leave out is refused, with three exceptions that are
+said on standard error: the measurement is that of this installation's guest image; AMD's
+own roots are trusted; and for group:NAME fresh evidence is fetched with a nonce made here.
+
+A simulated root is no hardware: it is accepted only if --simulated-root names it, local for
+this installation's own, and the verdict says "simulated".
+
+The exit code is 0 for accepted, 3 for refused, 4 for undecided.`,
+		Example: `  cofferdam verify evidence.json --policy policy.rego --nonce 0011223344556677
+  cofferdam verify group:db --policy policy.rego --simulated-root local
+  cofferdam verify - --policy-hash HEX --measurement HEX --nonce HEX -o json < evidence.json`,
+		Args: arguments(1, 1, "one piece of evidence"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			return a.verify(ctx, cmd, &o, args[0])
+		},
+	}
+	f := c.Flags()
+	f.StringArrayVar(&o.policyFiles, "policy", nil, "trust this policy: a file with its text (or group:NAME, the host's word)")
+	f.StringArrayVar(&o.policyHashes, "policy-hash", nil, "trust the policy with this SHA-256, in hexadecimal")
+	f.StringArrayVar(&o.measurements, "measurement", nil, "trust this launch measurement, in hexadecimal (default: the current guest image's)")
+	f.StringVar(&o.nonce, "nonce", "", "the nonce that you chose, in hexadecimal")
+	f.StringVar(&o.runtimeData, "runtime-data", "", "file of the runtime data that the report must commit to (default: whatever the evidence holds)")
+	f.StringVar(&o.source, "source", string(evidence.SourceHost), "on whose behalf the report must have been made: host or workload")
+	f.StringVar(&o.simulatedRoot, "simulated-root", "", "accept this simulated root: local, or a PEM file")
+	f.StringVar(&o.at, "at", "", "judge at this time (RFC 3339) instead of now")
+	a.outputFlag(c)
+	return c
+}
+
+func (a *app) verify(ctx context.Context, cmd *cobra.Command, o *verifyOptions, name string) error {
+	opts, err := a.reliance(cmd, o)
+	if err != nil {
+		return err
+	}
+	doc, err := a.evidence(ctx, name, &opts)
+	if err != nil {
+		return err
+	}
+	v := verify.Appraise(ctx, doc, opts)
+	err = a.answer(v, func(w io.Writer) error { return verify.Render(w, v, a.style(a.Out).on) })
+	if err != nil {
+		return err
+	}
+	switch v.Outcome {
+	case verify.Accepted:
+		return nil
+	case verify.Undecided:
+		return quiet(exitUndecided)
+	}
+	return quiet(exitRefused)
+}
+
+// evidence reads the document, or fetches it from a group. A nonce that is not given is made for fresh evidence only.
+func (a *app) evidence(ctx context.Context, name string, opts *verify.Options) (*evidence.Document, error) {
+	var b []byte
+	var err error
+	ref, fresh := strings.CutPrefix(name, groupPrefix)
+	if fresh {
+		if opts.Nonce == nil {
+			opts.Nonce, err = parseNonce(nil, "random")
+			if err != nil {
+				return nil, err
+			}
+			a.say("nonce: made here (%x)", opts.Nonce)
+		}
+		b, err = a.attest(ctx, ref, opts.Nonce, opts.RuntimeData)
+	} else {
+		b, err = readLimited(name, a.In, evidence.MaxDocumentSize)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("getting the evidence: %w", err)
+	}
+	doc, err := evidence.ParseDocument(b)
+	if err != nil {
+		return nil, &failure{code: exitRefused, err: err, fix: "evidence is what `cofferdam group attest` prints, unchanged"}
+	}
+	return doc, nil
+}
+
+// reliance turns the flags into what the verifier trusts.
+func (a *app) reliance(cmd *cobra.Command, o *verifyOptions) (verify.Options, error) {
+	opts := verify.Options{
+		Roots: verify.AMDRoots(), Now: a.Now(), Source: evidence.Source(o.source), MinimumTCB: verify.DefaultMinimumTCB(),
+	}
+	err := opts.Source.Validate()
+	if err != nil {
+		return opts, usage(cmd, "--source: "+err.Error())
+	}
+	if o.nonce != "" {
+		opts.Nonce, err = parseNonce(cmd, o.nonce)
+		if err != nil {
+			return opts, err
+		}
+	}
+	if o.at != "" {
+		opts.Now, err = time.Parse(time.RFC3339, o.at)
+		if err != nil {
+			return opts, usage(cmd, "--at: "+err.Error())
+		}
+	}
+	opts.RuntimeData, err = readRuntimeData(o.runtimeData)
+	if err != nil {
+		return opts, err
+	}
+	opts.HostData, err = a.trustedPolicies(cmd, o)
+	if err != nil {
+		return opts, err
+	}
+	opts.Measurements, err = a.trustedMeasurements(cmd, o)
+	if err != nil {
+		return opts, err
+	}
+	if o.simulatedRoot != "" {
+		root, err := a.readSimulatedRoot(o.simulatedRoot)
+		if err != nil {
+			return opts, err
+		}
+		opts.Roots, opts.AllowSimulated = append(opts.Roots, root), true
+	}
+	return opts, nil
+}
+
+func (a *app) trustedPolicies(cmd *cobra.Command, o *verifyOptions) ([][32]byte, error) {
+	var list [][32]byte
+	for _, name := range o.policyFiles {
+		text, err := a.policyText(name)
+		if err != nil {
+			return nil, err
+		}
+		if strings.HasPrefix(name, groupPrefix) {
+			a.say("policy: taken from this machine's record of %s; whoever runs the machine could have changed it", name)
+		}
+		list = append(list, policy.Hash(text))
+	}
+	for _, s := range o.policyHashes {
+		h, err := hex.DecodeString(s)
+		if err != nil || len(h) != 32 {
+			return nil, usage(cmd, fmt.Sprintf("--policy-hash is %q; want 64 hexadecimal digits", s))
+		}
+		list = append(list, [32]byte(h))
+	}
+	if len(list) == 0 {
+		a.say("policy: none is trusted; name one with --policy or --policy-hash (`cofferdam policy generate --hash` with the image and flags of the run)")
+	}
+	return list, nil
+}
+
+func (a *app) trustedMeasurements(cmd *cobra.Command, o *verifyOptions) ([][]byte, error) {
+	var list [][]byte
+	for _, s := range o.measurements {
+		m, err := hex.DecodeString(s)
+		if err != nil || len(m) != measurementSize {
+			return nil, usage(cmd, fmt.Sprintf("--measurement is %q; want %d hexadecimal digits", s, 2*measurementSize))
+		}
+		list = append(list, m)
+	}
+	if len(list) > 0 {
+		return list, nil
+	}
+	img, err := guestimage.Current(a.home)
+	if errors.Is(err, guestimage.ErrNoImage) {
+		a.say("measurement: none is trusted; name one with --measurement (`cofferdam guest measure` where the image was built)")
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	list, err = simulatedReferences(img)
+	if err != nil {
+		return nil, err
+	}
+	d := img.Digest()
+	a.say("measurement: that of this installation's guest image %x, with 1 to %d vCPUs, simulated", d[:6], maxCPUs)
+	return list, nil
+}
+
+// simulatedReferences are the launch digests of all shapes that `run` makes of a guest image under the simulated TEE:
+// each number of processors, with the kernel form of either accelerator.
+func simulatedReferences(img *guestimage.Image) ([][]byte, error) {
+	var list [][]byte
+	for cpus := 1; cpus <= maxCPUs; cpus++ {
+		for _, packed := range []bool{false, true} {
+			m, err := img.Measure(guestimage.MeasureOptions{TEE: guestimage.Simulated, VCPUs: cpus, Packed: packed})
+			if err != nil {
+				return nil, err
+			}
+			d, err := hex.DecodeString(m.Digest)
+			if err != nil {
+				return nil, fmt.Errorf("measuring the guest image: %w", err)
+			}
+			list = append(list, d)
+		}
+	}
+	return list, nil
+}
+
+// readSimulatedRoot reads a root that is trusted as a simulated one and as nothing else.
+func (a *app) readSimulatedRoot(name string) (verify.Root, error) {
+	path := name
+	if name == localRoot {
+		path = simsp.RootCertificatePath(filepath.Join(a.home, "simsp"))
+	}
+	b, err := readLimited(path, nil, maxPEM)
+	if errors.Is(err, os.ErrNotExist) && name == localRoot {
+		return verify.Root{}, fixed(fmt.Errorf("this installation has no simulated root yet: no group was ever run in %s", a.home), "cofferdam run, or --home")
+	}
+	if err != nil {
+		return verify.Root{}, fmt.Errorf("reading the simulated root: %w", err)
+	}
+	block, _ := pem.Decode(b)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return verify.Root{}, fmt.Errorf("reading the simulated root: %s holds no certificate in PEM", path)
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return verify.Root{}, fmt.Errorf("reading the simulated root: %w", err)
+	}
+	return verify.NewRoot(verify.DomainSimulated, name, cert)
+}
