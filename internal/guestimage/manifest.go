@@ -75,7 +75,10 @@ func ParseManifest(b []byte) (*Manifest, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%w: something follows the document", ErrManifest)
 	}
-	return &m, m.check()
+	if err := m.check(); err != nil {
+		return nil, err
+	}
+	return &m, nil
 }
 
 // Marshal returns the manifest's only form.
