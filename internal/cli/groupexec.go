@@ -30,7 +30,10 @@ cofferdam itself.`,
 		Args:              arguments(2, -1, "the name of a group and a command"),
 		ValidArgsFunction: a.completeGroups,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.Command = args[1:]
+			o.Command = afterDashes(args[1:])
+			if len(o.Command) == 0 {
+				return usage(cmd, "no command to start")
+			}
 			return own(a.exec(cmd.Context(), args[0], o))
 		},
 	}

@@ -234,7 +234,7 @@ hashes. Somebody else, with the same image and flags, gets the same text: compar
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			o.image, o.command = args[0], args[1:]
+			o.image, o.command = args[0], afterDashes(args[1:])
 			g, err := o.group(cmd, a)
 			if err != nil {
 				return err

@@ -43,7 +43,7 @@ environment; a value at least stays off the command line with -e NAME or --env-f
   cofferdam run --rm --policy policy.rego --network none oci:layout:latest`,
 		Args: arguments(1, -1, "an image"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.image, o.command = args[0], args[1:]
+			o.image, o.command = args[0], afterDashes(args[1:])
 			g, err := o.group(cmd, a)
 			if err != nil {
 				return err
@@ -54,6 +54,14 @@ environment; a value at least stays off the command line with -e NAME or --env-f
 	o.policyFlags(c)
 	o.launchFlags(c)
 	return c
+}
+
+// afterDashes drops the dashes that may stand between a name and the command that belongs to it.
+func afterDashes(args []string) []string {
+	if len(args) > 0 && args[0] == "--" {
+		return args[1:]
+	}
+	return args
 }
 
 func (a *app) run(ctx context.Context, o *runOptions, g *spec.Group) error {
