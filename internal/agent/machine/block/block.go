@@ -52,7 +52,7 @@ type Finder struct {
 
 // DefaultWait is generous: disks are plugged before the machine starts, but the kernel looks for them in the
 // background, which takes seconds in an emulated guest on a loaded host.
-const DefaultWait = 30 * time.Second
+const DefaultWait = 10 * time.Second
 
 const pollInterval = 10 * time.Millisecond
 

@@ -39,7 +39,7 @@ type FS struct {
 // ErrPath is wrapped by errors about a target's form.
 var ErrPath = errors.New("path is not absolute and clean")
 
-// At creates the directory target with mode 0755 where it is missing and mounts f there.
+// At creates the directory target where it is missing, for root alone, and mounts f there.
 func (f FS) At(target string) error {
 	err := f.at(target)
 	if err != nil {
@@ -127,7 +127,7 @@ func openTarget(target string) (*os.File, error) {
 	if !errors.Is(err, unix.ENOENT) {
 		return f, err
 	}
-	err = os.MkdirAll(target, 0o755) // through a symbolic link at worst makes an empty directory; opening refuses it
+	err = os.MkdirAll(target, 0o700) // through a symbolic link at worst makes an empty directory; opening refuses it
 	if err != nil {
 		return nil, fmt.Errorf("making the target: %w", err)
 	}
