@@ -195,8 +195,9 @@ func describeRoots(roots []Root) string {
 }
 
 func newLink(role, name string, cert *x509.Certificate) Link {
+	label := cert.Subject.CommonName + " of " + strings.Join(cert.Subject.Organization, ", ")
 	return Link{
-		Role: role, Name: name, Subject: cert.Subject.String(), SPKI: spki(cert), NotBefore: cert.NotBefore.UTC(),
+		Role: role, Name: name, Label: label, Subject: cert.Subject.String(), SPKI: spki(cert), NotBefore: cert.NotBefore.UTC(),
 		NotAfter: cert.NotAfter.UTC(),
 	}
 }

@@ -31,7 +31,8 @@ var picture = []node{
 }
 
 // Render writes a verdict for people: the outcome, the chain from the root to the runtime data with a mark at each
-// station, and every check that did not pass with its values and what to change. Text that comes from evidence can not
+// station, and every check that did not pass with its values and what to change. A station whose own checks passed is
+// marked as passed only when everything above it passed too: what an unproven report says is not established. Text that comes from evidence can not
 // bring control characters into the output. Color uses ANSI escapes.
 func Render(w io.Writer, v *Verdict, color bool) error {
 	var b bytes.Buffer
@@ -46,15 +47,23 @@ func Render(w io.Writer, v *Verdict, color bool) error {
 		fmt.Fprintf(&b, "  (certificates hold from %s to %s)", stamp(v.ValidFrom), stamp(v.ValidUntil))
 	}
 	b.WriteString("\n\n")
+	open := false
 	for i, n := range picture {
-		drawNode(&b, p, v, i, n)
+		open = drawNode(&b, p, v, i, n, open)
+	}
+	if open {
+		b.WriteString("\n· not established\n")
 	}
 	drawFailures(&b, p, v.Failures())
 	_, err := w.Write(b.Bytes())
 	return err
 }
 
-func drawNode(b *bytes.Buffer, p painter, v *Verdict, i int, n node) {
+// maxTrunk is the depth of the report, on which everything deeper hangs.
+const maxTrunk = 3
+
+// drawNode draws one station. open says that a station above did not pass; the result says so for the stations below.
+func drawNode(b *bytes.Buffer, p painter, v *Verdict, i int, n node, open bool) bool {
 	branch := ""
 	if n.depth > 0 {
 		corner := "└─ "
@@ -63,19 +72,24 @@ func drawNode(b *bytes.Buffer, p painter, v *Verdict, i int, n node) {
 		}
 		branch = strings.Repeat("   ", n.depth-1) + corner
 	}
-	mark := p.mark(v.worst(n.checks))
+	result := v.worst(n.checks)
+	if open && result == Pass {
+		result = ""
+	}
+	mark := p.mark(result)
 	fmt.Fprintf(b, "%s%s %s", branch, mark, n.title)
 	if d := n.detail(v); d != "" {
 		fmt.Fprintf(b, "  %s", clean(d))
 	}
 	b.WriteByte('\n')
+	return open || n.depth <= maxTrunk && result != Pass
 }
 
 func drawFailures(b *bytes.Buffer, p painter, failures []Check) {
 	for _, c := range failures {
-		fmt.Fprintf(b, "\n%s %s  %s\n", p.mark(c.Result), p.paint(bold, string(c.Code)), c.Title)
+		fmt.Fprintf(b, "\n%s %s\n", p.mark(c.Result), p.paint(bold, string(c.Code)))
 		for _, line := range []struct{ name, text string }{
-			{"expected", c.Expected}, {"actual", c.Actual}, {"fix", c.Fix},
+			{"required", c.Title}, {"expected", c.Expected}, {"actual", c.Actual}, {"fix", c.Fix},
 		} {
 			if line.text != "" {
 				fmt.Fprintf(b, "    %-9s %s\n", line.name, clean(line.text))
@@ -104,7 +118,7 @@ func linkDetail(role string) func(*Verdict) string {
 			if l.Role != role {
 				continue
 			}
-			s := l.Subject + "  key " + clip(l.SPKI)
+			s := l.Label + ", key " + clip(l.SPKI)
 			if l.Name != "" {
 				s = fmt.Sprintf("%q, domain %s: %s", l.Name, v.Domain, s)
 			}

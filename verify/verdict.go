@@ -80,6 +80,8 @@ type Link struct {
 	Role string `json:"role"`
 	// Name is the name under which a root was configured.
 	Name string `json:"name,omitempty"`
+	// Label is the subject's common name and organization.
+	Label string `json:"label"`
 	// Subject is the certificate's subject.
 	Subject string `json:"subject"`
 	// SPKI is the SHA-256 of the certificate's public key in hexadecimal.

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package verify
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"testing"
+
+	"cofferdam.dev/evidence"
+)
+
+// BenchmarkAppraise appraises real evidence with a chip certificate that was not seen before.
+func BenchmarkAppraise(b *testing.B) {
+	doc := byName("s6-milan").document(b)
+	opts := pinned(b, doc)
+	for b.Loop() {
+		if v := Appraise(context.Background(), doc, opts); !v.Accepted() {
+			b.Fatal(codes(v))
+		}
+	}
+}
+
+// BenchmarkParseAndAppraise begins with the JSON text.
+func BenchmarkParseAndAppraise(b *testing.B) {
+	doc := byName("s6-milan").document(b)
+	opts := pinned(b, doc)
+	text, err := doc.Marshal()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		d, err := evidence.ParseDocument(text)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if v := Appraise(context.Background(), d, opts); !v.Accepted() {
+			b.Fatal(codes(v))
+		}
+	}
+}
+
+// BenchmarkOracle is the same evidence in the hands of the other implementation.
+func BenchmarkOracle(b *testing.B) {
+	doc := byName("s6-milan").document(b)
+	for b.Loop() {
+		if err := oracle(b, doc, vectorTime); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkP384 is the floor: one signature verification.
+func BenchmarkP384(b *testing.B) {
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	digest := make([]byte, 48)
+	r, s, err := ecdsa.Sign(rand.Reader, key, digest)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if !ecdsa.Verify(&key.PublicKey, digest, r, s) {
+			b.Fatal("invalid")
+		}
+	}
+}
+
+// FuzzAppraise looks for evidence that makes the appraisal panic, or that is accepted without being genuine.
+func FuzzAppraise(f *testing.F) {
+	f.Add(make([]byte, 1184), []byte{0x30, 0}, []byte("nonce-nonce"))
+	opts := Options{Roots: AMDRoots(), Now: vectorTime, MinimumTCB: anyTCB, AllowDebug: true, AllowVLEK: true,
+		AllowMigrationAgent: true, AllowProvisionalTCB: true, MaxVMPL: 1<<32 - 1, Source: evidence.SourceHost}
+	f.Fuzz(func(t *testing.T, report, cert, nonce []byte) {
+		doc := &evidence.Document{Type: evidence.TypeSEVSNP, Report: report, Certificates: [][]byte{cert},
+			Source: evidence.SourceHost, Nonce: nonce}
+		o := opts
+		o.Nonce = nonce
+		if len(report) == 1184 {
+			o.Measurements = [][]byte{report[0x90:0xc0]}
+			o.HostData = [][32]byte{[32]byte(report[0xc0:0xe0])}
+		}
+		v := Appraise(context.Background(), doc, o)
+		if v.Outcome != Refused && v.Outcome != Undecided {
+			t.Errorf("outcome is %q", v.Outcome)
+		}
+	})
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package verify
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"math/big"
+	"os"
+	"testing"
+	"time"
+
+	sevtest "github.com/google/go-sev-guest/testing"
+
+	"cofferdam.dev/internal/testcap"
+)
+
+// TestDeniedKeysAreThePublishedOnes computes the deny list from the package that publishes the keys.
+func TestDeniedKeysAreThePublishedOnes(t *testing.T) {
+	t.Parallel()
+	published := map[string]any{
+		"ARK": sevtest.DefaultArk().Public(), "ASK": sevtest.DefaultAsk().Public(), "ASVK": sevtest.DefaultAsvk().Public(),
+		"VCEK": sevtest.DefaultVcek().Public(), "VLEK": sevtest.DefaultVlek().Public(),
+	}
+	for name, key := range published {
+		der, err := x509.MarshalPKIXPublicKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sum := sha256.Sum256(der); !deniedKeys[hex.EncodeToString(sum[:])] {
+			t.Errorf("%s with SHA-256 %x is not denied", name, sum)
+		}
+	}
+	if len(deniedKeys) != len(published) {
+		t.Errorf("%d keys are denied, not %d", len(deniedKeys), len(published))
+	}
+}
+
+// TestEmbeddedRootsAreThePublishedOnes compares the embedded files with the published anchors.
+func TestEmbeddedRootsAreThePublishedOnes(t *testing.T) {
+	t.Parallel()
+	entries, err := os.ReadDir(testcap.Vectors(t, "anchors/amd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		got, err := rootFiles.ReadFile("roots/" + e.Name())
+		if err != nil || string(got) != string(read(t, "anchors/amd/"+e.Name())) {
+			t.Errorf("%s differs from what is embedded: %v", e.Name(), err)
+		}
+	}
+}
+
+func TestNewRootRefuses(t *testing.T) {
+	t.Parallel()
+	amd := AMDRoots()[0]
+	if _, err := NewRoot(DomainAMD, "amd", amd.Certificate); err != nil {
+		t.Errorf("AMD's root is refused: %v", err)
+	}
+	for name, r := range map[string]Root{
+		"nothing":                     {Domain: DomainAMD},
+		"AMD's root as simulated":     {Domain: DomainSimulated, Certificate: amd.Certificate},
+		"AMD's root as Intel's":       {Domain: DomainIntel, Certificate: amd.Certificate},
+		"AMD's root without a domain": {Certificate: amd.Certificate},
+		"an intermediate":             {Domain: DomainSimulated, Certificate: amd.known[0]},
+		"a small elliptic key":        {Domain: DomainSimulated, Certificate: selfSigned(t)},
+	} {
+		if _, err := NewRoot(r.Domain, "test", r.Certificate); err == nil {
+			t.Errorf("%s is a root", name)
+		}
+	}
+}
+
+// TestRootWithBrokenSignatureIsRefused takes a root whose key is replaced.
+func TestRootWithBrokenSignatureIsRefused(t *testing.T) {
+	t.Parallel()
+	forged := *AMDRoots()[0].Certificate
+	forged.Signature = append([]byte{1}, forged.Signature[1:]...)
+	forged.Raw = append([]byte{}, forged.Raw...)
+	forged.Raw[len(forged.Raw)-1] ^= 1
+	for _, d := range []Domain{DomainAMD, DomainSimulated} {
+		if _, err := NewRoot(d, "test", &forged); err == nil {
+			t.Errorf("it is a root of domain %q", d)
+		}
+	}
+	key, ok := forged.PublicKey.(*rsa.PublicKey)
+	if !ok || key.N.BitLen() != 4096 {
+		t.Fatal("the test's root has no RSA-4096 key")
+	}
+}
+
+func selfSigned(t *testing.T) *x509.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ARK-Milan"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
