@@ -83,7 +83,7 @@ func measure(b *testing.B, size int64, convert func()) {
 }
 
 // BenchmarkConvert compares this package, which also checks the layer's digest and keeps a synced disk, with the
-// reference, which does neither.
+// reference, which does neither, and with the reference plus the digest.
 func BenchmarkConvert(b *testing.B) {
 	layers := map[string][]byte{"synthetic": synthetic(b)}
 	path := filepath.Join(testcap.Dir(), "images", "python.tar")
@@ -94,6 +94,15 @@ func BenchmarkConvert(b *testing.B) {
 		b.Run(name+"/reference", func(b *testing.B) {
 			measure(b, int64(len(layer)), func() {
 				_, err := reference(layer)
+				if err != nil {
+					b.Fatal(err)
+				}
+			})
+		})
+		b.Run(name+"/reference+digest", func(b *testing.B) {
+			measure(b, int64(len(layer)), func() {
+				h := sha256.New()
+				_, err := tar2ext4.ConvertAndComputeRootDigest(io.TeeReader(bytes.NewReader(layer), h))
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -60,16 +60,20 @@ func OpenCacheLimited(dir string, limits Limits) (*Cache, error) {
 
 // Get returns the disk of a layer and makes it if it is not there. Progress may be nil.
 func (c *Cache) Get(ctx context.Context, s Source, progress Progress) (Entry, error) {
-	key, err := keyOf(s.DiffID())
+	diffID := s.DiffID()
+	key, err := keyOf(diffID)
 	if err != nil {
 		return Entry{}, err
 	}
 	if progress == nil {
 		progress = func(Event) {}
 	}
-	e, err := c.get(ctx, key, s, progress)
+	e, err := c.get(ctx, key, s, func(e Event) {
+		e.DiffID = diffID
+		progress(e)
+	})
 	if err != nil {
-		return Entry{}, fmt.Errorf("layer %s: %w", s.DiffID(), err)
+		return Entry{}, fmt.Errorf("layer %s: %w", diffID, err)
 	}
 	return e, nil
 }
@@ -133,7 +137,7 @@ func (c *Cache) Verify(ctx context.Context, e Entry) error {
 func (c *Cache) get(ctx context.Context, key string, s Source, progress Progress) (Entry, error) {
 	e, err := c.lookUp(key)
 	if err == nil {
-		progress(Event{DiffID: s.DiffID(), Cached: true, Done: true})
+		progress(Event{Cached: true, Done: true})
 		return e, nil
 	}
 	unlock, err := c.lock(ctx, key)
@@ -144,7 +148,7 @@ func (c *Cache) get(ctx context.Context, key string, s Source, progress Progress
 	// Whoever held the lock before may have made the disk.
 	e, err = c.lookUp(key)
 	if err == nil {
-		progress(Event{DiffID: s.DiffID(), Cached: true, Done: true})
+		progress(Event{Cached: true, Done: true})
 		return e, nil
 	}
 	err = c.removeTemporary(key)
@@ -154,12 +158,12 @@ func (c *Cache) get(ctx context.Context, key string, s Source, progress Progress
 	var read int64
 	e, err = c.make(ctx, key, s, func(n int64) {
 		read = n
-		progress(Event{DiffID: s.DiffID(), Read: n})
+		progress(Event{Read: n})
 	})
 	if err != nil {
 		return Entry{}, errors.Join(err, c.removeTemporary(key))
 	}
-	progress(Event{DiffID: s.DiffID(), Read: read, Done: true})
+	progress(Event{Read: read, Done: true})
 	return e, nil
 }
 
@@ -223,8 +227,8 @@ func (c *Cache) make(ctx context.Context, key string, s Source, progress func(in
 	if err != nil {
 		return Entry{}, err
 	}
-	if diffID != s.DiffID() {
-		return Entry{}, fmt.Errorf("%w: expected %s, got %s", ErrDigest, s.DiffID(), diffID)
+	if diffID != "sha256:"+key {
+		return Entry{}, fmt.Errorf("%w: expected sha256:%s, got %s", ErrDigest, key, diffID)
 	}
 	size, err := diskBytes(blocks)
 	if err != nil {

@@ -66,8 +66,8 @@ func ParseSuperblock(b []byte) (Superblock, error) {
 		UUID:       [16]byte(b[sbUUID:sbAlgorithm]),
 		DataBlocks: binary.LittleEndian.Uint64(b[sbBlocks:]),
 	}
-	if s.DataBlocks == 0 || s.DataBlocks > MaxDataBlocks {
-		return Superblock{}, fmt.Errorf("parsing the superblock: %w: expected 1 to %d data blocks, got %d", ErrSuperblock, uint64(MaxDataBlocks), s.DataBlocks)
+	if s.DataBlocks < MinDataBlocks || s.DataBlocks > MaxDataBlocks {
+		return Superblock{}, fmt.Errorf("parsing the superblock: %w: expected %d to %d data blocks, got %d", ErrSuperblock, MinDataBlocks, uint64(MaxDataBlocks), s.DataBlocks)
 	}
 	whole := b[:min(len(b), BlockSize)]
 	expected := s.Marshal()[:len(whole)]

@@ -27,6 +27,9 @@ const (
 	DigestSize = sha256.Size
 	// SaltSize is the size in bytes of the salt, which is all zeros.
 	SaltSize = 32
+	// MinDataBlocks is the smallest number of data blocks. With a single one, the kernel knows no tree: the root would be
+	// the hash of the data block itself, which other implementations of layers do not compute.
+	MinDataBlocks = 2
 	// MaxDataBlocks bounds the data that a tree may cover: 16 TiB, the most that ext4 reaches with 32-bit block numbers.
 	MaxDataBlocks = 1 << 32
 
@@ -48,8 +51,8 @@ type Level struct {
 // Layout returns the levels of the tree over dataBlocks data blocks, the leaves first. Every tree has at least one
 // level; the last one is a single block and lies at block 0.
 func Layout(dataBlocks uint64) ([]Level, error) {
-	if dataBlocks == 0 || dataBlocks > MaxDataBlocks {
-		return nil, fmt.Errorf("laying out a hash tree: %w: expected 1 to %d, got %d", ErrSize, uint64(MaxDataBlocks), dataBlocks)
+	if dataBlocks < MinDataBlocks || dataBlocks > MaxDataBlocks {
+		return nil, fmt.Errorf("laying out a hash tree: %w: expected %d to %d, got %d", ErrSize, MinDataBlocks, uint64(MaxDataBlocks), dataBlocks)
 	}
 	var levels []Level
 	for n := dataBlocks; ; {

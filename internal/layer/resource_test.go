@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layer
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"cofferdam.dev/internal/testcap"
+)
+
+// generated is a layer with many files that never lies in memory.
+type generated struct {
+	files, size int
+	diffID      string
+}
+
+func (g generated) write(w io.Writer) error {
+	t := tar.NewWriter(w)
+	content := strings.Repeat("0123456789abcdef", g.size/16+1)[:g.size]
+	for i := range g.files {
+		err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprintf("d%02d/f%06d", i%64, i), Mode: 0o644, Size: int64(g.size)})
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(t, content)
+		if err != nil {
+			return err
+		}
+	}
+	return t.Close()
+}
+
+func generate(files, size int) generated {
+	g := generated{files: files, size: size}
+	h := sha256.New()
+	_ = g.write(h) // a hash never fails
+	g.diffID = "sha256:" + hex.EncodeToString(h.Sum(nil))
+	return g
+}
+
+func (g generated) DiffID() string { return g.diffID }
+
+func (g generated) Uncompressed(context.Context) (io.ReadCloser, error) {
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(g.write(w)) }()
+	return r, nil
+}
+
+// TestMemory converts 256 MiB in a process of its own and looks at the most memory that it had.
+func TestMemory(t *testing.T) {
+	if os.Getenv(childDir) == "" {
+		cmd := child(t, t.TempDir())
+		cmd.Args = []string{cmd.Args[0], "-test.v", "-test.run=^TestMemory$"}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		t.Logf("%s", out)
+		return
+	}
+	c, err := OpenCache(os.Getenv(childDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := generate(4096, 64<<10)
+	before := peak(t)
+	_, err = c.Get(t.Context(), source, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const most = 64 << 10 // KiB
+	if used := peak(t) - before; used > most {
+		t.Errorf("converting took %d KiB of memory, want at most %d", used, most)
+	} else {
+		t.Logf("converting took %d KiB", used)
+	}
+}
+
+// peak returns the largest resident size that this process had, in KiB.
+func peak(t *testing.T) int {
+	t.Helper()
+	f, err := os.Open("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		var kib int
+		_, err = fmt.Sscanf(s.Text(), "VmHWM: %d kB", &kib)
+		if err == nil {
+			return kib
+		}
+	}
+	t.Fatal("/proc/self/status has no VmHWM")
+	return 0
+}
+
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	testcap.Require(t, testcap.Root)
+	base := t.TempDir()
+	err := unix.Mount("tmpfs", base, "tmpfs", 0, "size=1m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		err := unix.Unmount(base, 0)
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	c, err := OpenCache(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Get(t.Context(), layerOf(makeTar(t, reg("a", strings.Repeat("a", 2<<20)))), nil)
+	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "the disk that holds the layer cache is full") {
+		t.Errorf("error is %v, want one that says that the disk is full", err)
+	}
+	checkNothingLeft(t, c)
+}
