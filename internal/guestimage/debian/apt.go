@@ -20,7 +20,8 @@ type apt struct {
 
 // open writes the sources for the suites and reads their indexes.
 func (f Fetcher) open(ctx context.Context, suites []string) (*apt, error) {
-	if _, err := os.Stat(Keyring); err != nil {
+	keyring := firstOf(f.Keyring, DefaultKeyring)
+	if _, err := os.Stat(keyring); err != nil {
 		return nil, fmt.Errorf("reading Debian's archive keys (package debian-archive-keyring): %w", err)
 	}
 	dir, err := filepath.Abs(f.Dir)
@@ -35,7 +36,7 @@ func (f Fetcher) open(ctx context.Context, suites []string) (*apt, error) {
 		}
 	}
 	mirror, security := f.mirrors(ctx)
-	if err := os.WriteFile(filepath.Join(a.state, "sources.list"), []byte(sources(mirror, security, suites)), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(a.state, "sources.list"), []byte(sources(keyring, mirror, security, suites)), 0o600); err != nil {
 		return nil, fmt.Errorf("preparing apt: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(a.state, "status"), nil, 0o600); err != nil {
@@ -48,14 +49,14 @@ func (f Fetcher) open(ctx context.Context, suites []string) (*apt, error) {
 }
 
 // sources is the content of a sources.list.
-func sources(mirror, security string, suites []string) string {
+func sources(keyring, mirror, security string, suites []string) string {
 	var b strings.Builder
 	for _, s := range suites {
 		base := mirror
 		if strings.HasSuffix(s, "-security") {
 			base = security
 		}
-		fmt.Fprintf(&b, "deb [arch=amd64 signed-by=%s] %s %s main\n", Keyring, base, s)
+		fmt.Fprintf(&b, "deb [arch=amd64 signed-by=%s] %s %s main\n", keyring, base, s)
 	}
 	return b.String()
 }

@@ -30,8 +30,8 @@ const (
 	DefaultSecurityMirror = "http://deb.debian.org/debian-security"
 )
 
-// Keyring is the file that the archive's signatures are checked with.
-const Keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+// DefaultKeyring is where Debian's package of archive keys puts them.
+const DefaultKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 // ErrNotAvailable is wrapped when the sources have no package of the wanted name and version.
 var ErrNotAvailable = errors.New("package is not available")
@@ -55,6 +55,8 @@ type Fetcher struct {
 	Dir string // packages and apt's own state are kept here
 	// Mirror and SecurityMirror are base addresses; empty asks the machine's apt, and then takes the defaults.
 	Mirror, SecurityMirror string
+	// Keyring is the file that the archive's signatures are checked with; empty is DefaultKeyring.
+	Keyring string
 }
 
 // Cached returns the wanted package if an earlier fetch left it, and checks it again.
