@@ -48,7 +48,7 @@ type Entry struct {
 	Major, Minor uint32 // of a device
 }
 
-// Dir, File, Symlink and Char make entries.
+// Dir makes an entry for a directory.
 func Dir(name string, perm uint32) Entry { return Entry{Name: name, Mode: TypeDir | perm} }
 
 // File makes an entry for a regular file.

@@ -38,7 +38,7 @@ esac`,
 'madison linux-image-6.12.10+deb12-cloud-amd64') echo ' linux-image-6.12.10+deb12-cloud-amd64 | 6.12.10-1 | http://mirror.example' ;;
 esac`,
 	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(prologue+script+"\n"), 0o700); err != nil { //nolint:gosec // a program
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(prologue+script+"\n"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
