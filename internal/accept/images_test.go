@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package accept
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestRedis runs an unmodified server, talks to it through a forwarded port, and appraises the machine it runs in.
+func TestRedis(t *testing.T) {
+	needVM(t)
+	h, port := home(t), freePort(t)
+	group(t, h, "redis", "-p", publish(port, 6379), image("redis"))
+
+	eventually(t, "redis answers PING", func() error {
+		got, err := redis(port, "PING")
+		if err == nil && got != "+PONG" {
+			err = fmt.Errorf("answer is %q", got)
+		}
+		return err
+	})
+	for _, step := range [][2]string{{"SET colour blue", "+OK"}, {"STRLEN colour", ":4"}} {
+		got, err := redis(port, step[0])
+		if err != nil || got != step[1] {
+			t.Errorf("%s: got %q, %v; want %q", step[0], got, err, step[1])
+		}
+	}
+
+	nonce := "000102030405060708090a0b0c0d0e0f"
+	doc := must(t, h, "group", "attest", "redis", "--nonce", nonce).stdout
+	verdicts := []struct {
+		name string
+		args []string
+		code int
+	}{
+		{"accepted under the root named", []string{"--nonce", nonce, "--simulated-root", "local", "--policy", policyOf(t, h, "redis")}, 0},
+		{"another nonce", []string{"--nonce", "ff" + nonce[2:], "--simulated-root", "local", "--policy", policyOf(t, h, "redis")}, 3},
+		{"no simulated root named", []string{"--nonce", nonce, "--policy", policyOf(t, h, "redis")}, 3},
+	}
+	for _, v := range verdicts {
+		r := cofferdam(t, h, doc, append([]string{"verify", "-"}, v.args...)...)
+		if r.code != v.code {
+			t.Errorf("verify, %s: exit code %d, want %d\n%s%s", v.name, r.code, v.code, r.stdout, r.stderr)
+		}
+		if v.code == 0 && !strings.Contains(strings.ToLower(r.stdout), "simulated") {
+			t.Errorf("verify, %s: the verdict does not say that the evidence is simulated:\n%s", v.name, r.stdout)
+		}
+	}
+	must(t, h, "group", "stop", "redis")
+	if _, err := redis(port, "PING"); err == nil {
+		t.Error("redis still answers after its group was stopped")
+	}
+}
+
+// redis sends one inline command and returns the first line of the answer.
+func redis(port int, command string) (string, error) {
+	c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), 5*time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = c.Close() }()
+	err = c.SetDeadline(time.Now().Add(20 * time.Second))
+	if err != nil {
+		return "", err
+	}
+	_, err = fmt.Fprintf(c, "%s\r\n", command)
+	if err != nil {
+		return "", err
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	return strings.TrimRight(line, "\r\n"), err
+}
+
+// TestNginx fetches a page from an unmodified web server and stops it by the image's own stop signal.
+func TestNginx(t *testing.T) {
+	needVM(t)
+	h, port := home(t), freePort(t)
+	group(t, h, "nginx", "-p", publish(port, 80), image("nginx"))
+
+	client := &http.Client{Timeout: 20 * time.Second}
+	eventually(t, "nginx serves its page", func() error {
+		resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/", port))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = resp.Body.Close() }()
+		body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		if err != nil {
+			return err
+		}
+		if resp.StatusCode != http.StatusOK || !strings.Contains(string(body), "nginx") {
+			return fmt.Errorf("status %s, %d bytes", resp.Status, len(body))
+		}
+		return nil
+	})
+	client.CloseIdleConnections()
+	must(t, h, "group", "stop", "nginx")
+	if out := must(t, h, "group", "inspect", "nginx", "-o", "json").stdout; !strings.Contains(out, `"exitCode": 0`) {
+		t.Errorf("nginx did not end by itself on its stop signal:\n%s", out)
+	}
+}
+
+// TestPython runs a script as the image's user, which is not root, with variables, standard input and an exit code.
+func TestPython(t *testing.T) {
+	needVM(t)
+	h := home(t)
+	script := `import os,sys; print(os.getuid(), os.environ["COLOUR"], sys.stdin.read().strip()); sys.exit(7)`
+	r := cofferdam(t, h, "from outside\n", "run", "--rm", "-i", "-e", "COLOUR=blue", image("python"), "--", "python3", "-c", script)
+	if r.code != 7 {
+		t.Errorf("exit code %d, want the script's 7\nstderr:\n%s", r.code, r.stderr)
+	}
+	if want := "65534 blue from outside\n"; r.stdout != want {
+		t.Errorf("standard output is %q, want %q\nstderr:\n%s", r.stdout, want, r.stderr)
+	}
+	if ps := must(t, h, "group", "ps", "-o", "json").stdout; strings.Contains(ps, `"name"`) {
+		t.Errorf("--rm left a group behind:\n%s", ps)
+	}
+}
+
+// policyOf writes the policy of a group to a file, as a relying party would keep it.
+func policyOf(t *testing.T, home, name string) string {
+	t.Helper()
+	return home + "/groups/" + name + "/policy.rego"
+}
