@@ -72,7 +72,7 @@ type Starting struct {
 	events *json.Decoder
 	opts   StartOptions
 	dir    string
-	proc   *os.Process
+	exited chan struct{}
 }
 
 // Start runs the supervisor of a group as a session of its own, which outlives the caller, and gives it the group's
@@ -102,13 +102,17 @@ func Start(c *Created, opts StartOptions) (*Starting, error) {
 		_ = ours.Close()
 		return nil, fmt.Errorf("starting the supervisor: %w", err)
 	}
-	go func() { _ = cmd.Wait() }() // reaps it if we are still there when it ends
+	exited := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // reaps it, if we are still there when it ends; how it ended is in the record
+		close(exited)
+	}()
 	err = c.release()
 	if err != nil {
 		_ = ours.Close()
 		return nil, fmt.Errorf("handing over the group's lock: %w", err)
 	}
-	return &Starting{status: ours, events: json.NewDecoder(ours), opts: opts, dir: c.Dir, proc: cmd.Process}, nil
+	return &Starting{status: ours, events: json.NewDecoder(ours), opts: opts, dir: c.Dir, exited: exited}, nil
 }
 
 // Wait follows the start until the stage until is done (StageRunning, or StageAttach for a plan that waits for a
@@ -164,6 +168,9 @@ func (s *Starting) lost(ctx context.Context, err error) error {
 	return fmt.Errorf("the supervisor ended without a word; the end of its log: %s",
 		tail(filepath.Join(s.dir, fileSupervisor), 2048))
 }
+
+// Exited is closed when the supervisor process has ended.
+func (s *Starting) Exited() <-chan struct{} { return s.exited }
 
 // Close stops following the start. Before StageRunning that calls the start off.
 func (s *Starting) Close() error { return s.status.Close() }
