@@ -82,16 +82,23 @@ func recipes() []recipe {
 	}
 }
 
+// closureFunc returns packages with all that they need.
+type closureFunc func(ctx context.Context, packages, needed []string) ([]deb, error)
+
 // layers makes the layers, base first, and returns the packages that they hold.
 func (r recipe) layers(ctx context.Context, a *apt) ([][]byte, []deb, error) {
-	debs, err := a.closure(ctx, r.packages, r.needed)
+	return r.layersOf(ctx, a, a.closure)
+}
+
+func (r recipe) layersOf(ctx context.Context, a *apt, closure closureFunc) ([][]byte, []deb, error) {
+	debs, err := closure(ctx, r.packages, r.needed)
 	if err != nil {
 		return nil, nil, err
 	}
 	var sets []*fileset
 	all := debs
 	if r.shared {
-		base, err := a.closure(ctx, sharedPackages, nil)
+		base, err := closure(ctx, sharedPackages, nil)
 		if err != nil {
 			return nil, nil, err
 		}
