@@ -166,6 +166,9 @@ func bootVM(ctx context.Context, t *testing.T, text []byte, disks []qemu.Disk) *
 // allow.
 func TestRealGuest(t *testing.T) {
 	testcap.Require(t, testcap.QEMU, testcap.GuestImage, testcap.Images)
+	if testing.Short() {
+		t.Skip("boots a machine, which the race detector does not see into")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), vmTimeout)
 	defer cancel()
 	entries := vmLayers(ctx, t)

@@ -41,6 +41,9 @@ type Stream struct {
 	closed bool
 }
 
+// NewStream returns a stream over the guest's end of a pipe, which it owns. Input goes from the host to the process.
+func NewStream(f *os.File, input bool) *Stream { return &Stream{input: input, file: f} }
+
 // Serve joins the stream with a connection to the host until either ends. It is called at most once, and owns c.
 func (s *Stream) Serve(c net.Conn) {
 	defer func() { _ = c.Close() }()
@@ -122,11 +125,11 @@ func newPipes(want Stdio) (*pipes, error) {
 		}
 		switch i {
 		case 0:
-			p.child[i], p.streams.Stdin = r, &Stream{input: true, file: wr}
+			p.child[i], p.streams.Stdin = r, NewStream(wr, true)
 		case 1:
-			p.child[i], p.streams.Stdout = wr, &Stream{file: r}
+			p.child[i], p.streams.Stdout = wr, NewStream(r, false)
 		case 2:
-			p.child[i], p.streams.Stderr = wr, &Stream{file: r}
+			p.child[i], p.streams.Stderr = wr, NewStream(r, false)
 		}
 	}
 	return p, nil
@@ -178,5 +181,5 @@ func dupStream(f *os.File, input bool) (*Stream, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("preparing the terminal: %w", err), unix.Close(fd))
 	}
-	return &Stream{input: input, file: os.NewFile(uintptr(fd), "terminal")}, nil
+	return NewStream(os.NewFile(uintptr(fd), "terminal"), input), nil
 }
