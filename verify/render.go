@@ -51,8 +51,8 @@ func Render(w io.Writer, v *Verdict, color bool) error {
 	for i, n := range picture {
 		open = drawNode(&b, p, v, i, n, open)
 	}
-	if open {
-		b.WriteString("\n· not established\n")
+	if bytes.Contains(b.Bytes(), []byte(markNone+" ")) {
+		b.WriteString("\n" + markNone + " not established\n")
 	}
 	drawFailures(&b, p, v.Failures())
 	_, err := w.Write(b.Bytes())
@@ -182,6 +182,9 @@ func clean(s string) string {
 	}, s)
 }
 
+// markNone marks what was not established.
+const markNone = "·"
+
 // The ANSI colours that are used.
 const (
 	red    = "\x1b[31m"
@@ -219,5 +222,5 @@ func (p painter) mark(r Result) string {
 	case NotDecided:
 		return p.paint(yellow, "?")
 	}
-	return "·"
+	return markNone
 }
