@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -180,10 +181,11 @@ func (b *builder) makeFiles(ctx context.Context, kernel kernelPackage) (map[stri
 	if err := debian.Unpack(ctx, kernel.Package, root); err != nil {
 		return nil, "", err
 	}
-	release, err := kernelRelease(root)
+	modules, err := modulesDir(root)
 	if err != nil {
 		return nil, "", err
 	}
+	release := filepath.Base(modules)
 	vmlinuz, err := os.ReadFile(filepath.Join(root, "boot", "vmlinuz-"+release))
 	if err != nil {
 		return nil, "", err
@@ -193,7 +195,7 @@ func (b *builder) makeFiles(ctx context.Context, kernel kernelPackage) (map[stri
 		return nil, "", err
 	}
 	b.progress("making initramfs")
-	tree, err := kmod.OpenTree(filepath.Join(root, "lib", "modules", release))
+	tree, err := kmod.OpenTree(modules)
 	if err != nil {
 		return nil, "", err
 	}
@@ -204,15 +206,24 @@ func (b *builder) makeFiles(ctx context.Context, kernel kernelPackage) (map[stri
 	return map[string][]byte{FileVmlinux: vmlinux, FileVmlinuz: vmlinuz, FileInitrd: initrd}, release, nil
 }
 
-func kernelRelease(root string) (string, error) {
-	found, err := os.ReadDir(filepath.Join(root, "lib", "modules"))
-	if err != nil {
-		return "", fmt.Errorf("reading kernel package: %w", err)
+// modulesDir returns the directory of the package's modules, which is named after the kernel's release. It moved from
+// /lib to /usr/lib with Debian 13.
+func modulesDir(root string) (string, error) {
+	var found []string
+	for _, lib := range []string{"lib", "usr/lib"} {
+		dir := filepath.Join(root, lib, "modules")
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("reading kernel package: %w", err)
+		}
+		for _, e := range entries {
+			found = append(found, filepath.Join(dir, e.Name()))
+		}
 	}
 	if len(found) != 1 {
-		return "", fmt.Errorf("reading kernel package: %d kernels in it, want 1", len(found))
+		return "", fmt.Errorf("reading kernel package: it has %d directories of modules, want 1", len(found))
 	}
-	return found[0].Name(), nil
+	return found[0], nil
 }
 
 func (b *builder) progress(step string) {

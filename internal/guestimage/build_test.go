@@ -198,3 +198,30 @@ func TestBuildRefuses(t *testing.T) {
 		})
 	}
 }
+
+func TestModulesDir(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		dirs []string
+		want string
+	}{
+		"Debian 12":   {[]string{"lib/modules/6.12.1"}, "lib/modules/6.12.1"},
+		"Debian 13":   {[]string{"usr/lib/modules/6.12.2"}, "usr/lib/modules/6.12.2"},
+		"none":        {[]string{"usr/lib"}, ""},
+		"two kernels": {[]string{"lib/modules/1", "usr/lib/modules/2"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			for _, d := range c.dirs {
+				if err := os.MkdirAll(filepath.Join(root, d), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, err := modulesDir(root)
+			if (err == nil) != (c.want != "") || (err == nil && got != filepath.Join(root, c.want)) {
+				t.Errorf("got %q, %v, want %q", got, err, c.want)
+			}
+		})
+	}
+}

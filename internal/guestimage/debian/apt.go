@@ -116,12 +116,15 @@ func (a *apt) download(ctx context.Context, name, version string) (Package, erro
 	if _, err := a.run(ctx, temp, "apt-get", "--quiet", "download", name+"="+version); err != nil {
 		return Package{}, err
 	}
-	found, err := filepath.Glob(filepath.Join(temp, "*.deb"))
-	if err != nil || len(found) != 1 {
-		return Package{}, fmt.Errorf("downloading %s: apt-get left %d packages, want 1", name, len(found))
+	found, err := os.ReadDir(temp)
+	if err != nil {
+		return Package{}, fmt.Errorf("downloading %s: %w", name, err)
+	}
+	if len(found) != 1 {
+		return Package{}, fmt.Errorf("downloading %s: apt-get left %d files, want 1", name, len(found))
 	}
 	path := a.f.path(name, version)
-	if err := os.Rename(found[0], path); err != nil {
+	if err := os.Rename(filepath.Join(temp, found[0].Name()), path); err != nil {
 		return Package{}, fmt.Errorf("downloading %s: %w", name, err)
 	}
 	sum, err := fileSHA256(path)
