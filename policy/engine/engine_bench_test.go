@@ -5,7 +5,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"slices"
 	"testing"
 
 	"cofferdam.dev/policy"
@@ -103,19 +102,8 @@ func mustAllow(t testing.TB, d Decision, err error) {
 // start mounts and creates container i of the group.
 func start(t testing.TB, e *Engine, i int) {
 	t.Helper()
-	ctx := context.Background()
-	var paths []string
-	for l, hash := range testContainer(i).Layers {
-		target := fmt.Sprintf("/run/mounts/scsi/m%d", i*8+l)
-		d, err := e.MountDevice(ctx, target, hash)
-		mustAllow(t, d, err)
-		paths = append(paths, target)
-	}
-	slices.Reverse(paths)
-	id := testID2(i)
-	d, err := e.MountOverlay(ctx, id, paths, GuestRoot+"/"+id+"/rootfs")
-	mustAllow(t, d, err)
-	d, err = e.CreateContainer(ctx, testCreate(id, i))
+	mountAll(t, e, i)
+	d, err := e.CreateContainer(context.Background(), testCreate(testID2(i), i))
 	mustAllow(t, d, err)
 }
 

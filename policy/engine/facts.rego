@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # What the policy and its fragments say, brought into one form. The engine evaluates `facts` when a policy or fragment
-# is loaded and puts the result at data.facts.
+# is loaded and puts the result at data.facts. It puts the lists and the version that the policy's text defines at
+# data.given beforehand: read from data.policy, their types would be held against these rules by the compiler, and what
+# a policy lacks would be an error in the framework.
 package framework
 
 facts := {
@@ -10,10 +12,22 @@ facts := {
 	"by_layers": by_layers,
 	"external_processes": [normal_process(p) | some p in listed("external_processes")],
 	"fragments": listed("fragments"),
-	"trust_lists": policy_trust_lists,
+	"trust_lists": trust_lists,
 	"default_mounts": [normal_mount(m) | some m in data.defaultMounts],
 	"privileged_mounts": [normal_mount(m) | some m in data.privilegedMounts],
 }
+
+# What could not be brought into the one form: then nothing of the policy is used.
+malformed := array.concat([what | some what, list in policy_lists; not is_array(list)], malformed_elements)
+
+malformed_elements := array.concat(
+	[sprintf("container %d", [i + 1]) |
+		usable(policy_version)
+		some i, c in policy_lists.containers
+		not normal(c, policy_version)
+	],
+	[sprintf("external process %d", [i + 1]) | some i, p in policy_lists.external_processes; not normal_process(p)],
+)
 
 # A layer may be mounted even if the policy is too new for its containers to be understood: nothing can use it.
 layers[hash] := true if {
@@ -22,7 +36,7 @@ layers[hash] := true if {
 }
 
 layers[hash] := true if {
-	some c in policy_containers
+	some c in policy_lists.containers
 	some hash in c.layers
 }
 
@@ -37,10 +51,7 @@ sources := array.concat(
 	[{
 		"version": policy_version, "policy": true,
 		"includes": {"containers", "fragments", "external_processes", "platform_rules"},
-		"content": {
-			"containers": policy_containers, "fragments": policy_fragments,
-			"external_processes": policy_external_processes, "platform_rules": policy_platform_rules,
-		},
+		"content": policy_lists,
 	} |
 		usable(policy_version)
 	],
@@ -51,30 +62,18 @@ sources := array.concat(
 	],
 )
 
-policy_version := data.policy.framework_version
+policy_version := data.given.framework_version
 
 # The key's older name.
-policy_version := data.policy.framework_svn if not data.policy.framework_version
+policy_version := data.given.framework_svn if not data.given.framework_version
 
-default policy_containers := []
+policy_lists[what] := object.get(data.given, what, []) if {
+	some what in ["containers", "fragments", "external_processes", "platform_rules", "transparency_trust_lists"]
+}
 
-policy_containers := data.policy.containers
+default trust_lists := []
 
-default policy_fragments := []
-
-policy_fragments := data.policy.fragments
-
-default policy_external_processes := []
-
-policy_external_processes := data.policy.external_processes
-
-default policy_platform_rules := []
-
-policy_platform_rules := data.policy.platform_rules
-
-default policy_trust_lists := []
-
-policy_trust_lists := data.policy.transparency_trust_lists if not older(policy_version, "0.5.0")
+trust_lists := policy_lists.transparency_trust_lists if not older(policy_version, "0.5.0")
 
 usable(v) if semver.compare(v, version) <= 0
 
@@ -118,7 +117,7 @@ platform_rules := [rule |
 	some raw in source.content.platform_rules
 	rule := {
 		"env": env_form(object.get(raw, "env_rules", [])),
-		"mounts": [normal_mount(m) | some m in object.get(raw, "mounts", [])],
+		"mounts": normal_mounts(object.get(raw, "mounts", [])),
 	}
 ]
 
@@ -129,7 +128,7 @@ normal(c, v) := {
 	"layers": object.get(c, "layers", null),
 	"command": object.get(c, "command", null),
 	"env": env_form(object.get(c, "env_rules", [])),
-	"mounts": [normal_mount(m) | some m in object.get(c, "mounts", [])],
+	"mounts": normal_mounts(object.get(c, "mounts", [])),
 	"exec_processes": object.get(c, "exec_processes", []),
 	"signals": signals(object.get(c, "signals", []), v),
 	"working_dir": object.get(c, "working_dir", null),
@@ -165,6 +164,11 @@ normal_process(p) := {
 	"allow_stdio_access": object.get(p, "allow_stdio_access", false),
 }
 
+normal_mounts(list) := out if {
+	out := [normal_mount(m) | some m in list]
+	count(out) == count(list)
+}
+
 normal_mount(m) := {
 	"destination": m.destination,
 	"type": m.type,
@@ -191,6 +195,7 @@ env_form(rules) := {
 	"required": [f | some i, f in forms; rules[i].required == true],
 } if {
 	forms := [env_rule_form(rule) | some rule in rules]
+	count(forms) == count(rules)
 }
 
 env_rule_form(rule) := {"exact": rule.pattern} if rule.strategy == "string"

@@ -102,7 +102,7 @@ func fragmentInput(f Fragment, namespace string) map[string]any {
 var namespaceLine = regexp.MustCompile(`^package ([A-Za-z_][A-Za-z0-9_]*)$`)
 
 // reservedNamespaces are documents that a fragment must not take the place of.
-var reservedNamespaces = []string{"framework", "api", "policy", "facts", metadataDoc, "defaultMounts", "privilegedMounts"}
+var reservedNamespaces = []string{"framework", "api", "policy", "facts", "given", metadataDoc, "defaultMounts", "privilegedMounts"}
 
 func fragmentNamespace(text []byte) (string, error) {
 	if len(text) > MaxTextSize {

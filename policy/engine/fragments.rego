@@ -63,7 +63,13 @@ fragment_parameters := [p | some p in {f.parameters | some f in fragments_receip
 
 content_ok(content) if {
 	usable(content_version(content))
+	content_well_formed(content)
 	content_svn_ok(content)
+}
+
+content_well_formed(content) if {
+	every c in object.get(content, "containers", []) { normal(c, content_version(content)) }
+	every p in object.get(content, "external_processes", []) { normal_process(p) }
 }
 
 content_version(content) := content.framework_version
@@ -244,6 +250,13 @@ named contains text if {
 	ahead := content_version(content)
 	not usable(ahead)
 	text := sprintf("fragment framework_version is ahead of the current version: %s is greater than %s", [ahead, version])
+}
+
+named contains "fragment has containers or external processes of an unexpected form" if {
+	input.rule == "load_fragment"
+	some content in input.contents
+	usable(content_version(content))
+	not content_well_formed(content)
 }
 
 named contains "no TTL candidate matches the provided TTL's issuer, subject and svn" if {

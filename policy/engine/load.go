@@ -3,163 +3,141 @@
 package engine
 
 import (
-	_ "embed"
+	"context"
 	"errors"
 	"fmt"
-	"strings"
+
+	"cofferdam.dev/policy"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-var (
-	//go:embed framework.rego
-	frameworkText string
-	//go:embed facts.rego
-	factsText string
-	//go:embed reasons.rego
-	reasonsText string
-	//go:embed fragments.rego
-	fragmentsText string
-)
-
-// pureBuiltins are the built-in functions that a policy may call, by the part of the name before the first dot. None
-// of them reads anything but its arguments, and none can ask the clock, the network or a random source.
-var pureBuiltins = map[string]bool{
-	"abs": true, "all": true, "and": true, "any": true, "array": true, "assign": true, "base64": true,
-	"base64url": true, "bits": true, "ceil": true, "concat": true, "contains": true, "count": true, "div": true,
-	"endswith": true, "eq": true, "equal": true, "floor": true, "format_int": true, "glob": true, "gt": true,
-	"gte": true, "hex": true, "indexof": true, "indexof_n": true, "internal": true, "intersection": true,
-	"is_array": true, "is_boolean": true, "is_null": true, "is_number": true, "is_object": true, "is_set": true,
-	"is_string": true, "json": true, "lower": true, "lt": true, "lte": true, "max": true, "min": true, "minus": true,
-	"mul": true, "neq": true, "numbers": true, "object": true, "or": true, "plus": true, "product": true,
-	"re_match": true, "regex": true, "rem": true, "replace": true, "round": true, "semver": true, "set_diff": true,
-	"sort": true, "split": true, "sprintf": true, "startswith": true, "strings": true, "substring": true, "sum": true,
-	"to_number": true, "trim": true, "trim_left": true, "trim_prefix": true, "trim_right": true, "trim_space": true,
-	"trim_suffix": true, "type_name": true, "union": true, "units": true, "upper": true, "walk": true,
-}
-
-// policyDocuments are what a policy's text may refer to below data.
-var policyDocuments = map[string]bool{
-	"framework": true, "policy": true, metadataDoc: true, "defaultMounts": true, "privilegedMounts": true,
-}
-
-func capabilities() *ast.Capabilities {
-	c := ast.CapabilitiesForThisVersion()
-	kept := c.Builtins[:0]
-	for _, b := range c.Builtins {
-		group, _, _ := strings.Cut(b.Name, ".")
-		if pureBuiltins[group] {
-			kept = append(kept, b)
-		}
-	}
-	c.Builtins = kept
-	c.AllowNet = []string{}
-	return c
-}
-
-// program is a policy compiled together with the framework.
-type program struct {
-	compiler *ast.Compiler
-	rules    map[string]bool // names that the policy defines
-}
-
-func compile(text []byte) (*program, error) {
-	if len(text) > MaxTextSize {
-		return nil, fmt.Errorf("text has %d bytes, at most %d are allowed", len(text), MaxTextSize)
-	}
-	caps := capabilities()
-	// Generated policies are written in the older dialect and name its keywords in imports.
-	m, err := ast.ParseModuleWithOpts("policy.rego", string(text), ast.ParserOptions{
-		RegoVersion: ast.RegoV0, Capabilities: caps,
-	})
+// load compiles a policy and computes what every decision needs of it.
+func load(text []byte, o Options) (*Engine, error) {
+	p, err := compile(text)
 	if err != nil {
 		return nil, err
 	}
-	if m == nil {
-		return nil, errors.New("text is empty")
+	e := &Engine{
+		lock: make(chan struct{}, 1), program: p, deadline: o.Deadline, queries: map[string]ast.Body{},
+		stdio: map[string]bool{},
+		store: &store{state: newState(), docs: map[string]ast.Value{
+			"defaultMounts": mountDocument(o.DefaultMounts), "privilegedMounts": mountDocument(o.PrivilegedMounts),
+		}},
 	}
-	if err := confine(m, "policy", policyDocuments); err != nil {
+	if e.deadline == 0 {
+		e.deadline = DefaultDeadline
+	}
+	e.Requests = Requests{decide: e.Decide}
+	ctx, cancel := context.WithTimeout(context.Background(), e.deadline)
+	defer cancel()
+	if err := e.readVersion(ctx, o.MinimumAPI); err != nil {
 		return nil, err
 	}
-	modules := map[string]*ast.Module{"policy.rego": m}
-	for name, text := range map[string]string{
-		"framework.rego": frameworkText, "facts.rego": factsText, "reasons.rego": reasonsText,
-		"fragments.rego": fragmentsText,
-	} {
-		fm, err := ast.ParseModuleWithOpts(name, text, ast.ParserOptions{RegoVersion: ast.RegoV1, Capabilities: caps})
+	if err := e.readGiven(ctx); err != nil {
+		return nil, err
+	}
+	return e, e.computeFacts(ctx)
+}
+
+// readVersion finds api_version, or its older name, and holds it against the oldest one accepted.
+func (e *Engine) readVersion(ctx context.Context, minimum string) error {
+	if minimum == "" {
+		minimum = DefaultMinimumAPI
+	}
+	lowest, err := parseVersion(minimum)
+	if err != nil {
+		return fmt.Errorf("minimum api_version: %w", err)
+	}
+	newest, err := parseVersion(APIVersion)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"api_version", "api_svn"} {
+		if !e.program.rules[name] {
+			continue
+		}
+		v, err := e.query(ctx, "data.policy."+name, nil)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		modules[name] = fm
-	}
-	c := newCompiler(caps)
-	if c.Compile(modules); c.Failed() {
-		return nil, c.Errors
-	}
-	p := &program{compiler: c, rules: map[string]bool{}}
-	for _, r := range m.Rules {
-		p.rules[ruleName(r)] = true
-	}
-	return p, nil
-}
-
-func ruleName(r *ast.Rule) string { return r.Head.Ref()[0].Value.String() }
-
-// newCompiler leaves one stage out: comprehension indices, an optimisation that mistakes a function's argument in
-// `argument in set` for a free variable.
-func newCompiler(caps *ast.Capabilities) *ast.Compiler {
-	return ast.NewCompiler().WithCapabilities(caps).WithSkipStages(ast.StageBuildComprehensionIndices)
-}
-
-// confine checks that the module is the package that it should be, and that it refers to no document below data but
-// the given ones.
-func confine(m *ast.Module, pkg string, documents map[string]bool) error {
-	want := ast.Ref{ast.DefaultRootDocument, ast.StringTerm(pkg)}
-	if !m.Package.Path.Equal(want) {
-		return fmt.Errorf("its package is %q, expected \"package %s\"", m.Package.String(), pkg)
-	}
-	var err error
-	check := func(ref ast.Ref) bool {
-		if err == nil {
-			err = checkRef(ref, documents)
+		s, ok := v.(ast.String)
+		if !ok {
+			return fmt.Errorf("%s is no text", name)
 		}
-		return false
-	}
-	for _, i := range m.Imports {
-		if ref, ok := i.Path.Value.(ast.Ref); ok {
-			check(ref)
+		api, err := parseVersion(string(s))
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s: %w", name, err)
+		case newest.less(api):
+			return fmt.Errorf("%s %s is newer than %s, the newest that is understood", name, api, newest)
+		case api.less(lowest):
+			return fmt.Errorf("%s %s is older than %s: enforcement points added since would be open", name, api, lowest)
 		}
-	}
-	bare := ast.NewGenericVisitor(func(x any) bool {
-		switch x := x.(type) {
-		case ast.Ref:
-			check(x)
-			// The head is part of the reference that was just checked; operands inside still count.
-			for _, t := range x[1:] {
-				ast.WalkRefs(t, check)
-			}
-			return true
-		case ast.Var:
-			if x.Equal(ast.DefaultRootDocument.Value) && err == nil {
-				err = errors.New("it refers to data as a whole")
-			}
-		}
-		return false
-	})
-	for _, r := range m.Rules {
-		bare.Walk(r)
-	}
-	return err
-}
-
-func checkRef(ref ast.Ref, documents map[string]bool) error {
-	if len(ref) == 0 || !ref[0].Equal(ast.DefaultRootDocument) {
+		e.api = &api
 		return nil
 	}
-	if len(ref) > 1 {
-		if s, ok := ref[1].Value.(ast.String); ok && documents[string(s)] {
-			return nil
-		}
+	if (version{}).less(lowest) {
+		return errors.New("policy does not define api_version")
 	}
-	return fmt.Errorf("it refers to %s, which is outside of it", ref)
+	return nil
+}
+
+// readGiven evaluates what the policy's text gives to the framework.
+func (e *Engine) readGiven(ctx context.Context) error {
+	given := ast.NewObject()
+	for _, name := range []string{
+		"framework_version", "framework_svn", "containers", "fragments", "external_processes", "platform_rules",
+		"transparency_trust_lists",
+	} {
+		if !e.program.rules[name] {
+			continue
+		}
+		v, err := e.query(ctx, "data.policy."+name, nil)
+		if err != nil {
+			return err
+		}
+		if v == nil {
+			return fmt.Errorf("policy's %s has no value by itself", name)
+		}
+		given.Insert(ast.StringTerm(name), ast.NewTerm(v))
+	}
+	e.store.docs["given"] = given
+	return nil
+}
+
+// computeFacts evaluates what the framework derives from policy and fragments alone.
+func (e *Engine) computeFacts(ctx context.Context) error {
+	v, err := e.query(ctx, "data.framework.malformed", nil)
+	if err != nil {
+		return err
+	}
+	if list, _ := v.(*ast.Array); list == nil || list.Len() > 0 {
+		return fmt.Errorf("policy has something of an unexpected form: %v", v)
+	}
+	if v, err = e.query(ctx, "data.framework.facts", nil); err != nil {
+		return err
+	}
+	if v == nil {
+		return errors.New("policy has something of an unexpected form")
+	}
+	e.store.docs["facts"] = v
+	return nil
+}
+
+func mountDocument(list []policy.Mount) ast.Value {
+	terms := make([]*ast.Term, len(list))
+	for i, m := range list {
+		options := make([]*ast.Term, len(m.Options))
+		for j, o := range m.Options {
+			options[j] = ast.StringTerm(o)
+		}
+		terms[i] = ast.ObjectTerm(
+			ast.Item(ast.StringTerm("destination"), ast.StringTerm(m.Destination)),
+			ast.Item(ast.StringTerm("options"), ast.ArrayTerm(options...)),
+			ast.Item(ast.StringTerm("source"), ast.StringTerm(m.Source)),
+			ast.Item(ast.StringTerm("type"), ast.StringTerm(m.Type)),
+		)
+	}
+	return ast.NewArray(terms...)
 }

@@ -54,7 +54,10 @@ env_admitted(c) if {
 
 named contains sprintf("framework_version is missing. Current version: %s", [version]) if not policy_version
 
+named contains sprintf("framework_version is no version: %v", [policy_version]) if not semver.is_valid(policy_version)
+
 named contains text if {
+	semver.is_valid(policy_version)
 	not usable(policy_version)
 	text := sprintf("framework_version is ahead of the current version: %s is greater than %s", [policy_version, version])
 }
