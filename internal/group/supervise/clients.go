@@ -26,8 +26,12 @@ type clients struct {
 	cancel   context.CancelFunc
 	all      sync.WaitGroup
 	count    atomic.Int32
-	busy     atomic.Int32 // clients that are owed output and asked to be waited for
+	busy     atomic.Int32 // streams of output that somebody is owed who asked to be waited for
+	owed     atomic.Int32 // calls under way, and attached clients that were not told yet how it ended
 }
+
+// flushGrace is how long an answer may take from us to a client's hands.
+const flushGrace = 300 * time.Millisecond
 
 // listen makes the socket and serves it from now on.
 func (s *supervisor) listen() error {
@@ -60,7 +64,12 @@ func (s *supervisor) listen() error {
 
 // serve answers one client until it goes away, and then gives up what it had.
 func (s *supervisor) serve(ctx context.Context, conn net.Conn) {
-	server, err := ttrpc.NewServer()
+	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(
+		func(ctx context.Context, decode ttrpc.Unmarshaler, _ *ttrpc.UnaryServerInfo, call ttrpc.Method) (any, error) {
+			s.clients.owed.Add(1)
+			defer s.clients.owed.Add(-1)
+			return call(ctx, decode)
+		}))
 	if err != nil {
 		s.log.Error("serving a client", "error", err)
 		_ = conn.Close() // it was not served
@@ -76,10 +85,13 @@ func (s *supervisor) serve(ctx context.Context, conn net.Conn) {
 }
 
 // linger waits until the clients have got what they are owed: without a limit for output that they asked to be waited
-// for, and a while for everything else.
-func (c *clients) linger(idle time.Duration) {
-	deadline := time.Now().Add(idle)
-	for c.count.Load() > 0 && (c.busy.Load() > 0 || time.Now().Before(deadline)) {
+// for, and for some time for everything else. A client that is merely connected is owed nothing.
+func (c *clients) linger(limit time.Duration) {
+	deadline := time.Now().Add(limit)
+	for c.count.Load() > 0 && (c.busy.Load() > 0 || c.owed.Load() > 0 && time.Now().Before(deadline)) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	for flushed := time.Now().Add(flushGrace); c.count.Load() > 0 && time.Now().Before(flushed); {
 		time.Sleep(10 * time.Millisecond)
 	}
 }

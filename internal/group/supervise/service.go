@@ -28,6 +28,26 @@ type client struct {
 	mu     sync.Mutex
 	closed bool
 	undo   []func()
+
+	// An attached client is owed the end of the process, until it has asked for it and was told.
+	waits, told sync.Once
+}
+
+// owe has the group's end wait for the client to ask how its process ended.
+func (c *client) owe() {
+	c.waits.Do(func() {
+		c.s.clients.owed.Add(1)
+		c.onClose(c.settle)
+	})
+}
+
+// settle is called when the client has been told, or is gone.
+func (c *client) settle() {
+	first := false
+	c.waits.Do(func() { first = true }) // it was never owed anything
+	if !first {
+		c.told.Do(func() { c.s.clients.owed.Add(-1) })
+	}
 }
 
 var _ groupv1.GroupService = (*client)(nil)
@@ -93,6 +113,7 @@ func (c *client) Attach(_ context.Context, r *groupv1.AttachRequest) (*groupv1.A
 		}
 	}
 	if r.GetWait() {
+		c.owe()
 		c.s.attachOnce.Do(func() { close(c.s.attached) })
 	}
 	return resp, nil
@@ -265,11 +286,12 @@ func (c *client) Wait(ctx context.Context, r *groupv1.WaitRequest) (*groupv1.Wai
 		return nil, err
 	}
 	if r.GetExecId() == "" {
+		defer c.settle()
 		select {
 		case <-ct.done:
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-c.s.ended: // before the container ran
+		case <-c.s.ended: // perhaps before the container ran
 			select {
 			case <-ct.done:
 			default:

@@ -20,9 +20,11 @@ import (
 	"cofferdam.dev/internal/sandbox"
 	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/simsp"
+
+	"github.com/sirupsen/logrus"
 )
 
-// lingerTimeout is how long a supervisor whose group has ended waits for clients that are connected and idle.
+// lingerTimeout is how long a supervisor whose group has ended waits for clients to ask what they surely want to know.
 const lingerTimeout = 10 * time.Second
 
 // Config says what a supervisor runs with.
@@ -216,6 +218,7 @@ func Main(ctx context.Context, cfg Config) error {
 	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	logrus.SetOutput(io.Discard) // a library's own log, partly at the guest's will; this process has its own
 	lock, err := group.InheritLock(cfg.Home, cfg.Name)
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -171,7 +172,7 @@ func (n *Network) Serve(conn net.Conn) error {
 	stop := context.AfterFunc(n.ctx, func() { _ = conn.Close() })
 	defer stop()
 	err := n.sw.Accept(n.ctx, &frameGuard{Conn: conn}, types.QemuProtocol)
-	if n.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+	if n.ctx.Err() != nil || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) {
 		return nil
 	}
 	return err
