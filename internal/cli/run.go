@@ -148,7 +148,7 @@ func (a *app) launch(plan *group.Plan) (*group.Created, *group.Starting, error) 
 		return nil, nil, errors.Join(fmt.Errorf("finding this program: %w", err), created.Close())
 	}
 	board := a.board()
-	step := board.Start("starting "+plan.Name, 0)
+	step := board.Start("starting the machine of "+plan.Name, 0)
 	start, err := group.Start(created, group.StartOptions{
 		Command:  []string{self, "--home", a.home, "supervise"},
 		Progress: func(e group.Event) { step = a.stage(board, step, e) },
@@ -160,14 +160,24 @@ func (a *app) launch(plan *group.Plan) (*group.Created, *group.Starting, error) 
 	return created, start, nil
 }
 
+// comes is what a start does after a stage.
+var comes = map[string]string{
+	group.StageMachine:    "booting the guest",
+	group.StageGuest:      "setting the policy",
+	group.StagePolicy:     "mounting layers",
+	group.StageLayers:     "creating containers",
+	group.StageContainers: "starting containers",
+}
+
 // stage shows one stage of a start; the last one takes the board down.
 func (a *app) stage(board *progress.Board, step *progress.Step, e group.Event) *progress.Step {
 	step.Done("")
-	if e.Stage == group.StageAttach || e.Stage == group.StageRunning {
+	next, ok := comes[e.Stage]
+	if !ok {
 		board.Close()
 		return nil
 	}
-	return board.Start("after "+e.Stage, 0)
+	return board.Start(next, 0)
 }
 
 // startFailure says why a group did not start. What it leaves behind is removed: the group never ran.

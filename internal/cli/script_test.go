@@ -4,7 +4,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"flag"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +26,7 @@ func TestMain(m *testing.M) {
 		"ociimage":   makeImage,
 		"mkevidence": makeEvidence,
 		"tcp":        talkTCP,
+		"awaitlog":   awaitLog,
 	})
 }
 
@@ -74,7 +77,19 @@ func TestMachineScripts(t *testing.T) {
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("COFFERDAM_HOME", home)
 			env.Setenv("IMAGES", filepath.Join(testcap.Dir(), "images"))
-			return nil
+			port, err := freePort()
+			env.Setenv("PORT", port)
+			return err
 		},
 	})
+}
+
+// freePort finds a port that nobody listens on.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	return port, errors.Join(err, l.Close())
 }

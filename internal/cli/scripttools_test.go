@@ -5,6 +5,7 @@ package cli
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -17,6 +18,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/group/logfile"
 )
 
 // makeImage writes an OCI layout with one tiny image of two layers: ociimage DIR TAG. The bytes are always the same.
@@ -126,4 +130,27 @@ func exchange(addr, text string) (string, error) {
 		return string(buf[:n]), nil
 	}
 	return "", err
+}
+
+// awaitLog waits until a group's log holds a text: awaitlog GROUP TEXT.
+func awaitLog() {
+	log.SetFlags(0)
+	if len(os.Args) != 3 {
+		log.Fatal("usage: awaitlog GROUP TEXT")
+	}
+	store, err := group.OpenStore(os.Getenv("COFFERDAM_HOME"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for end := time.Now().Add(4 * patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		found := false
+		err = store.Logs(context.Background(), os.Args[1], "", logfile.Options{}, func(e logfile.Entry) error {
+			found = found || bytes.Contains(e.Data, []byte(os.Args[2]))
+			return nil
+		})
+		if found {
+			return
+		}
+	}
+	log.Fatalf("the log of %s does not hold %q: %v", os.Args[1], os.Args[2], err)
 }
