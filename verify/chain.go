@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"cofferdam.dev/evidence"
 	"cofferdam.dev/evidence/snp"
 )
 
@@ -36,6 +37,9 @@ func (a *appraisal) chain(ders [][]byte, key snp.SigningKey) *chain {
 		a.validity(c)
 		a.v.Domain = c.root.Domain
 		a.v.Simulated = c.root.Domain == DomainSimulated
+	} else if c.leaf != nil {
+		// Nothing vouches for the name, but whoever uses it is not to be mistaken for hardware.
+		a.v.Simulated = slices.Contains(c.leaf.Issuer.Organization, evidence.SimulatedOrganization)
 	}
 	return c
 }

@@ -10,6 +10,7 @@ import (
 	"embed"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -37,9 +38,15 @@ type Root struct {
 	// Certificate is the self-signed root certificate.
 	Certificate *x509.Certificate
 
-	checked bool
+	// checked is what was checked, so that a copy whose fields were changed is checked again.
+	checked checkedRoot
 	// known are intermediates that the root is known to have signed.
 	known []*x509.Certificate
+}
+
+type checkedRoot struct {
+	domain Domain
+	cert   *x509.Certificate
 }
 
 // NewRoot returns a root after checking it: a self-signed certificate authority with an RSA-4096 key, not publicly known
@@ -49,19 +56,18 @@ func NewRoot(domain Domain, name string, cert *x509.Certificate) (Root, error) {
 	if _, err := r.check(); err != nil {
 		return Root{}, fmt.Errorf("trusting root %q: %w", name, err)
 	}
-	r.checked = true
+	r.checked = checkedRoot{domain, cert}
 	return r, nil
 }
 
 // check returns why a root can not be used, with the code for it.
 func (r Root) check() (Code, error) {
-	if r.checked {
-		return CodeOK, nil
-	}
 	cert := r.Certificate
 	switch {
 	case cert == nil:
-		return CodeTrustAnchorBad, fmt.Errorf("it has no certificate")
+		return CodeTrustAnchorBad, errors.New("it has no certificate")
+	case r.checked == checkedRoot{r.Domain, cert}:
+		return CodeOK, nil
 	case denied(cert):
 		return CodeTrustAnchorDenied, fmt.Errorf("its private key is published (SHA-256 of public key %s)", spki(cert))
 	case r.Domain != DomainAMD && r.Domain != DomainSimulated:
@@ -127,7 +133,8 @@ func loadAMDRoots() []Root {
 		}
 		i := slices.IndexFunc(roots, func(r Root) bool { return r.Certificate.Equal(ark) })
 		if i < 0 {
-			roots = append(roots, Root{Domain: DomainAMD, Name: ark.Subject.CommonName, Certificate: ark, checked: true})
+			roots = append(roots, Root{Domain: DomainAMD, Name: ark.Subject.CommonName, Certificate: ark,
+				checked: checkedRoot{DomainAMD, ark}})
 			i = len(roots) - 1
 		}
 		roots[i].known = append(roots[i].known, ask)

@@ -77,6 +77,24 @@ func TestNewRootRefuses(t *testing.T) {
 	}
 }
 
+// TestChangedRootIsCheckedAgain changes copies of a checked root.
+func TestChangedRootIsCheckedAgain(t *testing.T) {
+	t.Parallel()
+	r := AMDRoots()[0]
+	if _, err := r.check(); err != nil {
+		t.Fatal(err)
+	}
+	r.Domain = DomainSimulated
+	if _, err := r.check(); err == nil {
+		t.Error("another domain is not noticed")
+	}
+	r = AMDRoots()[0]
+	r.Certificate = selfSigned(t)
+	if _, err := r.check(); err == nil {
+		t.Error("another certificate is not noticed")
+	}
+}
+
 // TestRootWithBrokenSignatureIsRefused takes a root whose key is replaced.
 func TestRootWithBrokenSignatureIsRefused(t *testing.T) {
 	t.Parallel()

@@ -56,7 +56,8 @@ type Verdict struct {
 	Schema string `json:"schema"`
 	// Outcome is the result of all checks together.
 	Outcome Outcome `json:"outcome"`
-	// Simulated is true when the chain ends in a simulated root: then the verdict says nothing about hardware.
+	// Simulated is true when the chain ends in a simulated root, and also when nothing vouches for a chain that says of
+	// itself that it is simulated: then the verdict says nothing about hardware.
 	Simulated bool `json:"simulated"`
 	// Domain is the trust domain of the root in which the chain ends, or empty.
 	Domain Domain `json:"domain,omitempty"`

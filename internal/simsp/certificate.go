@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"time"
 
+	"cofferdam.dev/evidence"
 	"cofferdam.dev/evidence/snp"
 )
 
@@ -31,7 +32,7 @@ func name(common string) pkix.Name {
 		attribute(6, "XX"),
 		attribute(7, "Nowhere"),
 		attribute(8, "NA"),
-		attribute(10, Organization),
+		attribute(10, evidence.SimulatedOrganization),
 		attribute(3, common),
 	}}
 }

@@ -6,8 +6,9 @@
 // that the code which appraises hardware appraises them too; only the root differs.
 //
 // The root is made per installation and lies on the host's disk. A simulated report therefore proves nothing against the
-// host: whoever can read the directory can sign anything. The certificates say so in their organization's name, and a
-// verifier accepts them only when it was told to, by name, under the trust domain "simulated".
+// host: whoever can read the directory can sign anything. The certificates say so in their organization's name, which is
+// evidence.SimulatedOrganization, and a verifier accepts them only when it was told to, by name, under the trust domain
+// "simulated".
 //
 // The package trusts the host's files and nothing from the guest, whose every message is bounded and parsed strictly. It
 // never talks to hardware, never signs for a guest that it did not launch, and never prints a key.
@@ -21,9 +22,6 @@ import (
 
 	"cofferdam.dev/evidence/snp"
 )
-
-// Organization is what every simulated certificate names as its organization.
-const Organization = "cofferdam simulation, not AMD hardware"
 
 // What the simulated machine claims to be: a Milan processor with current firmware.
 const (

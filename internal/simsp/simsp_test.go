@@ -18,6 +18,7 @@ import (
 	sevabi "github.com/google/go-sev-guest/abi"
 	sevverify "github.com/google/go-sev-guest/verify"
 
+	"cofferdam.dev/evidence"
 	"cofferdam.dev/evidence/snp"
 	"cofferdam.dev/internal/measure"
 )
@@ -233,7 +234,7 @@ func TestCertificatesHaveAMDsProfile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := c.Subject.Organization; len(got) != 1 || got[0] != Organization {
+		if got := c.Subject.Organization; len(got) != 1 || got[0] != evidence.SimulatedOrganization {
 			t.Errorf("%s: organization is %q", c.Subject.CommonName, got)
 		}
 	}
@@ -337,6 +338,27 @@ func TestNothingPrintsSecrets(t *testing.T) {
 				strings.Contains(s, fmt.Sprint([32]byte(key))) {
 				t.Errorf("%T with %s prints a secret: %s", v, format, s)
 			}
+		}
+	}
+}
+
+func BenchmarkOpen(b *testing.B) {
+	dir, err := shared()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := Open(dir); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkReport(b *testing.B) {
+	g := mustLaunch(b, processorForTest(b), launch(b))
+	for b.Loop() {
+		if _, err := g.report([64]byte{}, 0); err != nil {
+			b.Fatal(err)
 		}
 	}
 }
