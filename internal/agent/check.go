@@ -15,18 +15,39 @@ import (
 	"cofferdam.dev/policy/engine"
 )
 
+// form is what a name or path looks like. The length is bounded apart from the pattern: a bounded repetition makes a
+// pattern that is slow to prepare, which counts when a processor is emulated.
+type form struct {
+	pattern  *regexp.Regexp
+	low, max int // length in bytes
+}
+
+func formOf(low, high int, pattern string) form {
+	return form{pattern: regexp.MustCompile("^" + pattern + "$"), low: low, max: high}
+}
+
+func (f form) match(s string) bool {
+	return f.low <= len(s) && len(s) <= f.max && f.pattern.MatchString(s)
+}
+
+func (f form) String() string {
+	return fmt.Sprintf("%s, %d to %d bytes", f.pattern, f.low, f.max)
+}
+
+const digits = "[0-9a-f]+"
+
 // The forms of names and paths. Paths that the guest mounts at are derived from them, never taken over.
 var (
-	containerIDForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	execIDForm      = regexp.MustCompile(`^[0-9a-f]{32}$`)
-	serialForm      = regexp.MustCompile(`^[a-z0-9-]{1,20}$`)
-	layerForm       = regexp.MustCompile(`^/run/mounts/scsi/m(0|[1-9][0-9]{0,4})$`)
-	scratchForm     = regexp.MustCompile(`^` + engine.GuestRoot + `/[0-9a-f]{64}$`)
-	rootfsForm      = regexp.MustCompile(`^` + engine.GuestRoot + `/[0-9a-f]{64}/rootfs$`)
-	capabilityForm  = regexp.MustCompile(`^CAP_[A-Z_]{1,32}$`)
-	hostnameForm    = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9.-]{0,62}))?$`)
-	userForm        = regexp.MustCompile(`^[^:/\x00-\x20\x7f]{0,128}(:[^:/\x00-\x20\x7f]{1,128})?$`)
-	sourceForm      = regexp.MustCompile(`^sandbox://` + container.SourcePattern + `$`)
+	containerIDForm = formOf(64, 64, digits)
+	execIDForm      = formOf(32, 32, digits)
+	serialForm      = formOf(1, 20, "[a-z0-9-]+")
+	layerForm       = formOf(1, 24, "/run/mounts/scsi/m(0|[1-9][0-9]*)")
+	scratchForm     = formOf(len(engine.GuestRoot)+65, len(engine.GuestRoot)+65, engine.GuestRoot+"/"+digits)
+	rootfsForm      = formOf(len(engine.GuestRoot)+72, len(engine.GuestRoot)+72, engine.GuestRoot+"/"+digits+"/rootfs")
+	capabilityForm  = formOf(5, 36, "CAP_[A-Z_]+")
+	hostnameForm    = formOf(0, 63, "([A-Za-z0-9][A-Za-z0-9.-]*)?")
+	userForm        = formOf(0, 256, `[^:/\x00-\x20\x7f]*(:[^:/\x00-\x20\x7f]+)?`)
+	sourceForm      = formOf(1, 180, sandboxScheme+container.SourcePattern)
 )
 
 // mountOptions are the options that a bind mount may have; which of them, the policy says.
@@ -84,8 +105,8 @@ func (c *check) that(ok bool, field, expected, actual string) {
 
 func quote(s string) string { return strconv.QuoteToASCII(clip(s, maxQuoted)) }
 
-func (c *check) form(field, value string, form *regexp.Regexp) {
-	c.that(form.MatchString(value), field, form.String(), quote(value))
+func (c *check) form(field, value string, f form) {
+	c.that(f.match(value), field, f.String(), quote(value))
 }
 
 func (c *check) size(field string, have, low, high int) {

@@ -881,8 +881,9 @@ func (*UnmountOverlayResponse) Descriptor() ([]byte, []int) {
 	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{16}
 }
 
-// Mount is a bind mount into a container. Its source is "sandbox://PATH", a directory or file that the guest itself
-// keeps for the group.
+// Mount is a bind mount into a container. Its source is "sandbox:///tmp/atlas/CLASS/NAME", a directory or file that the
+// guest itself keeps for the group; it is made when it is first named. The classes are emptydir, azureFileVolume,
+// secretsVolume, gitRepoVolume and resolvconf. A new emptydir gets what the image has at the destination.
 type Mount struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Destination   string                 `protobuf:"bytes,1,opt,name=destination,proto3" json:"destination,omitempty"`
@@ -1033,7 +1034,7 @@ type Stdio struct {
 	Stdin  bool                   `protobuf:"varint,1,opt,name=stdin,proto3" json:"stdin,omitempty"`
 	Stdout bool                   `protobuf:"varint,2,opt,name=stdout,proto3" json:"stdout,omitempty"`
 	Stderr bool                   `protobuf:"varint,3,opt,name=stderr,proto3" json:"stderr,omitempty"`
-	// terminal asks for one pseudo-terminal; then stdin and stdout are its two directions and stderr is unused.
+	// terminal asks for one pseudo-terminal; then stdin and stdout are its two directions and stderr is ignored.
 	Terminal      bool `protobuf:"varint,4,opt,name=terminal,proto3" json:"terminal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1097,7 +1098,9 @@ func (x *Stdio) GetTerminal() bool {
 	return false
 }
 
-// StdioTokens admit one stream each: 32 random bytes, valid once, empty where no stream was granted.
+// StdioTokens admit one stream each: 32 random bytes, valid once, empty where no stream was granted. Without the policy's
+// allow_stdio_access none is granted and the process has /dev/null. Output waits in the guest until its stream is opened
+// and read. The host ends input by closing its stream; if it closes an output stream, the process gets a broken pipe.
 type StdioTokens struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stdin         []byte                 `protobuf:"bytes,1,opt,name=stdin,proto3" json:"stdin,omitempty"`
@@ -1171,12 +1174,12 @@ type CreateContainerRequest struct {
 	NoNewPrivileges bool          `protobuf:"varint,6,opt,name=no_new_privileges,json=noNewPrivileges,proto3" json:"no_new_privileges,omitempty"`
 	Privileged      bool          `protobuf:"varint,7,opt,name=privileged,proto3" json:"privileged,omitempty"`
 	Capabilities    *Capabilities `protobuf:"bytes,8,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
-	// seccomp is the OCI LinuxSeccomp document in JSON, or empty for the default profile-less confinement.
+	// seccomp is the OCI LinuxSeccomp document in JSON, or empty for no filter.
 	Seccomp  []byte   `protobuf:"bytes,9,opt,name=seccomp,proto3" json:"seccomp,omitempty"`
 	Mounts   []*Mount `protobuf:"bytes,10,rep,name=mounts,proto3" json:"mounts,omitempty"`
 	Hostname string   `protobuf:"bytes,11,opt,name=hostname,proto3" json:"hostname,omitempty"`
 	Stdio    *Stdio   `protobuf:"bytes,12,opt,name=stdio,proto3" json:"stdio,omitempty"`
-	// memory_limit_bytes and cpu_millis bound the container's cgroup; zero means what the guest has to give.
+	// memory_limit_bytes and cpu_millis bound the container's cgroup; zero means what all containers together may have.
 	MemoryLimitBytes uint64 `protobuf:"varint,13,opt,name=memory_limit_bytes,json=memoryLimitBytes,proto3" json:"memory_limit_bytes,omitempty"`
 	CpuMillis        uint32 `protobuf:"varint,14,opt,name=cpu_millis,json=cpuMillis,proto3" json:"cpu_millis,omitempty"`
 	unknownFields    protoimpl.UnknownFields

@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SourcePattern is the form of a mount's source. A source has exactly one element below its class, so that every
+// SourcePattern is the form of a mount's source; whoever uses it bounds the length. A source has exactly one element below its class, so that every
 // element of its path is made by the guest: a container that has one volume can not put a symbolic link into the path
 // of another.
-const SourcePattern = `/tmp/atlas/(azureFileVolume|secretsVolume|emptydir|gitRepoVolume|resolvconf)/[A-Za-z0-9][A-Za-z0-9._-]{0,127}`
+const SourcePattern = `/tmp/atlas/(azureFileVolume|secretsVolume|emptydir|gitRepoVolume|resolvconf)/[A-Za-z0-9][A-Za-z0-9._-]*`
 
 const (
 	resolvDir   = "/tmp/atlas/resolvconf/"
