@@ -109,4 +109,5 @@ func (s style) paint(code, text string) string {
 func (s style) good(text string) string   { return s.paint("32", text) }
 func (s style) warn(text string) string   { return s.paint("33", text) }
 func (s style) bad(text string) string    { return s.paint("31", text) }
+func (s style) dim(text string) string    { return s.paint("2", text) }
 func (s style) strong(text string) string { return s.paint("1", text) }

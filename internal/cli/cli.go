@@ -138,7 +138,7 @@ Global flags:
 func (a *app) commands() map[string][]*cobra.Command {
 	return map[string][]*cobra.Command{
 		"run":   {a.runCommand(), a.groupCommand()},
-		"prove": {a.verifyCommand(), a.policyCommand()},
+		"prove": {a.verifyCommand(), a.policyCommand(), a.tourCommand()},
 		"make":  {a.imageCommand(), a.guestCommand()},
 		"self":  {a.doctorCommand(), a.versionCommand(), a.completionCommand()},
 	}

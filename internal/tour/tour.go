@@ -75,8 +75,8 @@ type Printer struct {
 	n     int
 }
 
-// step writes one step. Output that fails is not worth ending the tour for: its verdict is in the exit code.
-func (p *Printer) step(s *Step) {
+// Show writes one step. Output that fails is not worth ending the tour for: its verdict is in the exit code.
+func (p *Printer) Show(s *Step) {
 	p.n++
 	kind := ""
 	if s.Attack {

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tour
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"cofferdam.dev/internal/cli/assemble"
+	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/guestimage"
+	"cofferdam.dev/internal/image"
+	"cofferdam.dev/internal/layer"
+	"cofferdam.dev/internal/sandbox/qemu"
+	"cofferdam.dev/internal/spec"
+	"cofferdam.dev/policy"
+	"cofferdam.dev/verify"
+)
+
+// The shape of the tour's machines.
+const (
+	vcpus     = 1
+	memoryMiB = 512
+	// redisPort is where the application listens inside.
+	redisPort = 6379
+)
+
+// Timeouts of the tour's parts, for a loaded machine without hardware virtualization.
+const (
+	stopTimeout  = 5 * time.Second
+	cleanTimeout = time.Minute
+)
+
+// The further commands that play a part: one that the policy allows, and a wider one that it does not.
+var (
+	allowedCommand = []string{"redis-server", "--version"}
+	widerCommand   = []string{"redis-server", "--bind", "0.0.0.0", "--port", "7777", "--protected-mode", "no"}
+)
+
+// Config says what the tour works with.
+type Config struct {
+	// Home is the state directory.
+	Home string
+	// Reference is an image of a Redis server, whose layers the tour converts.
+	Reference string
+	// Accelerator is kvm, tcg or auto.
+	Accelerator string
+	// Supervisor is the command line that supervises a group, without its name.
+	Supervisor []string
+	// Shown is called with each step when it is done.
+	Shown func(*Step)
+	// Begun is called with a few words when something slow begins; it may be nil.
+	Begun func(string)
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// tour is one run: what the steps hand on to each other.
+type tour struct {
+	cfg    Config
+	report *Report
+
+	image    *image.Image
+	entries  []layer.Entry
+	spec     *spec.Group
+	parts    *assemble.Parts
+	text     []byte
+	hash     [32]byte
+	guest    *guestimage.Image
+	emulator *qemu.Emulator
+	choice   qemu.Choice
+	boot     group.Boot
+	expected [48]byte
+
+	store  *group.Store
+	group  *group.Created
+	client *group.Client
+
+	current *evidenceOf
+	root    verify.Root
+
+	hostile *hostile
+}
+
+// errStopped ends the tour after a step that failed: the later ones build on it.
+var errStopped = errors.New("a step failed")
+
+// Run takes the tour. The report is complete up to the first step that failed.
+func Run(ctx context.Context, cfg Config) *Report {
+	t := &tour{cfg: cfg, report: &Report{Schema: Schema, Simulated: true, Image: cfg.Reference, Steps: []Step{}}}
+	began := cfg.Now()
+	err := t.run(ctx)
+	t.clean()
+	if t.hostile != nil {
+		t.hostile.end()
+	}
+	t.report.Passed = err == nil
+	t.report.Milliseconds = cfg.Now().Sub(began).Milliseconds()
+	return t.report
+}
+
+func (t *tour) run(ctx context.Context) error {
+	for _, s := range []struct {
+		step Step
+		do   func(context.Context, *Step) error
+	}{
+		{Step{Code: "image", Title: "An unmodified image", Proves: "every byte is read against this digest"}, t.openImage},
+		{Step{Code: "layers", Title: "Each layer becomes a disk with a root hash",
+			Proves: "the root hashes cover every block, and anybody computes the same ones from the same image"}, t.convert},
+		{Step{Code: "policy", Title: "A policy is written for exactly this",
+			Proves: "its hash stands for what may run: this command over these layers, and nothing else"}, t.writePolicy},
+		{Step{Code: "measurement", Title: "What the machine will boot, measured beforehand",
+			Proves: "the launch digest is known before anything runs, from the guest image alone"}, t.measure},
+		{Step{Code: "boot", Title: "A machine boots under the policy's hash",
+			Proves: "the guest took the policy because its hash is the one fixed at launch, and opened each layer by its root hash"}, t.launch},
+		{Step{Code: "report", Title: "The processor reports, over a nonce of the relying party",
+			Proves: "the report names this measurement, this policy and this nonce; so far it only claims to"}, t.attest},
+		{Step{Code: "verdict", Title: "The relying party appraises the evidence",
+			Proves: "signature, chain, measurement, policy and nonce hold; and the simulated root counts only because it was named"}, t.appraise},
+		{Step{Code: "application", Title: "The application answers through a forwarded port",
+			Proves: "the unmodified server works inside"}, t.ask},
+		{Step{Code: "attack-command", Title: "the host starts a wider command in the running container", Attack: true,
+			Proves: "the policy lists one further command; the guest asked it before it acted"}, t.attackCommand},
+		{Step{Code: "attack-policy", Title: "the host launches a machine under a policy of its own", Attack: true,
+			Proves: "the reviewed text is not what this launch binds, and the relying party sees the other hash"}, t.attackPolicy},
+		{Step{Code: "attack-layer", Title: "the host changes one byte of a layer", Attack: true,
+			Proves: "the guest reads through the root hash: a changed block is an error and never data"}, t.attackLayer},
+	} {
+		err := t.step(ctx, s.step, s.do)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// step takes one step and shows it.
+func (t *tour) step(ctx context.Context, s Step, do func(context.Context, *Step) error) error {
+	s.Facts = []Fact{}
+	began := t.cfg.Now()
+	err := ctx.Err()
+	if err == nil {
+		err = do(ctx, &s)
+	}
+	s.Milliseconds = t.cfg.Now().Sub(began).Milliseconds()
+	s.OK = err == nil
+	if err != nil {
+		s.Error = err.Error()
+	}
+	t.report.Steps = append(t.report.Steps, s)
+	t.cfg.Shown(&s)
+	if err != nil {
+		return errStopped
+	}
+	return nil
+}
+
+func (t *tour) begin(format string, args ...any) {
+	if t.cfg.Begun != nil {
+		t.cfg.Begun(fmt.Sprintf(format, args...))
+	}
+}
+
+// clean ends the group, if it still runs. The group removes itself when it has ended.
+func (t *tour) clean() {
+	if t.client == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
+	defer cancel()
+	_ = t.client.Stop(ctx, stopTimeout) // it has ended already, or will not
+	select {
+	case <-t.client.Done():
+	case <-ctx.Done():
+	}
+	_ = t.client.Close() // likewise
+	t.client = nil
+}
+
+// describe makes the group of the tour, with the further commands that its policy allows.
+func (t *tour) describe(allow ...[]string) (*spec.Group, error) {
+	g := &spec.Group{CPUs: vcpus, MemoryMiB: memoryMiB, Containers: []spec.Container{{
+		Image: t.cfg.Reference, AllowStdio: true, AllowPrivilegeEscalation: true, AllowExec: allow,
+	}}}
+	return g, g.Validate()
+}
+
+// policyFor makes a policy of a description.
+func (t *tour) policyFor(g *spec.Group) (*assemble.Parts, []byte, [32]byte, error) {
+	parts, err := assemble.Container(g, t.image, t.entries, assemble.Options{StopTimeout: stopTimeout})
+	if err != nil {
+		return nil, nil, [32]byte{}, err
+	}
+	text := parts.Policy.Text()
+	return parts, text, policy.Hash(text), nil
+}
