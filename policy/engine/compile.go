@@ -38,6 +38,10 @@ var pureBuiltins = map[string]bool{
 	"trim_suffix": true, "type_name": true, "union": true, "units": true, "upper": true, "walk": true,
 }
 
+// maxExpressions bounds what a text computes, besides the constants that it lists: compiling takes time that grows
+// faster than the text, and nothing can interrupt it. A generated policy has under a hundred.
+const maxExpressions = 4096
+
 // policyDocuments are what a policy's text may refer to below data.
 var policyDocuments = map[string]bool{
 	"framework": true, "policy": true, metadataDoc: true, "defaultMounts": true, "privilegedMounts": true,
@@ -119,14 +123,19 @@ func confine(m *ast.Module, pkg string, documents map[string]bool) error {
 		return fmt.Errorf("its package is %q, expected \"package %s\"", m.Package.String(), pkg)
 	}
 	var err error
+	expressions := 0
 	check := func(x any) bool {
 		switch x := x.(type) {
+		case *ast.Expr:
+			if expressions++; expressions > maxExpressions {
+				err = fmt.Errorf("it has more than %d expressions", maxExpressions)
+			}
 		case ast.Var:
 			if err == nil && x.Equal(ast.DefaultRootDocument.Value) {
 				err = errors.New("it refers to data as a whole")
 			}
 		case ast.Ref:
-			if err == nil {
+			if expressions++; err == nil {
 				err = checkRef(x, documents)
 			}
 		}

@@ -45,6 +45,9 @@ func TestLoadRefuses(t *testing.T) {
 		"container's form":   {bare + `containers := [{"env_rules": [{"pattern": "A=.+", "strategy": "regex"}]}]`, "container 1"},
 		"mount's form":       {bare + `containers := [{"mounts": [{"source": "x"}]}]`, "container 1"},
 		"process's form":     {bare + `external_processes := [{"env_rules": [{}]}]`, "external process 1"},
+		"many expressions":   {bare + strings.Repeat("x { input.y }\n", 5000), "more than 4096 expressions"},
+		"many references":    {bare + "x := [" + strings.Repeat("input.y,", 5000) + "input.y == 1]", "more than 4096 expressions"},
+		"deep nesting":       {bare + "x := " + strings.Repeat("[", 200000), "recursion depth"},
 		"no list":            {bare + `containers := 7`, "unexpected form"},
 	} {
 		t.Run(name, func(t *testing.T) {
