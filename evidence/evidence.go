@@ -13,9 +13,6 @@ import (
 	"fmt"
 )
 
-// SimulatedOrganization is the organization that the certificates of a simulated processor name.
-const SimulatedOrganization = "cofferdam simulation, not AMD hardware"
-
 // Source says on whose behalf a guest asked for a report.
 type Source string
 

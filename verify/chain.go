@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"cofferdam.dev/evidence"
 	"cofferdam.dev/evidence/snp"
 )
 
@@ -39,7 +38,7 @@ func (a *appraisal) chain(ders [][]byte, key snp.SigningKey) *chain {
 		a.v.Simulated = c.root.Domain == DomainSimulated
 	} else if c.leaf != nil {
 		// Nothing vouches for the name, but whoever uses it is not to be mistaken for hardware.
-		a.v.Simulated = slices.Contains(c.leaf.Issuer.Organization, evidence.SimulatedOrganization)
+		a.v.Simulated = slices.Contains(c.leaf.Issuer.Organization, snp.SimulatedOrganization)
 	}
 	return c
 }

@@ -11,6 +11,9 @@ import (
 	"slices"
 )
 
+// SimulatedOrganization is the organization that the certificates of a simulated processor name, where AMD's name AMD.
+const SimulatedOrganization = "cofferdam simulation, not AMD hardware"
+
 // ChipCertificate is what the extensions of a VCEK or VLEK certificate say. VCEK certificate specification, table
 // "X.509 extensions".
 type ChipCertificate struct {

@@ -12,7 +12,6 @@ import (
 	"math/big"
 	"time"
 
-	"cofferdam.dev/evidence"
 	"cofferdam.dev/evidence/snp"
 )
 
@@ -32,7 +31,7 @@ func name(common string) pkix.Name {
 		attribute(6, "XX"),
 		attribute(7, "Nowhere"),
 		attribute(8, "NA"),
-		attribute(10, evidence.SimulatedOrganization),
+		attribute(10, snp.SimulatedOrganization),
 		attribute(3, common),
 	}}
 }

@@ -7,7 +7,7 @@
 //
 // The root is made per installation and lies on the host's disk. A simulated report therefore proves nothing against the
 // host: whoever can read the directory can sign anything. The certificates say so in their organization's name, which is
-// evidence.SimulatedOrganization, and a verifier accepts them only when it was told to, by name, under the trust domain
+// snp.SimulatedOrganization, and a verifier accepts them only when it was told to, by name, under the trust domain
 // "simulated".
 //
 // The package trusts the host's files and nothing from the guest, whose every message is bounded and parsed strictly. It

@@ -18,7 +18,6 @@ import (
 	sevabi "github.com/google/go-sev-guest/abi"
 	sevverify "github.com/google/go-sev-guest/verify"
 
-	"cofferdam.dev/evidence"
 	"cofferdam.dev/evidence/snp"
 	"cofferdam.dev/internal/measure"
 )
@@ -234,7 +233,7 @@ func TestCertificatesHaveAMDsProfile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := c.Subject.Organization; len(got) != 1 || got[0] != evidence.SimulatedOrganization {
+		if got := c.Subject.Organization; len(got) != 1 || got[0] != snp.SimulatedOrganization {
 			t.Errorf("%s: organization is %q", c.Subject.CommonName, got)
 		}
 	}
