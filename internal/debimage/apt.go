@@ -132,7 +132,7 @@ func (a *apt) update(ctx context.Context, force bool) error {
 	a.log.InfoContext(ctx, "fetching package lists")
 	_, err := a.run(ctx, "update", "-qq", "-o", "APT::Update::Error-Mode=any")
 	if err != nil && statErr == nil && !force {
-		a.log.WarnContext(ctx, "package lists cannot be fetched, going on with the ones from earlier", "from", info.ModTime(), "error", err)
+		a.log.WarnContext(ctx, "package lists cannot be fetched, going on with the ones from earlier", slog.Time("from", info.ModTime()), slog.Any("error", err))
 		return nil
 	}
 	if err != nil {
@@ -193,7 +193,7 @@ func parseURIs(out []byte) ([]deb, error) {
 func (a *apt) download(ctx context.Context, packages []string, debs []deb) error {
 	missing := slices.ContainsFunc(debs, func(d deb) bool { return a.check(d) != nil })
 	if missing {
-		a.log.InfoContext(ctx, "downloading packages", "for", strings.Join(packages, " "))
+		a.log.InfoContext(ctx, "downloading packages", slog.String("for", strings.Join(packages, " ")))
 		_, err := a.run(ctx, append([]string{"install", "-qq", "-y", "--download-only", "--no-install-recommends"}, packages...)...)
 		if err != nil {
 			return fmt.Errorf("downloading %s: %w", strings.Join(packages, ", "), err)

@@ -98,7 +98,7 @@ func Build(ctx context.Context, o Options) (*Index, error) {
 		if err != nil {
 			return nil, fmt.Errorf("building image %s: %w", r.name, err)
 		}
-		log.InfoContext(ctx, "built image", "name", r.name, "digest", built.Digest, "bytes", built.Size)
+		log.InfoContext(ctx, "built image", slog.String("name", r.name), slog.String("digest", built.Digest), slog.Int64("bytes", built.Size))
 		index.Images[r.name] = built
 		err = writeIndex(o.Out, index)
 		if err != nil {
@@ -144,7 +144,7 @@ func (x *Index) current(dir, name string) bool {
 
 // ReadIndex reads the index of an output directory.
 func ReadIndex(dir string) (*Index, error) {
-	b, err := os.ReadFile(filepath.Join(dir, IndexFile)) // #nosec G304 -- the caller's directory
+	b, err := os.ReadFile(filepath.Join(dir, IndexFile))
 	if err != nil {
 		return nil, fmt.Errorf("reading the index of images: %w", err)
 	}
@@ -199,11 +199,11 @@ func lock(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_RDWR|os.O_CREATE, 0o600) // #nosec G304 -- the caller's directory
+	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX) // #nosec G115 -- a file descriptor
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
 	if err != nil {
 		_ = f.Close() // the lock failed already
 		return nil, &fs.PathError{Op: "lock", Path: f.Name(), Err: err}

@@ -146,8 +146,8 @@ func (c *pullCache) enter(ref name.Reference, d v1.Descriptor) error {
 	if err != nil {
 		return fmt.Errorf("locking the pull cache: %w", err)
 	}
-	defer func() { _ = lock.Close() }()            // unlocks
-	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX) // #nosec G115 -- a file descriptor
+	defer func() { _ = lock.Close() }() // unlocks
+	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
 	if err != nil {
 		return fmt.Errorf("locking the pull cache: %w", err)
 	}

@@ -100,7 +100,7 @@ func (l *Layer) Uncompressed(ctx context.Context) (io.ReadCloser, error) {
 
 // contextReader ends a stream when its context is done.
 type contextReader struct {
-	ctx context.Context //nolint:containedctx // lives as long as one reader
+	ctx context.Context // lives as long as one reader
 	r   io.Reader
 }
 

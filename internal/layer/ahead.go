@@ -19,7 +19,7 @@ const (
 
 // aheadReader reads a stream in a goroutine of its own, a few chunks ahead, hashing it on the way.
 type aheadReader struct {
-	ctx     context.Context //nolint:containedctx // lives as long as one conversion
+	ctx     context.Context // lives as long as one conversion
 	full    chan []byte
 	free    chan []byte
 	current []byte // what is left of the chunk that is being read

@@ -156,7 +156,7 @@ func (c *Cache) get(ctx context.Context, key string, s Source, progress Progress
 		return Entry{}, err
 	}
 	var read int64
-	e, err = c.make(ctx, key, s, func(n int64) {
+	e, err = c.create(ctx, key, s, func(n int64) {
 		read = n
 		progress(Event{Read: n})
 	})
@@ -203,11 +203,11 @@ func diskBytes(dataBlocks uint64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return int64(dataBlocks+1+tree) * verity.BlockSize, nil // #nosec G115 -- bounded by MaxDataBlocks
+	return int64(dataBlocks+1+tree) * verity.BlockSize, nil
 }
 
-// make converts a layer. The caller holds the lock and cleans up.
-func (c *Cache) make(ctx context.Context, key string, s Source, progress func(int64)) (Entry, error) {
+// create converts a layer. The caller holds the lock and cleans up.
+func (c *Cache) create(ctx context.Context, key string, s Source, progress func(int64)) (Entry, error) {
 	in, err := s.Uncompressed(ctx)
 	if err != nil {
 		return Entry{}, err

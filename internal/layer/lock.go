@@ -35,11 +35,11 @@ func (c *Cache) lock(ctx context.Context, key string) (unlock func(), err error)
 }
 
 func (c *Cache) tryLock(key string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(c.dir, "locks", key), os.O_RDWR|os.O_CREATE, 0o600) // #nosec G304 -- a checked key
+	f, err := os.OpenFile(filepath.Join(c.dir, "locks", key), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking: %w", err)
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) // #nosec G115 -- a file descriptor
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if err != nil {
 		_ = f.Close() // not locked
 		return nil, fmt.Errorf("locking: %w", err)

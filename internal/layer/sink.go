@@ -99,14 +99,14 @@ func (s *sink) hash(p []byte) error {
 	}
 	whole := len(p) / verity.BlockSize
 	if whole*verity.BlockSize < len(p) {
-		s.mark(first + uint64(whole)) // #nosec G115 -- a length
+		s.mark(first + uint64(whole))
 	}
 	if whole == 0 {
 		return nil
 	}
 	s.digest = s.hasher.Append(s.digest[:0], p)
 	if len(s.stale) > 0 {
-		for b := range uint64(whole) { // #nosec G115 -- a length
+		for b := range uint64(whole) {
 			delete(s.stale, first+b)
 		}
 	}
@@ -150,9 +150,9 @@ func (s *sink) tree(ctx context.Context, blocks uint64, offset int64) (verity.Di
 	if err != nil {
 		return verity.Digest{}, err
 	}
-	at := offset + int64(levels[0].First)*verity.BlockSize // #nosec G115 -- bounded by the limit
-	size := int64(levels[0].Blocks) * verity.BlockSize     // #nosec G115 -- bounded by the limit
-	err = s.leaves.Truncate(size)                          // pads the last block with zeros
+	at := offset + int64(levels[0].First)*verity.BlockSize
+	size := int64(levels[0].Blocks) * verity.BlockSize
+	err = s.leaves.Truncate(size) // pads the last block with zeros
 	if err != nil {
 		return verity.Digest{}, err
 	}
@@ -167,7 +167,7 @@ func (s *sink) tree(ctx context.Context, blocks uint64, offset int64) (verity.Di
 func (s *sink) refresh() error {
 	block := make([]byte, verity.BlockSize)
 	for b := range s.stale {
-		_, err := s.file.ReadAt(block, int64(b)*verity.BlockSize) // #nosec G115 -- bounded by the limit
+		_, err := s.file.ReadAt(block, int64(b)*verity.BlockSize)
 		if err != nil {
 			return fmt.Errorf("reading block %d back: %w", b, err)
 		}
@@ -179,6 +179,6 @@ func (s *sink) refresh() error {
 	return nil
 }
 
-func blockOf(offset int64) uint64 { return uint64(offset / verity.BlockSize) } // #nosec G115 -- never negative
+func blockOf(offset int64) uint64 { return uint64(offset / verity.BlockSize) }
 
-func leafOffset(block uint64) int64 { return int64(block) * verity.DigestSize } // #nosec G115 -- bounded by the limit
+func leafOffset(block uint64) int64 { return int64(block) * verity.DigestSize }

@@ -86,13 +86,13 @@ func finish(ctx context.Context, levels []Level, r io.ReaderAt, w io.WriterAt, o
 }
 
 func levelOffset(tree int64, l Level) int64 {
-	return tree + int64(l.First)*BlockSize // #nosec G115 -- bounded by MaxDataBlocks
+	return tree + int64(l.First)*BlockSize
 }
 
 // hashLevel hashes count blocks at byte from of r and writes the digests, padded to whole blocks, at byte to of w.
 func hashLevel(ctx context.Context, r io.ReaderAt, from int64, count uint64, w io.WriterAt, to int64) error {
 	chunks := (count + chunkBlocks - 1) / chunkBlocks
-	workers := min(uint64(max(runtime.GOMAXPROCS(0), 1)), chunks) // #nosec G115 -- positive
+	workers := min(uint64(max(runtime.GOMAXPROCS(0), 1)), chunks)
 	if workers <= 1 {
 		return hashChunks(ctx, r, from, count, w, to, 0, 1)
 	}
@@ -123,7 +123,7 @@ func hashChunks(ctx context.Context, r io.ReaderAt, from int64, count uint64, w 
 		}
 		start := chunk * chunkBlocks
 		buf := data[:min(count-start, chunkBlocks)*BlockSize]
-		err = readFull(r, buf, from+int64(start)*BlockSize) // #nosec G115 -- bounded by MaxDataBlocks
+		err = readFull(r, buf, from+int64(start)*BlockSize)
 		if err != nil {
 			return fmt.Errorf("reading block %d: %w", start, err)
 		}
@@ -131,7 +131,7 @@ func hashChunks(ctx context.Context, r io.ReaderAt, from int64, count uint64, w 
 		used := len(out)
 		out = out[:BlockSize]
 		clear(out[used:])
-		_, err = w.WriteAt(out, to+int64(chunk)*BlockSize) // #nosec G115 -- bounded by MaxDataBlocks
+		_, err = w.WriteAt(out, to+int64(chunk)*BlockSize)
 		if err != nil {
 			return fmt.Errorf("hash block %d: %w", chunk, err)
 		}
