@@ -85,8 +85,8 @@ func must(t testing.TB, home string, args ...string) result {
 	return r
 }
 
-// group starts a detached group and removes it at the end of the test, whatever happened.
-func group(t testing.TB, home, name string, args ...string) {
+// detach starts a detached group and removes it at the end of the test, whatever happened.
+func detach(t testing.TB, home, name string, args ...string) {
 	t.Helper()
 	t.Cleanup(func() {
 		cmd := exec.Command(testcap.Bin("cofferdam"), "group", "rm", "--force", name)

@@ -17,7 +17,7 @@ import (
 func TestRedis(t *testing.T) {
 	needVM(t)
 	h, port := home(t), freePort(t)
-	group(t, h, "redis", "-p", publish(port, 6379), image("redis"))
+	detach(t, h, "redis", "-p", publish(port, 6379), image("redis"))
 
 	eventually(t, "redis answers PING", func() error {
 		got, err := redis(port, "PING")
@@ -82,7 +82,7 @@ func redis(port int, command string) (string, error) {
 func TestNginx(t *testing.T) {
 	needVM(t)
 	h, port := home(t), freePort(t)
-	group(t, h, "nginx", "-p", publish(port, 80), image("nginx"))
+	detach(t, h, "nginx", "-p", publish(port, 80), image("nginx"))
 
 	client := &http.Client{Timeout: 20 * time.Second}
 	eventually(t, "nginx serves its page", func() error {
@@ -102,7 +102,7 @@ func TestNginx(t *testing.T) {
 	})
 	client.CloseIdleConnections()
 	must(t, h, "group", "stop", "nginx")
-	if out := must(t, h, "group", "inspect", "nginx", "-o", "json").stdout; !strings.Contains(out, `"exitCode": 0`) {
+	if out := must(t, h, "group", "inspect", "nginx", "-o", "json").stdout; !strings.Contains(out, `"exit_code": 0`) {
 		t.Errorf("nginx did not end by itself on its stop signal:\n%s", out)
 	}
 }
