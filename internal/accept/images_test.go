@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -35,14 +36,15 @@ func TestRedis(t *testing.T) {
 
 	nonce := "000102030405060708090a0b0c0d0e0f"
 	doc := must(t, h, "group", "attest", "redis", "--nonce", nonce).stdout
+	policy := policyFor(t, h, "redis")
 	verdicts := []struct {
 		name string
 		args []string
 		code int
 	}{
-		{"accepted under the root named", []string{"--nonce", nonce, "--simulated-root", "local", "--policy", policyOf(t, h, "redis")}, 0},
-		{"another nonce", []string{"--nonce", "ff" + nonce[2:], "--simulated-root", "local", "--policy", policyOf(t, h, "redis")}, 3},
-		{"no simulated root named", []string{"--nonce", nonce, "--policy", policyOf(t, h, "redis")}, 3},
+		{"accepted under the root named", []string{"--nonce", nonce, "--simulated-root", "local", "--policy", policy}, 0},
+		{"another nonce", []string{"--nonce", "ff" + nonce[2:], "--simulated-root", "local", "--policy", policy}, 3},
+		{"no simulated root named", []string{"--nonce", nonce, "--policy", policy}, 3},
 	}
 	for _, v := range verdicts {
 		r := cofferdam(t, h, doc, append([]string{"verify", "-"}, v.args...)...)
@@ -124,8 +126,10 @@ func TestPython(t *testing.T) {
 	}
 }
 
-// policyOf writes the policy of a group to a file, as a relying party would keep it.
-func policyOf(t *testing.T, home, name string) string {
+// policyFor makes the policy of an image as a relying party would: from the image, not from the group.
+func policyFor(t *testing.T, home, name string) string {
 	t.Helper()
-	return home + "/groups/" + name + "/policy.rego"
+	path := filepath.Join(t.TempDir(), "policy.rego")
+	must(t, home, "policy", "generate", "--file", path, image(name))
+	return path
 }

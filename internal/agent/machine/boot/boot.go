@@ -67,7 +67,7 @@ func load(ctx context.Context) (*System, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Modules, err = OpenModules(ModuleList)
+	s.Modules, err = OpenModules(ModuleList, s.Parameters.TEE == "simulated")
 	if err != nil {
 		return nil, err
 	}

@@ -95,7 +95,7 @@ func TestLoadModules(t *testing.T) {
 
 func TestOpenModulesWithoutList(t *testing.T) {
 	t.Parallel()
-	if _, err := OpenModules(filepath.Join(t.TempDir(), "modules")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := OpenModules(filepath.Join(t.TempDir(), "modules"), false); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error is %v", err)
 	}
 }
