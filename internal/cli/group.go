@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/group"
 )
 
@@ -157,7 +158,7 @@ func (a *app) showRecord(w io.Writer, r *group.Record) error {
 		tee = a.style(a.Out).warn(tee + " (no hardware protection)")
 	}
 	pairs := [][2]string{
-		{"name", r.Name}, {"id", r.ID}, {"state", describeState(r)}, {"reason", printable(r.Reason)},
+		{"name", r.Name}, {"id", r.ID}, {"state", describeState(r)}, {"reason", plain.Printable(r.Reason)},
 		{"created", r.Created.Format(time.RFC3339)},
 		{"tee", tee}, {"accelerator", r.Accelerator},
 		{"size", fmt.Sprintf("%d vCPU, %d MiB", r.VCPUs, r.MemoryMiB)},
@@ -168,13 +169,13 @@ func (a *app) showRecord(w io.Writer, r *group.Record) error {
 		pairs = append(pairs, [2]string{"port", p.String()})
 	}
 	for _, text := range r.Warnings {
-		pairs = append(pairs, [2]string{"warning", printable(text)})
+		pairs = append(pairs, [2]string{"warning", plain.Printable(text)})
 	}
 	for _, c := range r.Containers {
 		pairs = append(pairs, [][2]string{
-			{"container", fmt.Sprintf("%s: %s", c.Name, printable(c.Image))},
-			{"  digest", c.ImageDigest}, {"  command", printable(strings.Join(c.Command, " "))},
-			{"  state", string(c.State)}, {"  reason", printable(c.Reason)},
+			{"container", fmt.Sprintf("%s: %s", c.Name, plain.Printable(c.Image))},
+			{"  digest", c.ImageDigest}, {"  command", plain.Printable(plain.Command(c.Command))},
+			{"  state", string(c.State)}, {"  reason", plain.Printable(c.Reason)},
 		}...)
 		for _, l := range c.LayerRoots {
 			pairs = append(pairs, [2]string{"  layer", l})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/cli/progress"
 	"cofferdam.dev/internal/image"
 	"cofferdam.dev/internal/layer"
@@ -148,7 +149,7 @@ func (a *app) imageInspectCommand() *cobra.Command {
 func showImage(w io.Writer, v imageAnswer) error {
 	pairs := [][2]string{
 		{"reference", v.Reference}, {"digest", v.Digest},
-		{"entrypoint", quoted(v.Config.Entrypoint)}, {"command", quoted(v.Config.Cmd)},
+		{"entrypoint", plain.Command(v.Config.Entrypoint)}, {"command", plain.Command(v.Config.Cmd)},
 		{"user", v.Config.User}, {"directory", v.Config.WorkingDir}, {"stop signal", v.Config.StopSignal},
 	}
 	for _, e := range v.Config.Env {
@@ -166,7 +167,7 @@ func showImage(w io.Writer, v imageAnswer) error {
 	filled := pairs[:0]
 	for _, p := range pairs {
 		if p[1] != "" {
-			filled = append(filled, [2]string{p[0], printable(p[1])})
+			filled = append(filled, [2]string{p[0], plain.Printable(p[1])})
 		}
 	}
 	return facts(w, filled...)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/spec"
@@ -150,7 +151,7 @@ func showPolicy(w io.Writer, hash string, p *policy.Policy) error {
 		}
 	}
 	for i := range pairs {
-		pairs[i][1] = printable(pairs[i][1])
+		pairs[i][1] = plain.Printable(pairs[i][1])
 	}
 	return facts(w, pairs...)
 }
@@ -162,7 +163,7 @@ func containerFacts(i int, c policy.Container) [][2]string {
 	}
 	pairs := [][2]string{
 		{"container", strings.TrimSpace(name + " " + c.ID)},
-		{"  command", quoted(c.Command)}, {"  directory", c.WorkingDir},
+		{"  command", plain.Command(c.Command)}, {"  directory", c.WorkingDir},
 		{"  user", describeUser(c.User)}, {"  stdio", strconv.FormatBool(c.AllowStdioAccess)},
 	}
 	if c.AllowElevated {
@@ -178,7 +179,7 @@ func containerFacts(i int, c policy.Container) [][2]string {
 		pairs = append(pairs, [2]string{"  mount", fmt.Sprintf("%s from %s (%s)", m.Destination, m.Source, strings.Join(m.Options, ","))})
 	}
 	for _, e := range c.ExecProcesses {
-		pairs = append(pairs, [2]string{"  exec", quoted(e.Command)})
+		pairs = append(pairs, [2]string{"  exec", plain.Command(e.Command)})
 	}
 	return pairs
 }
@@ -203,18 +204,6 @@ func describeEnv(e policy.EnvRule) string {
 		s += " (required)"
 	}
 	return s
-}
-
-// quoted writes a command so that its words can be told apart.
-func quoted(command []string) string {
-	words := make([]string, len(command))
-	for i, w := range command {
-		words[i] = w
-		if w == "" || strings.ContainsAny(w, " \t\n\"'\\$") {
-			words[i] = strconv.Quote(w)
-		}
-	}
-	return strings.Join(words, " ")
 }
 
 func (a *app) policyGenerateCommand() *cobra.Command {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/term"
 
+	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/group"
 )
 
@@ -38,7 +39,7 @@ func (p *groupProcess) Wait(ctx context.Context) (int, string, error) {
 		return 0, "", err
 	}
 	if e.Broken {
-		return 0, "", fmt.Errorf("the process was lost with its machine: %s", printable(e.Reason))
+		return 0, "", fmt.Errorf("the process was lost with its machine: %s", plain.Printable(e.Reason))
 	}
 	return e.ExitCode, e.Reason, nil
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"cofferdam.dev/internal/cli/plain"
 )
 
 const (
@@ -97,7 +99,7 @@ func (s *session) run(ctx context.Context) (int, error) {
 				return 0, fmt.Errorf("waiting for the process: %w", e.err)
 			}
 			if e.reason != "" {
-				s.say("cofferdam: the process ended: %s", printable(e.reason))
+				s.say("cofferdam: the process ended: %s", plain.Printable(e.reason))
 			}
 			return e.code, nil
 		case sig := <-s.signals:

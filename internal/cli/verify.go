@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cofferdam.dev/evidence"
+	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/guestimage"
 	"cofferdam.dev/internal/simsp"
 	"cofferdam.dev/policy"
@@ -92,7 +93,7 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, o *verifyOptions, 
 		return err
 	}
 	v := verify.Appraise(ctx, doc, opts)
-	err = a.answer(v, func(w io.Writer) error { return verify.Render(w, v, a.style(a.Out).on) })
+	err = a.answer(v, func(w io.Writer) error { return renderVerdict(w, v, a.style(a.Out).on) })
 	if err != nil {
 		return err
 	}
@@ -103,6 +104,16 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, o *verifyOptions, 
 		return quiet(exitUndecided)
 	}
 	return quiet(exitRefused)
+}
+
+func renderVerdict(w io.Writer, v *verify.Verdict, color bool) error {
+	var b strings.Builder
+	err := verify.Render(&b, v, color)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, plain.Drawing(b.String()))
+	return err
 }
 
 // evidence reads the document, or fetches it from a group. A nonce that is not given is made for fresh evidence only.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	guestv1 "cofferdam.dev/api/guest/v1"
+	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/sandbox"
 	"cofferdam.dev/verify"
@@ -43,18 +44,18 @@ func (s *Step) show(d *guestv1.Denial) {
 func (t *tour) attackCommand(ctx context.Context, s *Step) error {
 	code, err := t.exec(ctx, allowedCommand)
 	if err != nil {
-		return fmt.Errorf("the allowed command %q: %w", strings.Join(allowedCommand, " "), err)
+		return fmt.Errorf("the allowed command %q: %w", plain.Command(allowedCommand), err)
 	}
 	if code != 0 {
-		return fmt.Errorf("the allowed command %q ended with %d", strings.Join(allowedCommand, " "), code)
+		return fmt.Errorf("the allowed command %q ended with %d", plain.Command(allowedCommand), code)
 	}
-	s.add("allowed", "%s: ran, and ended with 0", strings.Join(allowedCommand, " "))
+	s.add("allowed", "%s: ran, and ended with 0", plain.Command(allowedCommand))
 	_, err = t.exec(ctx, widerCommand)
 	d, err := refusal(err, guestv1.CodePolicyDenied)
 	if err != nil {
-		return fmt.Errorf("starting %q: %w", strings.Join(widerCommand, " "), err)
+		return fmt.Errorf("starting %q: %w", plain.Command(widerCommand), err)
 	}
-	s.add("attempt", "%s", strings.Join(widerCommand, " "))
+	s.add("attempt", "%s", plain.Command(widerCommand))
 	s.show(d)
 	if !slices.ContainsFunc(d.GetReasons(), func(r string) bool { return strings.Contains(r, "command") }) {
 		return fmt.Errorf("it was refused, but not for its command: %w", d)
@@ -92,7 +93,7 @@ func (t *tour) attackPolicy(ctx context.Context, s *Step) error {
 		return err
 	}
 	s.add("reviewed policy", "%x", t.hash)
-	s.add("the host's policy", "%x (also allows %q)", hash, strings.Join(widerCommand, " "))
+	s.add("the host's policy", "%x (also allows %q)", hash, plain.Command(widerCommand))
 	m, err := t.bootHostile(ctx, hash)
 	if err != nil {
 		return err

@@ -10,10 +10,10 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"cofferdam.dev/internal/cli/assemble"
+	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/guestimage"
 	"cofferdam.dev/internal/image"
@@ -31,7 +31,7 @@ func (t *tour) openImage(ctx context.Context, s *Step) error {
 	c := t.image.Config()
 	s.add("reference", "%s", t.cfg.Reference)
 	s.add("digest", "%s", t.image.Digest())
-	s.add("command", "%s", strings.Join(slices.Concat(c.Entrypoint, c.Cmd), " "))
+	s.add("command", "%s", plain.Command(slices.Concat(c.Entrypoint, c.Cmd)))
 	s.add("user", "%s", c.User)
 	return nil
 }
@@ -75,9 +75,9 @@ func (t *tour) writePolicy(_ context.Context, s *Step) error {
 		return errors.New("the policy reads back as another one")
 	}
 	c := p.Containers[0]
-	s.add("command", "%s", strings.Join(c.Command, " "))
+	s.add("command", "%s", plain.Command(c.Command))
 	s.add("layers", "%d, pinned by root hash", len(c.Layers))
-	s.add("further commands", "%s", strings.Join(allowedCommand, " "))
+	s.add("further commands", "%s", plain.Command(allowedCommand))
 	s.add("text", "%d bytes, in the form of confcom", len(t.text))
 	s.add("policy hash", "%x", t.hash)
 	return nil

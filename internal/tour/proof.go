@@ -18,6 +18,7 @@ import (
 
 	"cofferdam.dev/evidence"
 	"cofferdam.dev/evidence/snp"
+	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/simsp"
 	"cofferdam.dev/verify"
 )
@@ -106,7 +107,7 @@ func (t *tour) appraise(ctx context.Context, s *Step) error {
 	if err != nil {
 		return err
 	}
-	s.add("simulated root named", "%s", strings.TrimRight(picture.String(), "\n"))
+	s.add("simulated root named", "%s", plain.Drawing(strings.TrimRight(picture.String(), "\n")))
 	return nil
 }
 
@@ -181,9 +182,9 @@ func (t *tour) ask(ctx context.Context, s *Step) error {
 			return err
 		}
 		if got != q.want {
-			return fmt.Errorf("%s answers %q, want %q", strings.Join(q.words, " "), got, q.want)
+			return fmt.Errorf("%s answers %q, want %q", plain.Command(q.words), got, q.want)
 		}
-		s.add(strings.Join(q.words, " "), "%s", got)
+		s.add(plain.Command(q.words), "%s", got)
 	}
 	return nil
 }
