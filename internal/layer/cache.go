@@ -3,7 +3,6 @@
 package layer
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -26,17 +25,9 @@ import (
 // record last. Whoever makes a disk holds a lock on its key; others wait and use the result. What a killed process
 // leaves is removed by the next one that gets the lock.
 type Cache struct {
-	dir    string // of the scheme
+	dir    string   // of the scheme
+	root   *os.Root // the same; no name leads out of it
 	limits Limits
-}
-
-// record is what is kept beside a disk.
-type record struct {
-	Scheme     string `json:"scheme"`
-	DiffID     string `json:"diffID"`
-	Root       string `json:"root"` // hex
-	DataBlocks uint64 `json:"dataBlocks"`
-	Size       int64  `json:"size"`
 }
 
 // OpenCache opens or makes the cache in dir.
@@ -45,17 +36,32 @@ func OpenCache(dir string) (*Cache, error) { return OpenCacheLimited(dir, Limits
 // OpenCacheLimited opens or makes the cache in dir and sets limits on the layers that it converts.
 func OpenCacheLimited(dir string, limits Limits) (*Cache, error) {
 	c := &Cache{dir: filepath.Join(dir, Scheme), limits: limits.orDefault()}
-	for _, d := range []string{"locks", "tmp"} {
-		err := os.MkdirAll(filepath.Join(c.dir, d), 0o700)
-		if err != nil {
-			return nil, fmt.Errorf("opening the layer cache: %w", err)
-		}
-	}
-	err := c.removeStale()
+	err := c.open()
 	if err != nil {
-		return nil, fmt.Errorf("opening the layer cache: %w", err)
+		return nil, fmt.Errorf("opening the layer cache: %w", explain(err))
 	}
 	return c, nil
+}
+
+// Close lets go of the directory. Entries stay valid. A cache must not be used after it.
+func (c *Cache) Close() error { return c.root.Close() }
+
+func (c *Cache) open() error {
+	err := os.MkdirAll(c.dir, 0o700)
+	if err != nil {
+		return err
+	}
+	c.root, err = os.OpenRoot(c.dir)
+	if err != nil {
+		return err
+	}
+	for _, d := range []string{lockDir, tmpDir} {
+		err = c.root.MkdirAll(d, 0o700)
+		if err != nil {
+			return err
+		}
+	}
+	return c.removeStale()
 }
 
 // Get returns the disk of a layer and makes it if it is not there. Progress may be nil.
@@ -106,34 +112,6 @@ func (c *Cache) GetAll(ctx context.Context, layers []Source, progress Progress) 
 	return entries, nil
 }
 
-// Verify re-hashes the whole disk of an entry and compares it with the entry's root hash. The error wraps
-// verity.ErrMismatch if the disk was changed.
-func (c *Cache) Verify(ctx context.Context, e Entry) error {
-	f, err := os.Open(e.Path)
-	if err != nil {
-		return fmt.Errorf("verifying layer %s: %w", e.DiffID, err)
-	}
-	defer func() { _ = f.Close() }() // only read
-	end := int64(e.DataBlocks) * verity.BlockSize
-	block := make([]byte, verity.BlockSize)
-	_, err = f.ReadAt(block, end)
-	if err != nil {
-		return fmt.Errorf("verifying layer %s: reading the superblock: %w", e.DiffID, err)
-	}
-	super, err := verity.ParseSuperblock(block)
-	if err != nil {
-		return fmt.Errorf("verifying layer %s: %w: %w", e.DiffID, verity.ErrMismatch, err)
-	}
-	if super.DataBlocks != e.DataBlocks {
-		return fmt.Errorf("verifying layer %s: %w: expected %d data blocks, got %d", e.DiffID, verity.ErrMismatch, e.DataBlocks, super.DataBlocks)
-	}
-	err = verity.Verify(ctx, f, e.DataBlocks, f, end+verity.BlockSize, e.RootHash)
-	if err != nil {
-		return fmt.Errorf("verifying layer %s: %w", e.DiffID, err)
-	}
-	return nil
-}
-
 func (c *Cache) get(ctx context.Context, key string, s Source, progress Progress) (Entry, error) {
 	e, err := c.lookUp(key)
 	if err == nil {
@@ -167,45 +145,6 @@ func (c *Cache) get(ctx context.Context, key string, s Source, progress Progress
 	return e, nil
 }
 
-// lookUp returns the entry of a disk that is there. A record that does not fit its file counts as absent.
-func (c *Cache) lookUp(key string) (Entry, error) {
-	b, err := os.ReadFile(c.recordPath(key))
-	if err != nil {
-		return Entry{}, err
-	}
-	var r record
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	err = d.Decode(&r)
-	if err != nil {
-		return Entry{}, fmt.Errorf("reading the record: %w", err)
-	}
-	root, err := hex.DecodeString(r.Root)
-	if err != nil || len(root) != verity.DigestSize || r.Scheme != Scheme || r.DiffID != "sha256:"+key {
-		return Entry{}, errors.New("reading the record: it does not belong to this disk")
-	}
-	info, err := os.Stat(c.diskPath(key))
-	if err != nil {
-		return Entry{}, err
-	}
-	size, err := diskBytes(r.DataBlocks)
-	if err != nil || info.Size() != r.Size || size != r.Size {
-		return Entry{}, fmt.Errorf("expected a disk of %d bytes, got %d", r.Size, info.Size())
-	}
-	return Entry{
-		Path: c.diskPath(key), Scheme: r.Scheme, DiffID: r.DiffID, RootHash: verity.Digest(root), DataBlocks: r.DataBlocks, Size: r.Size,
-	}, nil
-}
-
-// diskBytes is the size of the file with that many data blocks.
-func diskBytes(dataBlocks uint64) (int64, error) {
-	tree, err := verity.TreeBlocks(dataBlocks)
-	if err != nil {
-		return 0, err
-	}
-	return int64(dataBlocks+1+tree) * verity.BlockSize, nil
-}
-
 // create converts a layer. The caller holds the lock and cleans up.
 func (c *Cache) create(ctx context.Context, key string, s Source, progress func(int64)) (Entry, error) {
 	in, err := s.Uncompressed(ctx)
@@ -213,16 +152,19 @@ func (c *Cache) create(ctx context.Context, key string, s Source, progress func(
 		return Entry{}, err
 	}
 	defer func() { _ = in.Close() }() // only read
-	disk, err := os.CreateTemp(c.tmp(), key+"-disk-")
+	disk, diskTmp, err := c.temporary(key, "disk")
 	if err != nil {
-		return Entry{}, explain(err)
+		return Entry{}, err
 	}
 	defer func() { _ = disk.Close() }() // closed below when it matters
-	leaves, err := os.CreateTemp(c.tmp(), key+"-leaves-")
+	leaves, leavesTmp, err := c.temporary(key, "leaves")
 	if err != nil {
-		return Entry{}, explain(err)
+		return Entry{}, err
 	}
-	defer func() { _, _ = leaves.Close(), os.Remove(leaves.Name()) }() // of no further use
+	defer func() {
+		_ = leaves.Close()           // of no further use
+		_ = c.root.Remove(leavesTmp) // the next one to get the lock tries again
+	}()
 	root, blocks, diffID, err := convert(ctx, in, disk, leaves, c.limits, progress)
 	if err != nil {
 		return Entry{}, err
@@ -235,7 +177,10 @@ func (c *Cache) create(ctx context.Context, key string, s Source, progress func(
 		return Entry{}, err
 	}
 	r := record{Scheme: Scheme, DiffID: diffID, Root: hex.EncodeToString(root[:]), DataBlocks: blocks, Size: size}
-	err = c.publish(key, disk, r)
+	err = errors.Join(disk.Sync(), disk.Close())
+	if err == nil {
+		err = c.publish(key, diskTmp, r)
+	}
 	if err != nil {
 		return Entry{}, fmt.Errorf("storing the disk: %w", explain(err))
 	}
@@ -243,16 +188,12 @@ func (c *Cache) create(ctx context.Context, key string, s Source, progress func(
 }
 
 // publish makes a finished disk and its record visible.
-func (c *Cache) publish(key string, disk *os.File, r record) error {
-	err := errors.Join(disk.Sync(), disk.Close())
-	if err != nil {
-		return err
-	}
+func (c *Cache) publish(key, disk string, r record) error {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	note, err := os.CreateTemp(c.tmp(), key+"-record-")
+	note, noteTmp, err := c.temporary(key, "record")
 	if err != nil {
 		return err
 	}
@@ -261,24 +202,20 @@ func (c *Cache) publish(key string, disk *os.File, r record) error {
 	if err != nil {
 		return err
 	}
-	err = os.Rename(disk.Name(), c.diskPath(key))
+	err = c.root.Rename(disk, diskName(key))
 	if err != nil {
 		return err
 	}
-	err = os.Rename(note.Name(), c.recordPath(key))
+	err = c.root.Rename(noteTmp, recordName(key))
 	if err != nil {
 		return err
 	}
-	d, err := os.Open(c.dir)
+	d, err := c.root.Open(".")
 	if err != nil {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
-
-func (c *Cache) tmp() string                  { return filepath.Join(c.dir, "tmp") }
-func (c *Cache) diskPath(key string) string   { return filepath.Join(c.dir, key+".img") }
-func (c *Cache) recordPath(key string) string { return filepath.Join(c.dir, key+".json") }
 
 // keyOf returns the hex digits of a DiffID, which name its files.
 func keyOf(diffID string) (string, error) {

@@ -216,7 +216,7 @@ func TestStaleFiles(t *testing.T) {
 	dead, alive := strings.Repeat("d", 64), strings.Repeat("a", 64)
 	for _, key := range []string{dead, alive} {
 		for _, kind := range []string{"disk", "leaves"} {
-			err = os.WriteFile(filepath.Join(c.tmp(), key+"-"+kind+"-1"), nil, 0o600)
+			err = os.WriteFile(filepath.Join(filepath.Join(c.dir, tmpDir), key+"-"+kind+"-1"), nil, 0o600)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -231,11 +231,11 @@ func TestStaleFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	left, err := filepath.Glob(filepath.Join(c.tmp(), "*"))
+	left, err := filepath.Glob(filepath.Join(filepath.Join(c.dir, tmpDir), "*"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{filepath.Join(c.tmp(), alive+"-disk-1"), filepath.Join(c.tmp(), alive+"-leaves-1")}
+	want := []string{filepath.Join(filepath.Join(c.dir, tmpDir), alive+"-disk-1"), filepath.Join(filepath.Join(c.dir, tmpDir), alive+"-leaves-1")}
 	if diff := cmp.Diff(want, left); diff != "" {
 		t.Errorf("temporary files differ (-want +got):\n%s", diff)
 	}

@@ -132,6 +132,7 @@ func TestDiskFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = c.Close() }() // or the file system stays busy
 	_, err = c.Get(t.Context(), layerOf(makeTar(t, reg("a", strings.Repeat("a", 2<<20)))), nil)
 	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "the disk that holds the layer cache is full") {
 		t.Errorf("error is %v, want one that says that the disk is full", err)
