@@ -4,7 +4,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 
@@ -12,7 +11,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
-func (e *Engine) decide(ctx context.Context, point Point, input map[string]any) (Decision, error) {
+// decide answers one request and applies its state changes. With an allowed decision it returns the rule's own answer.
+func (e *Engine) decide(ctx context.Context, point Point, input map[string]any) (Decision, ast.Object, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.deadline)
 	defer cancel()
 	withRule := maps.Clone(input)
@@ -20,58 +20,53 @@ func (e *Engine) decide(ctx context.Context, point Point, input map[string]any) 
 		withRule = map[string]any{}
 	}
 	withRule["rule"] = string(point)
-	v, err := inputValue(withRule)
+	in, err := inputValue(withRule)
 	if err != nil {
-		return Decision{}, err
+		return Decision{}, nil, err
 	}
-	in, ok := v.(ast.Object)
-	if !ok {
-		return Decision{}, errors.New("input is no object")
-	}
-
 	info, known := points[point]
-	ruled := e.program.rules[string(point)]
 	switch {
 	case !known:
-		return denied(point, fmt.Sprintf("enforcement point %q is unknown", point)), nil
+		return denied(point, fmt.Sprintf("enforcement point %q is unknown", point)), nil, nil
 	case e.api == nil:
-		return denied(point, "policy does not define api_version"), nil
-	case ruled:
+		return denied(point, "policy does not define api_version"), nil, nil
+	case e.program.rules[string(point)]:
 		return e.ask(ctx, point, "data.policy.", in)
 	case info.optional, e.api.less(info.since) && info.older == framework:
 		return e.ask(ctx, point, "data.framework.", in)
 	case e.api.less(info.since) && info.older == allow:
 		d := Decision{Point: point, Allowed: true}
-		d.fill(answer{object: ast.NewObject()}, in)
-		return d, nil
+		d.fill(nil, in)
+		return d, nil, nil
 	case e.api.less(info.since):
-		return denied(point, fmt.Sprintf("policy of api_version %s does not know %s", e.api, point)), nil
+		return denied(point, fmt.Sprintf("policy of api_version %s does not know %s", e.api, point)), nil, nil
 	}
-	return denied(point, fmt.Sprintf("rule for %s is missing from policy", point)), nil
+	return denied(point, fmt.Sprintf("rule for %s is missing from policy", point)), nil, nil
 }
 
 // ask evaluates the rule of a point in a package.
-func (e *Engine) ask(ctx context.Context, point Point, pkg string, in ast.Object) (Decision, error) {
+func (e *Engine) ask(ctx context.Context, point Point, pkg string, in ast.Object) (Decision, ast.Object, error) {
 	v, err := e.query(ctx, pkg+string(point), in)
 	if err != nil {
-		return Decision{}, err
+		return Decision{}, nil, err
 	}
 	var a answer
 	if v != nil {
 		if a, err = parseAnswer(v); err != nil {
-			return Decision{}, err
+			return Decision{}, nil, err
 		}
 	}
 	if !a.allowed {
-		return e.explain(ctx, point, pkg, in)
+		d, err := e.explain(ctx, point, pkg, in)
+		return d, nil, err
 	}
 	if err := e.store.state.apply(a.changes); err != nil {
-		return denied(point, "state: "+err.Error()), nil
+		return denied(point, "state: "+err.Error()), nil, nil
 	}
 	d := Decision{Point: point, Allowed: true}
-	d.fill(a, in)
+	d.fill(a.object, in)
 	e.shareStdio(&d, in)
-	return d, nil
+	return d, a.object, nil
 }
 
 // shareStdio gives every process of a container the access to standard streams that the container was created with.
@@ -144,14 +139,14 @@ func (e *Engine) query(ctx context.Context, ref string, in ast.Object) (ast.Valu
 	case len(results) == 0:
 		return nil, nil
 	}
-	for _, t := range results[0] {
+	if t := results[0][ast.Var("x")]; t != nil {
 		return t.Value, nil
 	}
 	return nil, nil
 }
 
 // inputValue converts an input; values that are OPA's already stay as they are.
-func inputValue(input map[string]any) (ast.Value, error) {
+func inputValue(input map[string]any) (ast.Object, error) {
 	obj := ast.NewObject()
 	for k, v := range input {
 		var value ast.Value

@@ -28,9 +28,6 @@ type Decision struct {
 
 	// AllowStdio says whether standard streams may reach the host (create and exec points).
 	AllowStdio bool
-
-	parameters ast.Value // sets of parameters to load a fragment with
-	ledgers    []string  // ledgers whose receipts count from now on
 }
 
 func denied(point Point, reason string) Decision {
@@ -91,10 +88,10 @@ func parseChange(v ast.Value) (change, error) {
 
 // fill reads what an allowed answer says about environment, capabilities and standard streams. A custom rule may leave
 // lists out, which keeps everything; it can never add to what was requested.
-func (d *Decision) fill(a answer, input ast.Object) {
-	d.EnvList = keep(stringList(member(input, "envList")), member(a.object, "env_list"))
+func (d *Decision) fill(said, input ast.Object) {
+	d.EnvList = keep(stringList(member(input, "envList")), member(said, "env_list"))
 	if requested, ok := member(input, "capabilities").(ast.Object); ok {
-		kept, _ := member(a.object, "caps_list").(ast.Object)
+		kept, _ := member(said, "caps_list").(ast.Object)
 		set := func(name string) []string {
 			all := stringList(member(requested, name))
 			if kept == nil {
@@ -107,10 +104,8 @@ func (d *Decision) fill(a answer, input ast.Object) {
 			Inheritable: set("inheritable"), Permitted: set("permitted"),
 		}
 	}
-	b, _ := member(a.object, "allow_stdio_access").(ast.Boolean)
+	b, _ := member(said, "allow_stdio_access").(ast.Boolean)
 	d.AllowStdio = bool(b)
-	d.parameters = member(a.object, "parameters")
-	d.ledgers = keep(stringList(member(input, "ledgers")), orEmpty(member(a.object, "allowed_ledgers")))
 }
 
 func keep(requested []string, kept ast.Value) []string {

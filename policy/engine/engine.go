@@ -103,15 +103,20 @@ type Tx struct {
 
 // Decide is Engine.Decide within the unit.
 func (t *Tx) Decide(ctx context.Context, point Point, input map[string]any) (Decision, error) {
+	d, _, err := t.answer(ctx, point, input)
+	return d, err
+}
+
+func (t *Tx) answer(ctx context.Context, point Point, input map[string]any) (Decision, ast.Object, error) {
 	if t.engine == nil {
 		err := errors.New("unit of decisions has ended")
-		return denied(point, err.Error()), err
+		return denied(point, err.Error()), nil, err
 	}
-	d, err := t.engine.decide(ctx, point, input)
+	d, said, err := t.engine.decide(ctx, point, input)
 	if err != nil {
-		return denied(point, "no decision: "+err.Error()), fmt.Errorf("deciding %s: %w", point, err)
+		return denied(point, "no decision: "+err.Error()), nil, fmt.Errorf("deciding %s: %w", point, err)
 	}
-	return d, nil
+	return d, said, nil
 }
 
 // Commit keeps the state changes of the unit and lets others proceed.

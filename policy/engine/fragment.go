@@ -45,20 +45,22 @@ func (e *Engine) LoadFragment(ctx context.Context, f Fragment) (Decision, error)
 
 // LoadFragment is Engine.LoadFragment within the unit.
 func (t *Tx) LoadFragment(ctx context.Context, f Fragment) (Decision, error) {
-	if t.engine == nil {
-		return t.Decide(ctx, PointLoadFragment, nil)
-	}
 	namespace, err := fragmentNamespace(f.Text)
 	if err != nil {
 		return denied(PointLoadFragment, err.Error()), nil
 	}
+	if t.engine != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, t.engine.deadline)
+		defer cancel()
+	}
 	input := fragmentInput(f, namespace)
 	input["fragment_loaded"] = false
-	d, err := t.Decide(ctx, PointLoadFragment, input)
+	d, said, err := t.answer(ctx, PointLoadFragment, input)
 	if err != nil || !d.Allowed {
 		return d, err
 	}
-	contents, err := t.engine.evaluateFragment(ctx, namespace, f.Text, d.parameters)
+	contents, err := t.engine.evaluateFragment(ctx, namespace, f.Text, member(said, "parameters"))
 	if err != nil {
 		return denied(PointLoadFragment, "fragment is invalid: "+err.Error()), nil
 	}
@@ -66,11 +68,11 @@ func (t *Tx) LoadFragment(ctx context.Context, f Fragment) (Decision, error) {
 	if d, err = t.Decide(ctx, PointLoadFragment, input); err != nil || !d.Allowed {
 		return d, err
 	}
-	before := t.engine.store.docs["facts"]
+	s := t.engine.store
+	before := s.docs["facts"]
 	if err := t.engine.computeFacts(ctx); err != nil {
 		return denied(PointLoadFragment, "no decision: "+err.Error()), err
 	}
-	s := t.engine.store
 	s.state.undo = append(s.state.undo, func() { s.docs["facts"] = before })
 	return d, nil
 }
@@ -78,10 +80,19 @@ func (t *Tx) LoadFragment(ctx context.Context, f Fragment) (Decision, error) {
 // LoadTrustList asks to accept receipts of the ledgers that a verified transparency trust list names, and returns those
 // that the policy lets count.
 func (e *Engine) LoadTrustList(ctx context.Context, issuer, subject string, svn int64, ledgers []string) (Decision, []string, error) {
-	d, err := e.Decide(ctx, PointLoadTrustList, map[string]any{
+	tx, err := e.Begin(ctx)
+	if err != nil {
+		return denied(PointLoadTrustList, "no decision: "+err.Error()), nil, err
+	}
+	defer tx.Rollback()
+	d, said, err := tx.answer(ctx, PointLoadTrustList, map[string]any{
 		"issuer": issuer, "subject": subject, "svn": svn, "ledgers": list(ledgers),
 	})
-	return d, d.ledgers, err
+	if err != nil || !d.Allowed {
+		return d, nil, err
+	}
+	tx.Commit()
+	return d, keep(slices.Clone(ledgers), orEmpty(member(said, "allowed_ledgers"))), nil
 }
 
 func fragmentInput(f Fragment, namespace string) map[string]any {
