@@ -370,7 +370,8 @@ func (r *rig) host(t *testing.T) (guestv1.GuestService, *channel.Client) {
 	t.Cleanup(func() {
 		_ = c.Close()
 		select {
-		case <-served:
+		case err := <-served:
+			t.Logf("serving ended with: %v", err)
 		case <-time.After(10 * time.Second):
 			t.Error("the channel did not end")
 		}

@@ -28,7 +28,7 @@ func (silentHost) Close() error                { return nil }
 func wire(calls ...[]byte) []byte {
 	content := append([]byte{0x01}, bytes.Join(calls, nil)...)
 	b := []byte{0, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}
-	b = binary.BigEndian.AppendUint32(b, uint32(len(content))) //nolint:gosec // small
+	b = binary.BigEndian.AppendUint32(b, uint32(len(content))) // small
 	return append(b, content...)
 }
 

@@ -26,7 +26,7 @@ func (s *Service) Hello(context.Context, *guestv1.HelloRequest) (*guestv1.HelloR
 	}
 	return &guestv1.HelloResponse{
 		Protocol: Protocol, Tee: s.cfg.TEE, Build: s.cfg.Build, PolicySet: s.policySet.Load(),
-		UptimeMs: uint64(t.Nano() / 1e6), //nolint:gosec // time since boot
+		UptimeMs: uint64(t.Nano() / 1e6), // time since boot
 	}, nil
 }
 

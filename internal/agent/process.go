@@ -40,7 +40,7 @@ func (s *Service) StartContainer(ctx context.Context, r *guestv1.StartContainerR
 	if err != nil {
 		return nil, failed(call, err)
 	}
-	return &guestv1.StartContainerResponse{Pid: uint32(i.init.PID)}, nil //nolint:gosec // a process number is positive
+	return &guestv1.StartContainerResponse{Pid: uint32(i.init.PID)}, nil // a process number is positive
 }
 
 // ExecProcess implements guestv1.GuestService.
@@ -122,7 +122,7 @@ func (s *Service) SignalProcess(ctx context.Context, r *guestv1.SignalProcessReq
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	_, h, args, err := s.handle(string(point), r.GetContainerId(), r.GetExecId())
+	h, args, err := s.handle(string(point), r.GetContainerId(), r.GetExecId())
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +169,7 @@ func (s *Service) ResizeTerminal(_ context.Context, r *guestv1.ResizeTerminalReq
 	if !h.Terminal() {
 		return nil, denial(guestv1.CodeWrongState, call, "the process has no terminal")
 	}
-	err = h.Resize(uint16(r.GetColumns()), uint16(r.GetRows())) //nolint:gosec // checked above
+	err = h.Resize(uint16(r.GetColumns()), uint16(r.GetRows())) // checked above
 	if err != nil {
 		return nil, failed(call, err)
 	}
@@ -187,7 +187,7 @@ func (s *Service) process(call, id, execID string, c *check) (*container.Handle,
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	_, h, _, err := s.handle(call, id, execID)
+	h, _, err := s.handle(call, id, execID)
 	return h, err
 }
 

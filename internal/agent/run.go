@@ -39,7 +39,10 @@ const reportTimeout = time.Minute
 // answerTime is what the answer to a power-off request gets to leave the machine.
 const answerTime = 50 * time.Millisecond
 
-// Reserve is what of the guest's memory the containers do not get: the agent must live through whatever they do.
+// gcPercent makes collections rare: what lives is small, and an emulated processor takes long for each.
+const gcPercent = 400
+
+// reserve is what of the guest's memory the containers do not get: the agent must live through whatever they do.
 func reserve(total uint64) uint64 { return 80<<20 + total/32 }
 
 // Run is the guest's life from the kernel's first process to the end of its last request: it sets the system up, asks
@@ -132,7 +135,8 @@ func newRunner(m *machine.Machine, log *slog.Logger) (*container.Runner, error) 
 	if total < 2*kept {
 		return nil, fmt.Errorf("the machine has %d MiB of memory, %d are needed", total>>20, 2*kept>>20)
 	}
-	debug.SetMemoryLimit(int64(kept / 2)) //nolint:gosec // far below the limit; the rest is for the runtime and the kernel
+	debug.SetMemoryLimit(int64(kept / 2)) // the rest is for the runtime and the kernel
+	debug.SetGCPercent(gcPercent)
 	threads, err := os.ReadFile("/proc/sys/kernel/threads-max")
 	if err != nil {
 		return nil, fmt.Errorf("reading the limit of processes: %w", err)

@@ -86,19 +86,19 @@ func (s *Service) find(call, id string) (*instance, error) {
 }
 
 // handle returns a process of a container and its command.
-func (s *Service) handle(call, id, execID string) (*instance, *container.Handle, []string, error) {
+func (s *Service) handle(call, id, execID string) (*container.Handle, []string, error) {
 	i, err := s.find(call, id)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	if execID == "" {
-		return i, i.init, i.args, nil
+		return i.init, i.args, nil
 	}
 	e, ok := i.execs[execID]
 	if !ok {
-		return nil, nil, nil, denial(guestv1.CodeNotFound, call, fmt.Sprintf("container %s has no process %s", id, execID))
+		return nil, nil, denial(guestv1.CodeNotFound, call, fmt.Sprintf("container %s has no process %s", id, execID))
 	}
-	return i, e.handle, e.args, nil
+	return e.handle, e.args, nil
 }
 
 // remember keeps an execution. Of those that ended, the oldest makes room.

@@ -30,6 +30,7 @@ import (
 const (
 	vmTimeout = 4 * time.Minute
 	podID     = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	hogID     = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"
 	badID     = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 	env       = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 )
@@ -185,11 +186,18 @@ func TestRealGuest(t *testing.T) {
 	last := entries[0] // the one with the programs
 	disks = append(disks, qemu.Disk{Path: flip(t, last.Path), Serial: "flipped", ReadOnly: true})
 
+	scratchDisk := filepath.Join(t.TempDir(), "scratch")
+	must(t, os.WriteFile(scratchDisk, nil, 0o600))
+	must(t, os.Truncate(scratchDisk, 1<<30))
+	disks = append(disks, qemu.Disk{Path: scratchDisk, Serial: "scratch0"})
+
 	good := vmContainer("good", roots, "/bin/sh", "-c", script)
+	hog := vmContainer("hog", roots, "/bin/sh", "-c", "trap '' TERM; x=aaaaaaaa; while :; do x=$x$x; done")
+	hog.NoNewPrivileges, hog.User.UserIDName = false, policy.IDName{Pattern: "nobody", Strategy: policy.StrategyName}
 	bad := vmContainer("bad", []string{hex.EncodeToString(last.RootHash[:])}, "/bin/sh", "-c", "exit 0")
 	text := (&policy.Policy{
 		APIVersion: policy.DeployedAPI, FrameworkVersion: policy.DeployedFramework,
-		Containers: []policy.Container{good, bad}, AllowPropertiesAccess: true, AllowDumpStacks: true, AllowRuntimeLogging: true,
+		Containers: []policy.Container{good, bad, hog}, AllowPropertiesAccess: true, AllowDumpStacks: true, AllowRuntimeLogging: true,
 		Fragments: []policy.Fragment{},
 	}).Text()
 
@@ -225,6 +233,7 @@ func TestRealGuest(t *testing.T) {
 	t.Logf("started after %v", time.Since(began))
 	vmExec(ctx, t, g)
 	vmFlipped(ctx, t, g, last, bad)
+	vmHog(ctx, t, g, root.Targets, hog)
 	vmEvidence(ctx, t, g, text)
 	vmEnd(ctx, t, p)
 
@@ -321,6 +330,27 @@ func vmFlipped(ctx context.Context, t *testing.T, g *sandbox.Guest, e layer.Entr
 	if w.GetExitCode() == 0 || !strings.Contains(string(said), "input/output error") {
 		t.Errorf("a program of a changed layer ended with code %d and said %q, want an input/output error", w.GetExitCode(), said)
 	}
+}
+
+// vmHog runs a container on an encrypted scratch disk that takes more memory than it may have.
+func vmHog(ctx context.Context, t *testing.T, g *sandbox.Guest, targets []string, c policy.Container) {
+	t.Helper()
+	began := time.Now()
+	must(t, g.MountRoot(ctx, hogID, sandbox.Root{Targets: targets, Scratch: "scratch0"}))
+	t.Logf("scratch disk and root filesystem after %v", time.Since(began))
+	req := createRequest(hogID, c)
+	req.NoNewPrivileges, req.User, req.MemoryLimitBytes = false, "nobody", 32<<20
+	req.Mounts[0].Source = "sandbox:///tmp/atlas/emptydir/other"
+	p, err := g.CreateContainer(ctx, req)
+	must(t, err)
+	must(t, p.Start(ctx))
+	w, err := p.Wait(ctx)
+	must(t, err)
+	if w.GetExitCode() != 137 || !w.GetOutOfMemory() {
+		t.Errorf("exit is %v, want code 137 for want of memory", w)
+	}
+	p.CloseStreams()
+	must(t, g.ShutdownContainer(ctx, hogID))
 }
 
 func vmEvidence(ctx context.Context, t *testing.T, g *sandbox.Guest, text []byte) {

@@ -73,7 +73,8 @@ func start(t testing.TB) (*peer, net.Conn) {
 		_ = client.Close()
 		cancel()
 		select {
-		case <-p.served:
+		case err := <-p.served:
+			t.Logf("serving ended with: %v", err)
 		case <-time.After(10 * time.Second):
 			t.Error("Serve did not end within 10 s of its context")
 		}

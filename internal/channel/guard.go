@@ -75,7 +75,7 @@ func (g *guard) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	n, err := g.Conn.Read(p[:min(uint64(len(p)), uint64(g.body))])
-	g.body -= uint32(n) //nolint:gosec // n is at most g.body
+	g.body -= uint32(n) // n is at most g.body
 	return n, err
 }
 
@@ -138,7 +138,7 @@ func (g *guard) Write(p []byte) (int, error) {
 		if g.sentBody > 0 {
 			n := min(uint64(len(rest)), uint64(g.sentBody))
 			rest = rest[n:]
-			g.sentBody -= uint32(n) //nolint:gosec // n is at most g.sentBody
+			g.sentBody -= uint32(n) // n is at most g.sentBody
 			continue
 		}
 		n := copy(g.sent[g.sentLen:], rest)

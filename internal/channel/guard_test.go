@@ -70,7 +70,7 @@ func (c *rawClient) status(t *testing.T) codes.Code {
 	if err != nil {
 		t.Fatalf("decoding an answer: %v", err)
 	}
-	return codes.Code(r.Status.GetCode()) //nolint:gosec // a gRPC code
+	return codes.Code(r.Status.GetCode()) // a gRPC code
 }
 
 func TestBrokenFramesEndTheChannel(t *testing.T) {
@@ -166,7 +166,7 @@ func muxed(id uint32, content []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, 0)
 	b = append(b, 0, 0 /* data */, 0, 0)
 	b = binary.BigEndian.AppendUint32(b, id)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(content))) //nolint:gosec // small
+	b = binary.BigEndian.AppendUint32(b, uint32(len(content))) // small
 	return append(b, content...)
 }
 
@@ -176,7 +176,7 @@ func FuzzServe(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	call := frame(1, frameRequest, uint32(len(req)), req) //nolint:gosec // small
+	call := frame(1, frameRequest, uint32(len(req)), req) // small
 	f.Add(muxed(1, append([]byte{preambleRPC}, call...)))
 	f.Add(muxed(1, append(append([]byte{preambleRPC}, call...), frame(1, 0x03, 0, nil)...)))
 	f.Add(muxed(1, append([]byte{preambleData}, make([]byte, TokenSize)...)))
@@ -192,7 +192,8 @@ func FuzzServe(f *testing.F) {
 		done := make(chan error, 1)
 		go func() { done <- Serve(context.Background(), pipeConn{in: bytes.NewReader(in)}, newServer(t, p), b) }()
 		select {
-		case <-done:
+		case err := <-done:
+			t.Logf("serving ended with: %v", err)
 		case <-time.After(20 * time.Second):
 			t.Fatal("Serve did not end with its input")
 		}

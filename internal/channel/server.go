@@ -25,8 +25,11 @@ func Serve(ctx context.Context, conn io.ReadWriteCloser, rpc *ttrpc.Server, brok
 		return fmt.Errorf("starting the channel: %w", err)
 	}
 	s := &session{mux: mux, broker: broker, rpc: newOneListener(mux)}
-	served := make(chan error, 1)
-	go func() { served <- rpc.Serve(ctx, s.rpc) }()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = rpc.Serve(ctx, s.rpc) // it ends because the session did, and that error says why
+	}()
 	stop := context.AfterFunc(ctx, func() { _ = mux.Close() })
 	defer stop()
 
@@ -34,7 +37,7 @@ func Serve(ctx context.Context, conn io.ReadWriteCloser, rpc *ttrpc.Server, brok
 	_ = mux.Close()
 	_ = s.rpc.Close()
 	_ = rpc.Close()
-	_ = <-served // it ends because the session did: err says why
+	<-served
 	s.streams.Wait()
 	switch {
 	case ctx.Err() != nil:

@@ -103,7 +103,7 @@ func resources(s *Spec, pidsLimit int64) *specs.LinuxResources {
 		Pids:    &specs.LinuxPids{Limit: &pidsLimit},
 	}
 	if s.MemoryBytes > 0 {
-		limit := int64(min(s.MemoryBytes, math.MaxInt64)) //nolint:gosec // bounded here
+		limit := int64(min(s.MemoryBytes, math.MaxInt64)) // bounded here
 		r.Memory = &specs.LinuxMemory{Limit: &limit, Swap: &limit}
 	}
 	if s.CPUMillis > 0 {

@@ -26,7 +26,7 @@ func openIn(root, path string, flags int) (*os.File, error) {
 }
 
 func openAt(dir int, path string, flags int, resolve uint64) (*os.File, error) {
-	how := unix.OpenHow{Flags: uint64(flags) | unix.O_CLOEXEC, Resolve: resolve} //nolint:gosec // flags are constants
+	how := unix.OpenHow{Flags: uint64(flags) | unix.O_CLOEXEC, Resolve: resolve} // flags are constants
 	for range maxLookupTries {
 		fd, err := unix.Openat2(dir, path, &how)
 		switch {

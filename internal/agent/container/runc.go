@@ -34,7 +34,7 @@ func (r *Runner) runc(ctx context.Context, dir string, files [3]*os.File, args .
 	defer cancel()
 	log := filepath.Join(dir, "runc.log")
 	_ = os.Remove(log)                              // only this call's errors count
-	cmd := exec.Command(r.Runtime, append([]string{ //nolint:gosec // the program is part of the measured image
+	cmd := exec.Command(r.Runtime, append([]string{ // the program is part of the measured image
 		"--root", filepath.Join(r.Dir, "runc"), "--log", log, "--log-format", "json",
 	}, args...)...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -68,7 +68,7 @@ func (r *Runner) runc(ctx context.Context, dir string, files [3]*os.File, args .
 
 // lastError returns the last error that the runtime logged.
 func lastError(path string) string {
-	f, err := os.Open(path) //nolint:gosec // our own directory
+	f, err := os.Open(path) // our own directory
 	if err != nil {
 		return "it logged nothing"
 	}
@@ -90,7 +90,7 @@ func lastError(path string) string {
 
 // readPID reads the process number that the runtime wrote.
 func readPID(path string) (int, error) {
-	b, err := os.ReadFile(path) //nolint:gosec // our own directory
+	b, err := os.ReadFile(path) // our own directory
 	if err != nil {
 		return 0, fmt.Errorf("reading the runtime's process number: %w", err)
 	}

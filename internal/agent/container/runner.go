@@ -58,7 +58,7 @@ func (r *Runner) Setup(memoryBytes uint64) error {
 		{"cgroup.subtree_control", "+cpu +memory +pids"},
 		{"memory.max", strconv.FormatUint(memoryBytes, 10)},
 	} {
-		err = os.WriteFile(filepath.Join(group, w.file), []byte(w.value), 0) //nolint:gosec // exists
+		err = os.WriteFile(filepath.Join(group, w.file), []byte(w.value), 0) // exists
 		if err != nil {
 			return fmt.Errorf("setting up the containers' control group: %w", err)
 		}
@@ -196,7 +196,7 @@ func (r *Runner) adopt(id string, pid int, streams Streams, terminal *os.File) (
 	})
 	go func() {
 		status := p.Wait()
-		h.End(Exit{Code: uint32(reaper.ExitCode(status)), OutOfMemory: r.outOfMemory(id)}) //nolint:gosec // 0 to 255
+		h.End(Exit{Code: uint32(reaper.ExitCode(status)), OutOfMemory: r.outOfMemory(id)}) // 0 to 255
 		_ = unix.Close(fd)
 	}()
 	return h, nil
@@ -213,7 +213,7 @@ func (r *Runner) Usage(id string) (Usage, error) {
 	if err != nil {
 		return Usage{}, err
 	}
-	return Usage{MemoryBytes: s.MemoryBytes, CPUMicros: s.CPUMicros, PIDs: uint32(min(s.Processes, 1<<22))}, nil //nolint:gosec // bounded
+	return Usage{MemoryBytes: s.MemoryBytes, CPUMicros: s.CPUMicros, PIDs: uint32(min(s.Processes, 1<<22))}, nil // bounded
 }
 
 // Remove kills what is left of a container and forgets it. A container that does not exist is no error.
@@ -222,7 +222,7 @@ func (r *Runner) Remove(ctx context.Context, id string) error {
 	h := r.inits[id]
 	delete(r.inits, id)
 	r.mu.Unlock()
-	_ = os.WriteFile(filepath.Join(r.cgroup(id), "cgroup.kill"), []byte("1"), 0) //nolint:gosec // exists, or there is nothing to kill
+	_ = os.WriteFile(filepath.Join(r.cgroup(id), "cgroup.kill"), []byte("1"), 0) // exists, or there is nothing to kill
 	if h != nil {
 		select {
 		case <-h.Done():
