@@ -75,32 +75,32 @@ func (a *app) run(ctx context.Context, o *runOptions, g *spec.Group) error {
 	if err != nil {
 		return err
 	}
-	created, start, err := a.launch(plan)
+	l, err := a.launch(plan)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = start.Close() }() // by then the group runs on its own, or is gone
-	if o.detach {
-		err = start.Wait(starting, group.StageRunning)
-		if err != nil {
-			return a.startFailure(created, o, err)
-		}
-		_, err = fmt.Fprintln(a.Out, plan.Name)
-		if err != nil {
-			return fmt.Errorf("writing the answer: %w", err)
-		}
-		return nil
+	defer l.close()
+	if !o.detach {
+		return a.foreground(starting, stop, o, l)
 	}
-	return a.foreground(starting, stop, o, created, start)
+	err = l.wait(starting, group.StageRunning)
+	if err != nil {
+		return a.startFailure(l, o, err)
+	}
+	_, err = fmt.Fprintln(a.Out, plan.Name)
+	if err != nil {
+		return fmt.Errorf("writing the answer: %w", err)
+	}
+	return nil
 }
 
 // foreground attaches to the container before it starts, and stays until it has ended.
-func (a *app) foreground(ctx context.Context, stop context.CancelFunc, o *runOptions, created *group.Created, start *group.Starting) error {
-	err := start.Wait(ctx, group.StageAttach)
+func (a *app) foreground(ctx context.Context, stop context.CancelFunc, o *runOptions, l *launched) error {
+	err := l.wait(ctx, group.StageAttach)
 	if err != nil {
-		return a.startFailure(created, o, err)
+		return a.startFailure(l, o, err)
 	}
-	client, err := group.DialDir(created.Dir)
+	client, err := group.DialDir(l.created.Dir)
 	if err != nil {
 		return err
 	}
@@ -112,52 +112,77 @@ func (a *app) foreground(ctx context.Context, stop context.CancelFunc, o *runOpt
 	defer func() { _ = streams.Close() }() // likewise
 	signals, release := forwarded()
 	defer release()
-	err = start.Wait(ctx, group.StageRunning)
+	err = l.wait(ctx, group.StageRunning)
 	if err != nil {
-		return a.startFailure(created, o, err)
+		return a.startFailure(l, o, err)
 	}
 	stop() // from here on signals are for the process
-	base := context.WithoutCancel(ctx)
-	a.pass, err = a.converse(base, &groupProcess{client: client}, streams, o.interactive, signals)
+	a.pass, err = a.converse(context.WithoutCancel(ctx), &groupProcess{client: client}, streams, o.interactive, signals)
 	if err != nil {
 		return err
 	}
 	select {
 	case <-client.Done():
 	case <-time.After(lastWords):
-		a.say("cofferdam: the machine of %s is still going down", created.Record.Name)
+		a.say("cofferdam: the machine of %s is still going down", l.created.Record.Name)
 	}
 	return nil
 }
 
+// launched is a group whose start is under way, and the board that shows it.
+type launched struct {
+	created *group.Created
+	start   *group.Starting
+	board   *progress.Board
+}
+
+// wait follows the start to a stage. The board is down afterwards.
+func (l *launched) wait(ctx context.Context, stage string) error {
+	defer l.board.Close()
+	return l.start.Wait(ctx, stage)
+}
+
+// close lets go of the start: by then the group runs on its own, or is gone.
+func (l *launched) close() {
+	l.board.Close()
+	_ = l.start.Close() // the status connection has served
+}
+
 // launch makes the group of a plan and starts its supervisor.
-func (a *app) launch(plan *group.Plan) (*group.Created, *group.Starting, error) {
+func (a *app) launch(plan *group.Plan) (*launched, error) {
 	s, err := a.store()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	created, err := s.Create(plan)
 	if errors.Is(err, group.ErrExists) {
-		return nil, nil, fixed(err, "cofferdam group rm %s, or another --name", plan.Name)
+		return nil, fixed(err, "cofferdam group rm %s, or another --name", plan.Name)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("finding this program: %w", err), created.Close())
+		return nil, errors.Join(fmt.Errorf("finding this program: %w", err), created.Close())
 	}
-	board := a.board()
-	step := board.Start("starting the machine of "+plan.Name, 0)
-	start, err := group.Start(created, group.StartOptions{
-		Command:  []string{self, "--home", a.home, "supervise"},
-		Progress: func(e group.Event) { step = a.stage(board, step, e) },
+	l := &launched{created: created, board: a.board()}
+	step := l.board.Start("starting "+plan.Name, 0)
+	l.start, err = group.Start(created, group.StartOptions{
+		Command: []string{self, "--home", a.home, "supervise"},
+		Progress: func(e group.Event) {
+			step.Done("")
+			step = nil
+			next, ok := comes[e.Stage]
+			if ok {
+				step = l.board.Start(next, 0)
+			}
+		},
 	})
 	if err != nil {
-		board.Close()
-		return nil, nil, errors.Join(err, created.Close())
+		l.board.Close()
+		return nil, errors.Join(err, created.Close())
 	}
-	return created, start, nil
+	return l, nil
 }
 
 // comes is what a start does after a stage.
@@ -169,20 +194,10 @@ var comes = map[string]string{
 	group.StageContainers: "starting containers",
 }
 
-// stage shows one stage of a start; the last one takes the board down.
-func (a *app) stage(board *progress.Board, step *progress.Step, e group.Event) *progress.Step {
-	step.Done("")
-	next, ok := comes[e.Stage]
-	if !ok {
-		board.Close()
-		return nil
-	}
-	return board.Start(next, 0)
-}
-
-// startFailure says why a group did not start. What it leaves behind is removed: the group never ran.
-func (a *app) startFailure(created *group.Created, o *runOptions, err error) error {
-	name := created.Record.Name
+// startFailure says why a group did not start. Its record stays, unless --rm asked for its removal; the supervisor sees
+// to that, if it lives long enough.
+func (a *app) startFailure(l *launched, o *runOptions, err error) error {
+	name := l.created.Record.Name
 	var se *group.StartError
 	if errors.As(err, &se) && se.Denial != nil {
 		f := refusal(se.Denial)
@@ -194,7 +209,7 @@ func (a *app) startFailure(created *group.Created, o *runOptions, err error) err
 	}
 	s, openErr := a.store()
 	if openErr == nil && o.remove {
-		openErr = s.Remove(created.Record.ID)
+		openErr = s.Remove(l.created.Record.ID)
 		if errors.Is(openErr, group.ErrNotFound) {
 			openErr = nil
 		}

@@ -44,7 +44,8 @@ type Board struct {
 	mu    sync.Mutex
 	out   io.Writer
 	steps []*Step
-	drawn int // lines on the terminal that the next picture replaces
+	drawn int    // lines on the terminal that the next picture replaces
+	last  string // what they say
 	stop  chan struct{}
 	gone  chan struct{}
 }
@@ -163,22 +164,31 @@ func (b *Board) draw() {
 	if b.mode != Bars {
 		return
 	}
-	var p strings.Builder
-	if b.drawn > 0 {
-		fmt.Fprintf(&p, "\x1b[%dA\x1b[J", b.drawn) // up to the first line, then clear all below
-	}
-	b.drawn = 0
+	var picture strings.Builder
+	lines := 0
 	for _, s := range b.steps {
 		if b.now().Sub(s.began) < showAfter {
 			continue
 		}
-		p.WriteString(s.line(b.now()))
-		p.WriteByte('\n')
-		b.drawn++
+		picture.WriteString(s.line(b.now()))
+		picture.WriteByte('\n')
+		lines++
 	}
-	if p.Len() > 0 {
-		_, _ = io.WriteString(b.out, p.String()) // see the package comment
+	if picture.String() == b.last {
+		return
 	}
+	_, _ = io.WriteString(b.out, b.wipe()+picture.String()) // see the package comment
+	b.drawn, b.last = lines, picture.String()
+}
+
+// wipe returns what removes the picture from the terminal: up to its first line, then clear all below.
+func (b *Board) wipe() string {
+	if b.drawn == 0 {
+		return ""
+	}
+	w := fmt.Sprintf("\x1b[%dA\x1b[J", b.drawn)
+	b.drawn, b.last = 0, ""
+	return w
 }
 
 // line is the picture of one step, in ASCII.
@@ -216,9 +226,5 @@ func (b *Board) Print(message string) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.drawn > 0 {
-		_, _ = fmt.Fprintf(b.out, "\x1b[%dA\x1b[J", b.drawn) // see the package comment
-		b.drawn = 0
-	}
-	_, _ = io.WriteString(b.out, message) // see the package comment
+	_, _ = io.WriteString(b.out, b.wipe()+message) // see the package comment
 }
