@@ -42,7 +42,7 @@ func rpc(f *testing.F, number uint32, method string, m proto.Message) []byte {
 	if err != nil {
 		f.Fatal(err)
 	}
-	b := binary.BigEndian.AppendUint32(nil, uint32(len(req))) //nolint:gosec // small
+	b := binary.BigEndian.AppendUint32(nil, uint32(len(req))) // small
 	b = binary.BigEndian.AppendUint32(b, number)
 	return append(append(b, 0x01, 0), req...)
 }
@@ -69,7 +69,8 @@ func FuzzControlPort(f *testing.F) {
 			served <- channel.Serve(context.Background(), silentHost{bytes.NewReader(in)}, server, r.broker)
 		}()
 		select {
-		case <-served:
+		case err := <-served:
+			t.Logf("serving ended with: %v", err)
 		case <-time.After(20 * time.Second):
 			t.Fatal("serving did not end with its input")
 		}

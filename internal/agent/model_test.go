@@ -109,7 +109,7 @@ func TestNoActWithoutItsDecision(t *testing.T) {
 			"exec": func(rt *rapid.T) { _, _ = r.ExecProcess(t.Context(), execRequest(someID(rt))) },
 			"signal": func(rt *rapid.T) {
 				_, _ = r.SignalProcess(t.Context(), &guestv1.SignalProcessRequest{
-					ContainerId: someID(rt), Signal: uint32(rapid.SampledFrom([]int{1, 9, 15}).Draw(rt, "signal")), //nolint:gosec // small
+					ContainerId: someID(rt), Signal: uint32(rapid.SampledFrom([]int{1, 9, 15}).Draw(rt, "signal")), // small
 				})
 			},
 			"end": func(rt *rapid.T) {
