@@ -13,6 +13,7 @@ import (
 	guestv1 "cofferdam.dev/api/guest/v1"
 	"cofferdam.dev/internal/channel"
 
+	"github.com/containerd/ttrpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -55,6 +56,9 @@ func DialDir(dir string) (*Client, error) {
 	return &Client{ch: ch, svc: groupv1.NewGroupClient(ch.RPC())}, nil
 }
 
+// ErrSupervisorGone says that the supervisor ended, or was killed, before it could answer. The record says more.
+var ErrSupervisorGone = errors.New("the group's supervisor is gone")
+
 // RemoteError is a failure that the supervisor reported and that is no denial.
 type RemoteError struct {
 	Code    codes.Code
@@ -70,6 +74,9 @@ func failed(doing string, err error) error {
 	d := guestv1.DenialFrom(err)
 	if d != nil {
 		return fmt.Errorf("%s: %w", doing, d)
+	}
+	if errors.Is(err, ttrpc.ErrClosed) {
+		return fmt.Errorf("%s: %w", doing, ErrSupervisorGone)
 	}
 	s, ok := status.FromError(err)
 	if ok {

@@ -25,7 +25,8 @@ type Options struct {
 	Since time.Time
 	// Tail, if positive, leaves out all but the last Tail output lines that the log holds when it is opened.
 	Tail int
-	// Follow goes on with what is written later, for as long as Alive says true.
+	// Follow goes on with what is written later, for as long as Alive says true. A follower that is slower than two
+	// rotations of the log misses what was rotated away.
 	Follow bool
 	Alive  func() bool
 }

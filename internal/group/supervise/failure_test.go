@@ -153,8 +153,8 @@ func TestSupervisorIsKilled(t *testing.T) {
 	}
 	<-client.Done()
 	end, err := client.Wait(t.Context(), "", "")
-	if err == nil {
-		t.Errorf("a dead supervisor said %+v", end)
+	if !errors.Is(err, group.ErrSupervisorGone) {
+		t.Errorf("a dead supervisor said %+v, %v", end, err)
 	}
 	g := b.waitDead("victim")
 	if g.Record.State != group.StateFailed || g.Record.Reason != group.ReasonSupervisorGone {

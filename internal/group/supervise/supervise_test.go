@@ -312,6 +312,30 @@ func TestSlowForeground(t *testing.T) {
 	_ = s.Close()
 }
 
+// TestLazyClient has a client attached that never reads and did not ask to be waited for: the container goes on.
+func TestLazyClient(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	c, client := b.start(b.plan("lazy", "/bin/sh", "-c", "while ! test -e "+b.home+"/go; do sleep 0.01; done; head -c 8000000 /dev/zero | tr '\\0' x"))
+	s, err := client.Attach(t.Context(), group.AttachOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = os.WriteFile(filepath.Join(b.home, "go"), nil, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, err := client.Wait(t.Context(), "", "")
+	if err != nil || end.ExitCode != 0 {
+		t.Errorf("end is %+v, %v", end, err)
+	}
+	_ = s.Close()
+	_ = client.Close()
+	if g := b.waitDead(c.Record.Name); g.Record.State != group.StateExited {
+		t.Errorf("record is %s (%s)", g.Record.State, g.Record.Reason)
+	}
+}
+
 func TestRemove(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
