@@ -21,6 +21,7 @@ import (
 	"cofferdam.dev/internal/image"
 	"cofferdam.dev/internal/layer"
 	"cofferdam.dev/internal/sandbox"
+	"cofferdam.dev/internal/sandbox/network"
 	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/simsp"
 	"cofferdam.dev/internal/testcap"
@@ -55,7 +56,7 @@ func vmContainer(name string, roots []string, command ...string) policy.Containe
 	}
 }
 
-const script = "echo hello; echo warning >&2; hostname; cat /etc/resolv.conf; grep NoNewPrivs /proc/self/status; touch /data/x; read line; echo \"got $line\"; exit 7"
+const script = "echo hello; echo warning >&2; hostname; cat /etc/resolv.conf; cat /sys/class/net/eth0/operstate; grep NoNewPrivs /proc/self/status; touch /data/x; read line; echo \"got $line\"; exit 7"
 
 func createRequest(id string, c policy.Container) *guestv1.CreateContainerRequest {
 	return &guestv1.CreateContainerRequest{
@@ -144,6 +145,7 @@ func bootVM(ctx context.Context, t *testing.T, text []byte, disks []qemu.Disk) *
 	})
 	vm, err := sandbox.Start(ctx, sandbox.Config{
 		Emulator: emulator, Simulator: guest, ConsolePath: console, Logger: slog.New(slog.DiscardHandler),
+		Network: network.Ingress,
 		Machine: qemu.Config{
 			Name: "agent-test", Accelerator: qemu.TCG, TEE: qemu.Simulated, VCPUs: 1, MemoryMiB: 512,
 			Kernel: boot.Kernel, Initrd: boot.Initrd, Cmdline: boot.Cmdline, HostData: policy.Hash(text), Disks: disks,
@@ -255,7 +257,7 @@ func vmEnd(ctx context.Context, t *testing.T, p *sandbox.Process) {
 	must(t, p.Stdin.Close())
 	out, err := io.ReadAll(p.Stdout)
 	must(t, err)
-	want := "hello\nsmoke\nnameserver 192.168.127.1\nNoNewPrivs:\t1\ngot a line\n"
+	want := "hello\nsmoke\nnameserver 192.168.127.1\nup\nNoNewPrivs:\t1\ngot a line\n"
 	if string(out) != want {
 		t.Errorf("standard output is %q, want %q", out, want)
 	}
