@@ -4,12 +4,9 @@ package sandbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -190,56 +187,6 @@ func (vm *VM) note(what string, err error) {
 	}
 }
 
-// watch waits for the machine's end, settles how it was, and takes everything down.
-func (vm *VM) watch(p *ports, monitor <-chan *qmp.Client) {
-	m := <-monitor
-	events := make(chan struct{})
-	go func() {
-		defer close(events)
-		if m == nil {
-			return
-		}
-		for e := range m.Events() {
-			vm.observe(e)
-		}
-	}()
-	<-vm.proc.exited
-	<-events // QEMU's end of the connection is closed, so this ends, with the last event read
-	vm.cancel()
-	if m != nil {
-		_ = m.Close() // it has ended
-	}
-	if vm.control != nil {
-		_ = vm.control.Close() // likewise
-	}
-	p.closeOurs()
-	if vm.net != nil {
-		err := vm.net.Close()
-		if err != nil {
-			vm.cfg.Logger.Warn("closing the network", "error", err)
-		}
-	}
-	vm.workers.Wait()
-	vm.mu.Lock()
-	vm.obs.wait, vm.obs.stderr = vm.proc.err, vm.proc.stderr.String()
-	vm.exit = classify(vm.obs, vm.console.last(consoleLines))
-	vm.mu.Unlock()
-	close(vm.done)
-}
-
-func (vm *VM) observe(e qmp.Event) {
-	vm.mu.Lock()
-	defer vm.mu.Unlock()
-	switch e.Name {
-	case "SHUTDOWN":
-		if vm.obs.shutdown == "" {
-			vm.obs.shutdown = e.Reason
-		}
-	case "GUEST_PANICKED":
-		vm.obs.panicked = true
-	}
-}
-
 // Ready waits until the agent inside answers, and has it watched from then on. It is called once. If it does not answer in time, or the
 // machine ends, the machine is down when Ready returns its error.
 func (vm *VM) Ready(ctx context.Context) error {
@@ -281,51 +228,6 @@ func (vm *VM) notReady(ctx, call context.Context, err error) error {
 		return fmt.Errorf("waiting for the guest: %w", err)
 	}
 	return fmt.Errorf("waiting for the guest: %w", exit)
-}
-
-// heartbeat asks the guest for a sign of life, one question at a time.
-func (vm *VM) heartbeat() {
-	select {
-	case <-vm.ctx.Done():
-		return
-	case <-vm.ready:
-	}
-	tick := time.NewTicker(heartbeatInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-vm.ctx.Done():
-			return
-		case <-tick.C:
-		}
-		call, cancel := context.WithTimeout(vm.ctx, vm.cfg.HangTimeout)
-		_, _ = vm.guest.Hello(call) // an answer of any kind is a sign of life; only silence is not
-		silent := errors.Is(call.Err(), context.DeadlineExceeded)
-		cancel()
-		if silent {
-			vm.kill(Hung)
-			return
-		}
-	}
-}
-
-// watchChannel ends a machine whose agent let go of the control channel and does not power off.
-func (vm *VM) watchChannel() {
-	select {
-	case <-vm.ctx.Done():
-		return
-	case <-vm.ready:
-	}
-	select {
-	case <-vm.ctx.Done():
-		return
-	case <-vm.control.Done():
-	}
-	select {
-	case <-vm.ctx.Done():
-	case <-time.After(channelGrace):
-		vm.kill(ChannelLost)
-	}
 }
 
 // Guest is the client of the agent inside.
@@ -388,55 +290,4 @@ func (vm *VM) kill(why Reason) {
 	}
 	vm.mu.Unlock()
 	vm.proc.kill()
-}
-
-// ports are the machine's channels: our ends, and the files that QEMU inherits.
-type ports struct {
-	control, monitor, console, simulator, network net.Conn
-	theirs                                        []*os.File
-}
-
-func (p *ports) closeTheirs() {
-	for _, f := range p.theirs {
-		_ = f.Close() // our copy of the child's end; a second Close is harmless
-	}
-}
-
-func (p *ports) closeOurs() {
-	for _, c := range []net.Conn{p.control, p.monitor, p.console, p.simulator, p.network} {
-		if c != nil {
-			_ = c.Close() // likewise
-		}
-	}
-}
-
-// openPorts makes the channels and enters their descriptors into the machine.
-func (vm *VM) openPorts() (*ports, error) {
-	p := &ports{}
-	fds := &vm.cfg.Machine.FDs
-	for _, o := range []struct {
-		name   string
-		wanted bool
-		conn   *net.Conn
-		fd     *int
-	}{
-		{"control", true, &p.control, &fds.Control},
-		{"monitor", true, &p.monitor, &fds.Monitor},
-		{"console", true, &p.console, &fds.Console},
-		{"simulator", vm.cfg.Simulator != nil, &p.simulator, &fds.Simulator},
-		{"network", vm.net != nil, &p.network, &fds.Network},
-	} {
-		*o.fd = 0
-		if !o.wanted {
-			continue
-		}
-		conn, file, err := endpoint(o.name)
-		if err != nil {
-			return p, err
-		}
-		*o.conn = conn
-		*o.fd = 3 + len(p.theirs)
-		p.theirs = append(p.theirs, file)
-	}
-	return p, nil
 }
