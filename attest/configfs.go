@@ -164,7 +164,7 @@ func (osEntries) Mkdir(name string) error  { return os.Mkdir(name, 0o700) }
 func (osEntries) Remove(name string) error { return os.Remove(name) }
 
 func (osEntries) ReadFile(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(name) //nolint:gosec // an attribute of our own entry
+	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +180,7 @@ func (osEntries) ReadFile(name string, limit int64) ([]byte, error) {
 }
 
 func (osEntries) WriteFile(name string, b []byte) error {
-	f, err := os.OpenFile(name, os.O_WRONLY, 0) //nolint:gosec // an attribute of our own entry
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}

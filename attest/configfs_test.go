@@ -207,7 +207,7 @@ func TestImports(t *testing.T) {
 		if strings.HasSuffix(f, "_test.go") {
 			continue
 		}
-		b, err := os.ReadFile(f) //nolint:gosec // a source file of this package
+		b, err := os.ReadFile(f)
 		if err != nil {
 			t.Fatal(err)
 		}

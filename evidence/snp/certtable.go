@@ -113,8 +113,8 @@ func MarshalCertificateTable(entries []CertificateEntry) ([]byte, error) {
 	var b []byte
 	for _, e := range entries {
 		b = append(b, e.GUID[:]...)
-		b = binary.LittleEndian.AppendUint32(b, uint32(off))         //nolint:gosec // bounded by the check below
-		b = binary.LittleEndian.AppendUint32(b, uint32(len(e.Data))) //nolint:gosec // bounded by the check below
+		b = binary.LittleEndian.AppendUint32(b, uint32(off))
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(e.Data)))
 		off += len(e.Data)
 		if off > MaxCertificateTable {
 			return nil, fmt.Errorf("encoding certificate table: it is larger than %d bytes", MaxCertificateTable)

@@ -19,7 +19,7 @@ func WriteFrame(w io.Writer, t MessageType, payload []byte) error {
 	if n > MaxFrameSize {
 		return fmt.Errorf("writing frame of type %d: size is %d bytes, more than %d", t, n, MaxFrameSize)
 	}
-	b := binary.LittleEndian.AppendUint32(make([]byte, 0, 4+n), uint32(n)) //nolint:gosec // at most MaxFrameSize
+	b := binary.LittleEndian.AppendUint32(make([]byte, 0, 4+n), uint32(n))
 	b = append(append(b, byte(t)), payload...)
 	if _, err := w.Write(b); err != nil {
 		return fmt.Errorf("writing frame of type %d: %w", t, err)
@@ -32,7 +32,7 @@ func WriteFrame(w io.Writer, t MessageType, payload []byte) error {
 func ReadFrame(r io.Reader) (MessageType, []byte, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		if err == io.EOF { //nolint:errorlint // ReadFull returns io.EOF itself when nothing was read
+		if err == io.EOF {
 			return 0, nil, io.EOF
 		}
 		return 0, nil, fmt.Errorf("reading frame length: %w", err)
@@ -43,7 +43,7 @@ func ReadFrame(r io.Reader) (MessageType, []byte, error) {
 	}
 	b := make([]byte, n)
 	if _, err := io.ReadFull(r, b); err != nil {
-		if err == io.EOF { //nolint:errorlint // as above
+		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
 		return 0, nil, fmt.Errorf("reading frame of %d bytes: %w", n, err)

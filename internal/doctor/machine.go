@@ -72,7 +72,7 @@ func freeBytes(path string) (uint64, error) {
 		var st unix.Statfs_t
 		err := unix.Statfs(path, &st)
 		if err == nil {
-			return st.Bavail * uint64(st.Bsize), nil //nolint:gosec // a block size is positive
+			return st.Bavail * uint64(st.Bsize), nil
 		}
 		parent := filepath.Dir(path)
 		if !errors.Is(err, fs.ErrNotExist) || parent == path {

@@ -68,7 +68,7 @@ func openRoot(dir string) (*rootMaterial, error) {
 
 // lock takes an exclusive lock that the kernel releases when the process dies.
 func lock(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // inside the caller's state directory
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +219,7 @@ func readPEM(root, name, kind string) ([]byte, error) {
 	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%s has mode %s, not that of a file for its owner alone (-rw-------)", path, info.Mode())
 	}
-	b, err := os.ReadFile(path) //nolint:gosec // inside the caller's state directory
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -235,7 +235,7 @@ func encodePEM(kind string, b []byte) []byte {
 }
 
 func writeFile(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // in a new directory of ours
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -244,7 +244,7 @@ func writeFile(path string, b []byte) error {
 }
 
 func syncDir(path string) error {
-	d, err := os.Open(path) //nolint:gosec // inside the caller's state directory
+	d, err := os.Open(path)
 	if err != nil {
 		return err
 	}

@@ -151,7 +151,7 @@ func TestSpoiltRootIsRefused(t *testing.T) {
 	}
 	for name, spoil := range map[string]func(t *testing.T, root string) error{
 		"key readable by others": func(_ *testing.T, root string) error {
-			return os.Chmod(filepath.Join(root, askKeyFile), 0o644) //nolint:gosec // the mistake under test
+			return os.Chmod(filepath.Join(root, askKeyFile), 0o644)
 		},
 		"chip secret missing": func(_ *testing.T, root string) error { return os.Remove(filepath.Join(root, chipFile)) },
 		"key of another certificate": func(_ *testing.T, root string) error {

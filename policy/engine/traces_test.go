@@ -71,7 +71,7 @@ func eachRecord(t testing.TB, f func(record)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // only read
 	z, err := xz.NewReader(bufio.NewReader(file))
 	if err != nil {
 		t.Fatal(err)
