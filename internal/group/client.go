@@ -226,7 +226,7 @@ func (c *Client) Wait(ctx context.Context, container, execID string) (Ended, err
 
 // Stop stops the group and returns when it is down. timeout is for each container; zero means what the plan says.
 func (c *Client) Stop(ctx context.Context, timeout time.Duration) error {
-	_, err := c.svc.Stop(ctx, &groupv1.StopRequest{TimeoutMs: uint32(min(timeout.Milliseconds(), 1<<31))}) //nolint:gosec // bounded
+	_, err := c.svc.Stop(ctx, &groupv1.StopRequest{TimeoutMs: uint32(min(timeout.Milliseconds(), 1<<31))})
 	if err != nil {
 		return failed("stopping the group", err)
 	}

@@ -276,7 +276,7 @@ func (s *Store) bury(g *Group) {
 	Settle(g.Record, StateFailed, ReasonSupervisorGone, s.now())
 	err := errors.Join(RemoveSocket(g.Dir), RemoveScratch(g.Dir), WriteRecord(g.Dir, g.Record))
 	if err != nil {
-		slog.Warn("could not clean up after a dead group", "group", g.Record.Name, "error", err)
+		slog.Warn("could not clean up after a dead group", slog.String("group", g.Record.Name), slog.Any("error", err))
 	}
 }
 

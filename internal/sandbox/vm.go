@@ -183,7 +183,7 @@ func (vm *VM) connect(ctx context.Context, p *ports, started *bool) error {
 
 func (vm *VM) note(what string, err error) {
 	if err != nil && vm.ctx.Err() == nil {
-		vm.cfg.Logger.Warn("a part of the machine ended", "part", what, "error", err)
+		vm.cfg.Logger.Warn("a part of the machine ended", slog.String("part", what), slog.Any("error", err))
 	}
 }
 
@@ -264,7 +264,7 @@ func (vm *VM) PowerOff(ctx context.Context, timeout time.Duration) Exit {
 	vm.mu.Unlock()
 	err := vm.guest.PowerOff(ctx)
 	if err != nil {
-		vm.cfg.Logger.Debug("asking the guest to power off", "error", err) // it may be gone before it can answer
+		vm.cfg.Logger.Debug("asking the guest to power off", slog.Any("error", err)) // it may be gone before it can answer
 	}
 	select {
 	case <-vm.done:

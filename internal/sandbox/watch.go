@@ -5,6 +5,7 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"cofferdam.dev/internal/sandbox/qmp"
@@ -36,7 +37,7 @@ func (vm *VM) watch(p *ports, monitor <-chan *qmp.Client) {
 	if vm.net != nil {
 		err := vm.net.Close()
 		if err != nil {
-			vm.cfg.Logger.Warn("closing the network", "error", err)
+			vm.cfg.Logger.Warn("closing the network", slog.Any("error", err))
 		}
 	}
 	vm.workers.Wait()

@@ -4,6 +4,7 @@ package supervise
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -71,7 +72,7 @@ func (s *supervisor) serve(ctx context.Context, conn net.Conn) {
 			return call(ctx, decode)
 		}))
 	if err != nil {
-		s.log.Error("serving a client", "error", err)
+		s.log.Error("serving a client", slog.Any("error", err))
 		_ = conn.Close() // it was not served
 		return
 	}
@@ -79,7 +80,7 @@ func (s *supervisor) serve(ctx context.Context, conn net.Conn) {
 	groupv1.RegisterGroupService(server, c)
 	err = channel.Serve(ctx, conn, server, &c.broker)
 	if err != nil && ctx.Err() == nil {
-		s.log.Debug("a client's connection broke", "error", err)
+		s.log.Debug("a client's connection broke", slog.Any("error", err))
 	}
 	c.close()
 }

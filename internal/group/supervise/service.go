@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -180,7 +181,7 @@ func (c *client) Exec(ctx context.Context, r *groupv1.ExecRequest) (*groupv1.Exe
 	if r.GetTerminal() && r.GetColumns() > 0 && r.GetRows() > 0 {
 		err = p.Resize(ctx, r.GetColumns(), r.GetRows())
 		if err != nil {
-			c.s.log.Debug("sizing a new terminal", "error", err) // the client sends its size again when it changes
+			c.s.log.Debug("sizing a new terminal", slog.Any("error", err)) // the client sends its size again when it changes
 		}
 	}
 	resp := &groupv1.ExecResponse{ExecId: p.ExecID}
@@ -299,7 +300,7 @@ func (c *client) Wait(ctx context.Context, r *groupv1.WaitRequest) (*groupv1.Wai
 			}
 		}
 		return &groupv1.WaitResponse{
-			ExitCode: uint32(ct.end.ExitCode), Reason: ct.end.Reason, Broken: ct.end.Broken, //nolint:gosec // 0 to 255
+			ExitCode: uint32(ct.end.ExitCode), Reason: ct.end.Reason, Broken: ct.end.Broken,
 		}, nil
 	}
 	resp, err := p.Wait(ctx)

@@ -100,7 +100,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	err = s.start(ctx, rep)
 	if err != nil {
-		s.log.Error("the group did not start", "error", err)
+		s.log.Error("the group did not start", slog.Any("error", err))
 		s.finish(group.StateFailed, err.Error(), true)
 		rep.failed(err) // last, so that everything is cleaned up when the starter hears of it
 		return err
@@ -118,7 +118,7 @@ func (s *supervisor) update(change func(r *group.Record)) {
 	change(s.record)
 	err := group.WriteRecord(s.dir, s.record)
 	if err != nil {
-		s.log.Error("storing the record", "error", err) // the next change tries again
+		s.log.Error("storing the record", slog.Any("error", err)) // the next change tries again
 	}
 }
 
@@ -146,14 +146,14 @@ func (s *supervisor) finish(state group.State, reason string, failedStart bool) 
 			c.hub.drain(s.vm.Done())
 			err := c.hub.close()
 			if err != nil {
-				s.log.Warn("closing a log", "container", c.plan.Name, "error", err)
+				s.log.Warn("closing a log", slog.String("container", c.plan.Name), slog.Any("error", err))
 			}
 		}
 	}
 	s.update(func(r *group.Record) { group.Settle(r, state, reason, time.Now()) })
 	err := group.RemoveScratch(s.dir)
 	if err != nil {
-		s.log.Warn("removing scratch disks", "error", err)
+		s.log.Warn("removing scratch disks", slog.Any("error", err))
 	}
 	close(s.ended)
 	if !failedStart {
@@ -165,7 +165,7 @@ func (s *supervisor) finish(state group.State, reason string, failedStart bool) 
 		err = errors.Join(err, s.store.Discard(s.record.Name))
 	}
 	if err != nil {
-		s.log.Warn("cleaning up", "error", err)
+		s.log.Warn("cleaning up", slog.Any("error", err))
 	}
 }
 

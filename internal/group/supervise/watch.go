@@ -161,9 +161,9 @@ func (s *supervisor) stopContainer(c *container, timeout time.Duration) {
 }
 
 // ended waits for the container's end.
-func (c *container) ended(timeout time.Duration) bool {
+func (ct *container) ended(timeout time.Duration) bool {
 	select {
-	case <-c.done:
+	case <-ct.done:
 		return true
 	case <-time.After(timeout):
 		return false

@@ -4,6 +4,7 @@ package network
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -44,7 +45,7 @@ func (t *tcpInward) serve(n *Network) {
 			if n.ctx.Err() != nil {
 				return
 			}
-			n.cfg.Logger.Warn("accepting a forwarded connection", "port", t.port, "error", err)
+			n.cfg.Logger.Warn("accepting a forwarded connection", slog.Int("port", int(t.port)), slog.Any("error", err))
 			select { // out of descriptors, most likely: wait for some to be freed
 			case <-n.ctx.Done():
 				return

@@ -72,7 +72,7 @@ type machine struct {
 }
 
 func run(args []string) int {
-	m := &machine{append: after(args, "-append"), tee: qemu.Simulated, exit: make(chan int, 1)}
+	m := &machine{append: commandLine(args), tee: qemu.Simulated, exit: make(chan int, 1)}
 	if m.has(BootFails) {
 		fmt.Fprintln(os.Stderr, "qemu: the fake emulator was told to fail")
 		return 1
@@ -109,9 +109,9 @@ func run(args []string) int {
 
 func (m *machine) has(word string) bool { return slices.Contains(strings.Fields(m.append), word) }
 
-// after returns the argument that follows name.
-func after(args []string, name string) string {
-	i := slices.Index(args, name)
+// commandLine returns the kernel's command line.
+func commandLine(args []string) string {
+	i := slices.Index(args, "-append")
 	if i < 0 || i+1 >= len(args) {
 		return ""
 	}

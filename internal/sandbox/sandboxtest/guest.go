@@ -90,7 +90,7 @@ func (g *guest) Hello(ctx context.Context, _ *guestv1.HelloRequest) (*guestv1.He
 	defer g.mu.Unlock()
 	return &guestv1.HelloResponse{
 		Protocol: 1, Tee: tee, Build: "fake", PolicySet: g.policySet,
-		UptimeMs: uint64(time.Since(g.started).Milliseconds()), //nolint:gosec // not negative
+		UptimeMs: uint64(time.Since(g.started).Milliseconds()),
 	}, nil
 }
 
@@ -174,12 +174,12 @@ func (g *guest) CreateContainer(ctx context.Context, r *guestv1.CreateContainerR
 	return &guestv1.CreateContainerResponse{Stdio: tokens, Env: r.GetEnv()}, nil
 }
 
-func (g *guest) StartContainer(ctx context.Context, r *guestv1.StartContainerRequest) (*guestv1.StartContainerResponse, error) {
+func (g *guest) StartContainer(_ context.Context, r *guestv1.StartContainerRequest) (*guestv1.StartContainerResponse, error) {
 	p := g.find(r.GetContainerId(), "")
 	if p == nil {
 		return nil, deny(guestv1.CodeNotFound, "start_container", "no such container")
 	}
-	if g.act(ctx, p) {
+	if g.act(p) {
 		return &guestv1.StartContainerResponse{Pid: 1}, nil
 	}
 	err := p.start()
@@ -190,7 +190,7 @@ func (g *guest) StartContainer(ctx context.Context, r *guestv1.StartContainerReq
 }
 
 // act does what a command of our own asks for, and reports whether it was one.
-func (g *guest) act(ctx context.Context, p *proc) bool {
+func (g *guest) act(p *proc) bool {
 	switch p.cmd.Args[0] {
 	case CommandPanic:
 		g.m.end("guest-panic", true)
@@ -219,7 +219,6 @@ func (g *guest) act(ctx context.Context, p *proc) bool {
 	default:
 		return false
 	}
-	_ = ctx
 	return true
 }
 

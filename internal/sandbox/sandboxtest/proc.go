@@ -30,7 +30,7 @@ type proc struct {
 
 // prepare makes a process that is not started, and grants its streams.
 func (g *guest) prepare(command, env []string, stdio *guestv1.Stdio) (*proc, *guestv1.StdioTokens, error) {
-	p := &proc{cmd: exec.Command(command[0], command[1:]...), done: make(chan struct{})} //nolint:gosec // a test's command
+	p := &proc{cmd: exec.Command(command[0], command[1:]...), done: make(chan struct{})}
 	p.cmd.Env = env
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	tokens := &guestv1.StdioTokens{}
@@ -114,7 +114,7 @@ func (p *proc) start() error {
 				code = 128 + int(status.Signal())
 			}
 		}
-		p.finish(uint32(code), false) //nolint:gosec // 0 to 255
+		p.finish(uint32(code), false)
 	}()
 	return nil
 }
@@ -142,5 +142,5 @@ func (p *proc) resize(columns, rows uint32) error {
 	if p.terminal == nil {
 		return errors.New("the process has no terminal")
 	}
-	return pty.Setsize(p.terminal, &pty.Winsize{Cols: uint16(columns), Rows: uint16(rows)}) //nolint:gosec // a test's size
+	return pty.Setsize(p.terminal, &pty.Winsize{Cols: uint16(columns), Rows: uint16(rows)})
 }
