@@ -212,7 +212,7 @@ guest image stay.`,
 					return err
 				}
 				if g.Alive && force {
-					err = a.stopGroup(ctx, g, 0)
+					err = a.stopGroup(ctx, s, g, 0)
 					if err != nil {
 						return err
 					}

@@ -13,6 +13,9 @@ import (
 	"cofferdam.dev/internal/group"
 )
 
+// stopPoll is how often it is looked whether a supervisor has gone.
+const stopPoll = 50 * time.Millisecond
+
 func (a *app) execCommand() *cobra.Command {
 	var o group.ExecOptions
 	c := &cobra.Command{
@@ -90,11 +93,11 @@ then the machine is powered off. The record and the logs stay until ` + "`coffer
 			ctx, cancel := interruptible(cmd.Context())
 			defer cancel()
 			for _, name := range args {
-				_, g, err := a.lookup(name)
+				s, g, err := a.lookup(name)
 				if err != nil {
 					return err
 				}
-				err = a.stopGroup(ctx, g, timeout)
+				err = a.stopGroup(ctx, s, g, timeout)
 				if err != nil {
 					return err
 				}
@@ -110,8 +113,8 @@ then the machine is powered off. The record and the logs stay until ` + "`coffer
 	return c
 }
 
-// stopGroup stops a group; one that has ended is stopped already.
-func (a *app) stopGroup(ctx context.Context, g *group.Group, timeout time.Duration) error {
+// stopGroup stops a group and returns when its supervisor has gone, too. One that has ended is stopped already.
+func (a *app) stopGroup(ctx context.Context, s *group.Store, g *group.Group, timeout time.Duration) error {
 	if !g.Alive {
 		return nil
 	}
@@ -119,6 +122,16 @@ func (a *app) stopGroup(ctx context.Context, g *group.Group, timeout time.Durati
 	if err != nil {
 		return err
 	}
-	defer func() { _ = client.Close() }() // the supervisor is gone
-	return client.Stop(ctx, timeout)
+	err = client.Stop(ctx, timeout)
+	_ = client.Close() // the supervisor waits for its clients
+	if err != nil {
+		return err
+	}
+	for end := a.Now().Add(lastWords); a.Now().Before(end); time.Sleep(stopPoll) {
+		now, err := s.Lookup(g.Record.ID)
+		if err != nil || !now.Alive {
+			return nil //nolint:nilerr // a group that is not found has removed itself
+		}
+	}
+	return fmt.Errorf("the machine of %s is down, but its supervisor is still there", g.Record.Name)
 }

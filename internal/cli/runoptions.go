@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cofferdam.dev/internal/cli/assemble"
 	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/spec"
@@ -84,7 +85,7 @@ func (o *runOptions) launchFlags(c *cobra.Command) {
 	f.StringVarP(&o.memory, "memory", "m", defaultMemory, "memory of the machine")
 	f.IntVar(&o.cpus, "cpus", defaultCPUs, "virtual processors of the machine; part of its measurement")
 	f.StringVar(&o.policyFile, "policy", "", "run under this policy instead of a generated one (a file)")
-	f.StringVar(&o.scratch, "scratch", "", "put the container's writable layer on an encrypted disk of this size")
+	f.StringVar(&o.scratch, "scratch", "", "put the container's writable layer on an encrypted disk of at least this size")
 	f.StringVar(&o.network, "network", group.NetworkNAT, "nat, ingress (only forwarded ports) or none")
 	f.DurationVar(&o.stopTimeout, "stop-timeout", group.DefaultStopTimeout, "how long the container may take to stop")
 	f.StringVar(&o.tee, "tee", "auto", "trusted execution environment: auto, simulated, snp or tdx")
@@ -149,6 +150,9 @@ func (o *runOptions) check(cmd *cobra.Command, a *app) error {
 	}
 	if o.scratch != "" {
 		o.scratchMiB, err = spec.ParseMemory(o.scratch)
+		if err == nil {
+			o.scratchMiB, err = assemble.ScratchDisk(o.scratchMiB)
+		}
 		if err != nil {
 			return usage(cmd, "--scratch: "+err.Error())
 		}
