@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -222,13 +221,4 @@ func (a *app) board() *progress.Board {
 		mode = progress.Bars
 	}
 	return progress.New(a.Err, mode, a.Now)
-}
-
-// logger is for what other rooms have to say: warnings, and with -v everything.
-func (a *app) logger() *slog.Logger {
-	level := slog.LevelWarn
-	if a.verbose {
-		level = slog.LevelInfo
-	}
-	return slog.New(slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: level}))
 }

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
-	"log"
 	"net"
 	"os"
 	"path/filepath"
@@ -23,7 +22,6 @@ import (
 // launch measurement goes to standard error. The guest "boots" the policy file as kernel and initial ramdisk: the
 // processor measures files and does not care.
 func makeEvidence() {
-	log.SetFlags(0)
 	policy := flag.String("policy", "", "policy file")
 	nonce := flag.String("nonce", "", "nonce in hexadecimal")
 	data := flag.String("runtime-data", "", "runtime data")
@@ -31,12 +29,12 @@ func makeEvidence() {
 	flag.Parse()
 	b, m, err := simulate(*policy, *nonce, *data, *bare)
 	if err != nil {
-		log.Fatal(err)
+		fatalf("%v", err)
 	}
 	fmt.Fprintf(os.Stderr, "%x\n", m)
 	_, err = os.Stdout.Write(b)
 	if err != nil {
-		log.Fatal(err)
+		fatalf("%v", err)
 	}
 }
 

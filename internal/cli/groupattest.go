@@ -68,7 +68,7 @@ that the host asked for says so, and can not stand for a workload's own.`,
 
 // attest asks a group's guest for evidence.
 func (a *app) attest(ctx context.Context, ref string, nonce, runtimeData []byte) ([]byte, error) {
-	client, _, err := a.dial(ref)
+	client, err := a.dial(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func readRuntimeData(name string) ([]byte, error) {
 func readLimited(name string, stdin io.Reader, limit int64) ([]byte, error) {
 	r := stdin
 	if name != "-" || stdin == nil {
-		f, err := os.Open(name) //nolint:gosec // the user named it
+		f, err := os.Open(name)
 		if err != nil {
 			return nil, err
 		}

@@ -59,10 +59,10 @@ func (a *app) exec(ctx context.Context, ref string, o group.ExecOptions) error {
 		}
 		columns, rows, err := term.GetSize(int(a.In.Fd()))
 		if err == nil {
-			o.Columns, o.Rows = uint32(columns), uint32(rows) //nolint:gosec // from the terminal
+			o.Columns, o.Rows = uint32(columns), uint32(rows)
 		}
 	}
-	client, _, err := a.dial(ref)
+	client, err := a.dial(ref)
 	if err != nil {
 		return err
 	}

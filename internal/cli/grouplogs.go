@@ -94,7 +94,7 @@ func (a *app) writeEntry(e logfile.Entry, stamps bool) error {
 
 // copyLog prints a log file as it is. One that was never written is empty.
 func (a *app) copyLog(path string) error {
-	f, err := os.Open(path) //nolint:gosec // a file of the state directory
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -26,11 +26,11 @@ type groupProcess struct {
 var _ remote = (*groupProcess)(nil)
 
 func (p *groupProcess) Signal(ctx context.Context, number syscall.Signal) error {
-	return p.client.Signal(ctx, p.container, p.exec, uint32(number)) //nolint:gosec // a signal that arrived
+	return p.client.Signal(ctx, p.container, p.exec, uint32(number))
 }
 
 func (p *groupProcess) Resize(ctx context.Context, columns, rows int) error {
-	return p.client.Resize(ctx, p.container, p.exec, uint32(columns), uint32(rows)) //nolint:gosec // from the terminal
+	return p.client.Resize(ctx, p.container, p.exec, uint32(columns), uint32(rows))
 }
 
 func (p *groupProcess) Wait(ctx context.Context) (int, string, error) {
@@ -106,14 +106,14 @@ func own(err error) error {
 }
 
 // dial connects to the supervisor of a group.
-func (a *app) dial(ref string) (*group.Client, *group.Group, error) {
+func (a *app) dial(ref string) (*group.Client, error) {
 	s, g, err := a.lookup(ref)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	c, err := s.Dial(g.Record.ID)
 	if errors.Is(err, group.ErrNotRunning) {
-		return nil, nil, fixed(err, "cofferdam group inspect %s", g.Record.Name)
+		return nil, fixed(err, "cofferdam group inspect %s", g.Record.Name)
 	}
-	return c, g, err
+	return c, err
 }

@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"os"
 	"time"
@@ -25,21 +24,20 @@ import (
 
 // makeImage writes an OCI layout with one tiny image of two layers: ociimage DIR TAG. The bytes are always the same.
 func makeImage() {
-	log.SetFlags(0)
 	if len(os.Args) != 3 {
-		log.Fatal("usage: ociimage DIR TAG")
+		fatalf("usage: ociimage DIR TAG")
 	}
 	img, err := tinyImage()
 	if err != nil {
-		log.Fatal(err)
+		fatalf("%v", err)
 	}
 	dir, err := layout.Write(os.Args[1], empty.Index)
 	if err != nil {
-		log.Fatal(err)
+		fatalf("%v", err)
 	}
 	err = dir.AppendImage(img, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": os.Args[2]}))
 	if err != nil {
-		log.Fatal(err)
+		fatalf("%v", err)
 	}
 }
 
@@ -94,9 +92,8 @@ func tinyLayer(name, content string) (v1.Layer, error) {
 // talkTCP sends its second argument to the address in the first and prints the first line of the answer, trying again
 // for a while when nobody listens yet.
 func talkTCP() {
-	log.SetFlags(0)
 	if len(os.Args) != 3 {
-		log.Fatal("usage: tcp HOST:PORT TEXT")
+		fatalf("usage: tcp HOST:PORT TEXT")
 	}
 	var err error
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(300 * time.Millisecond) {
@@ -107,7 +104,7 @@ func talkTCP() {
 			return
 		}
 	}
-	log.Fatal(err)
+	fatalf("%v", err)
 }
 
 func exchange(addr, text string) (string, error) {
@@ -134,13 +131,12 @@ func exchange(addr, text string) (string, error) {
 
 // awaitLog waits until a group's log holds a text: awaitlog GROUP TEXT.
 func awaitLog() {
-	log.SetFlags(0)
 	if len(os.Args) != 3 {
-		log.Fatal("usage: awaitlog GROUP TEXT")
+		fatalf("usage: awaitlog GROUP TEXT")
 	}
 	store, err := group.OpenStore(os.Getenv("COFFERDAM_HOME"))
 	if err != nil {
-		log.Fatal(err)
+		fatalf("%v", err)
 	}
 	for end := time.Now().Add(4 * patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		found := false
@@ -152,5 +148,11 @@ func awaitLog() {
 			return
 		}
 	}
-	log.Fatalf("the log of %s does not hold %q: %v", os.Args[1], os.Args[2], err)
+	fatalf("the log of %s does not hold %q: %v", os.Args[1], os.Args[2], err)
+}
+
+// fatalf ends a test tool.
+func fatalf(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, format+"\n", args...)
+	os.Exit(1)
 }

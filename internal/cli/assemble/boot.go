@@ -50,7 +50,7 @@ func Group(g *spec.Group, parts *Parts, text []byte, choice qemu.Choice, boot gr
 	}
 	for _, f := range g.Ports {
 		p.Ports = append(p.Ports, group.Port{
-			Protocol: string(f.Protocol), HostIP: f.HostIP, HostPort: uint16(f.HostPort), GuestPort: uint16(f.GuestPort), //nolint:gosec // validated
+			Protocol: string(f.Protocol), HostIP: f.HostIP, HostPort: uint16(f.HostPort), GuestPort: uint16(f.GuestPort),
 		})
 	}
 	return p
