@@ -13,9 +13,6 @@ import (
 	"cofferdam.dev/internal/group"
 )
 
-// stopPoll is how often it is looked whether a supervisor has gone.
-const stopPoll = 50 * time.Millisecond
-
 func (a *app) execCommand() *cobra.Command {
 	var o group.ExecOptions
 	c := &cobra.Command{
@@ -127,11 +124,8 @@ func (a *app) stopGroup(ctx context.Context, s *group.Store, g *group.Group, tim
 	if err != nil {
 		return err
 	}
-	for end := a.Now().Add(lastWords); a.Now().Before(end); time.Sleep(stopPoll) {
-		now, err := s.Lookup(g.Record.ID)
-		if err != nil || !now.Alive {
-			return nil //nolint:nilerr // a group that is not found has removed itself
-		}
+	if !a.gone(s, g.Record.ID) {
+		return fmt.Errorf("the machine of %s is down, but its supervisor is still there", g.Record.Name)
 	}
-	return fmt.Errorf("the machine of %s is down, but its supervisor is still there", g.Record.Name)
+	return nil
 }

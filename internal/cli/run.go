@@ -16,8 +16,12 @@ import (
 	"cofferdam.dev/internal/spec"
 )
 
-// lastWords is how long a foreground run waits for the machine to go down after its process has ended.
-const lastWords = 30 * time.Second
+const (
+	// lastWords is how long to wait for a supervisor to end after its group has.
+	lastWords = 30 * time.Second
+	// stopPoll is how often it is looked whether it has.
+	stopPoll = 50 * time.Millisecond
+)
 
 func (a *app) runCommand() *cobra.Command {
 	var o runOptions
@@ -118,15 +122,26 @@ func (a *app) foreground(ctx context.Context, stop context.CancelFunc, o *runOpt
 	}
 	stop() // from here on signals are for the process
 	a.pass, err = a.converse(context.WithoutCancel(ctx), &groupProcess{client: client}, streams, o.interactive, signals)
-	if err != nil {
-		return err
+	if errors.Is(err, errSilent) {
+		return err // the user does not want to wait
 	}
-	select {
-	case <-client.Done():
-	case <-time.After(lastWords):
+	_ = client.Close() // the supervisor waits for its clients before it ends
+	store, storeErr := a.store()
+	if storeErr == nil && !a.gone(store, l.created.Record.ID) {
 		a.say("cofferdam: the machine of %s is still going down", l.created.Record.Name)
 	}
-	return nil
+	return errors.Join(err, storeErr)
+}
+
+// gone waits until a group's supervisor has ended, and with it everything of the group that is not kept.
+func (a *app) gone(s *group.Store, id string) bool {
+	for end := a.Now().Add(lastWords); a.Now().Before(end); time.Sleep(stopPoll) {
+		g, err := s.Lookup(id)
+		if err != nil || !g.Alive {
+			return true // a group that is not found has removed itself
+		}
+	}
+	return false
 }
 
 // launched is a group whose start is under way, and the board that shows it.

@@ -62,7 +62,8 @@ func forwarded() (<-chan os.Signal, func()) {
 	return c, func() { signal.Stop(c) }
 }
 
-// run lasts until the process has ended and its output is written. It returns the exit code.
+// run lasts until the process has ended and its output is written, and returns the exit code; or until the user insists
+// on leaving, which is a silent failure.
 func (s *session) run(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -113,7 +114,7 @@ func (s *session) run(ctx context.Context) (int, error) {
 			last = s.now()
 			pressed++
 			if pressed > 2 {
-				return exitInterrupt, nil
+				return 0, quiet(exitInterrupt)
 			}
 			s.deliver(ctx, sig.(syscall.Signal), pressed)
 		}

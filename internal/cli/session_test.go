@@ -204,7 +204,11 @@ func TestSessionThirdInterruptLeaves(t *testing.T) {
 	signals <- syscall.SIGINT
 	signals <- syscall.SIGINT
 	signals <- syscall.SIGINT
-	finished(t, done, exitInterrupt)
+	r := <-done
+	var left *failure
+	if !errors.As(r.err, &left) || left.code != exitInterrupt || !errors.Is(r.err, errSilent) {
+		t.Errorf("the session ended with %d, %v; want to leave with %d", r.code, r.err, exitInterrupt)
+	}
 }
 
 func TestSessionStopsWhereThePolicyRefusesTheSignal(t *testing.T) {
