@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/containerd/ttrpc"
@@ -44,8 +45,9 @@ func Serve(ctx context.Context, conn io.ReadWriteCloser, rpc *ttrpc.Server, brok
 		return ctx.Err()
 	case s.violation() != nil:
 		return s.violation()
-	case errors.Is(err, io.EOF), errors.Is(err, yamux.ErrSessionShutdown):
-		return nil
+	case errors.Is(err, io.EOF), errors.Is(err, yamux.ErrSessionShutdown), errors.Is(err, io.ErrClosedPipe),
+		errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
+		return nil // the peer went away; which call notices first is chance
 	}
 	return err
 }
