@@ -79,7 +79,7 @@ func load(ctx context.Context) (*System, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.NetworkError = netconf.Up(ctx, netconf.Default())
+	s.NetworkError = netconf.Up(netconf.Default())
 	return s, nil
 }
 

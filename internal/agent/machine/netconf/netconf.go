@@ -8,12 +8,10 @@
 package netconf
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,8 +23,6 @@ type Config struct {
 	Gateway   netip.Addr
 	DNS       netip.Addr
 	MTU       int
-	// Wait is how long the interface may take to appear.
-	Wait time.Duration
 }
 
 // Default is the network that the host side makes for every guest.
@@ -37,7 +33,6 @@ func Default() Config {
 		Gateway:   netip.MustParseAddr("192.168.127.1"),
 		DNS:       netip.MustParseAddr("192.168.127.1"),
 		MTU:       1500,
-		Wait:      time.Second, // the driver's module is loaded by then, and finds its device while it loads
 	}
 }
 
@@ -48,7 +43,9 @@ func (c Config) ResolvConf() string { return fmt.Sprintf("nameserver %s\n", c.DN
 var ErrNoInterface = errors.New("there is no such network interface")
 
 // Up brings up the loopback interface, and gives the configured interface its address, its MTU and the default route.
-func Up(ctx context.Context, c Config) error {
+// It does not wait for the interface: the driver's module is loaded by then, and has looked for its device while it
+// was loading.
+func Up(c Config) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("configuring the network: %w", err)
@@ -58,9 +55,9 @@ func Up(ctx context.Context, c Config) error {
 	if err != nil {
 		return fmt.Errorf("configuring lo: %w", err)
 	}
-	err = c.waitForInterface(ctx, fd)
-	if err == nil {
-		err = c.configure(fd)
+	err = c.configure(fd)
+	if errors.Is(err, unix.ENODEV) {
+		err = ErrNoInterface
 	}
 	if err != nil {
 		return fmt.Errorf("configuring %s: %w", c.Interface, err)
@@ -126,29 +123,4 @@ func setUp(fd int, name string) error {
 		return fmt.Errorf("bringing it up: %w", err)
 	}
 	return nil
-}
-
-func (c Config) waitForInterface(ctx context.Context, fd int) error {
-	deadline := time.Now().Add(c.Wait)
-	for {
-		r, err := unix.NewIfreq(c.Interface)
-		if err != nil {
-			return err
-		}
-		err = unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, r)
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, unix.ENODEV) {
-			return err
-		}
-		if time.Now().After(deadline) {
-			return ErrNoInterface
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
 }
