@@ -6,7 +6,8 @@ import "context"
 
 // Machine is what the service needs of the guest's kernel: devices, mounts, power. The service calls it only after
 // the policy allowed the request, with arguments already checked for form (paths derived, IDs 64 hex digits).
-// The implementation is internal/agent/machine; tests use a fake.
+// What fails leaves nothing behind, unless the error wraps machine.ErrNotUndone. The implementation is
+// internal/agent/machine; tests use a fake.
 type Machine interface {
 	// OpenLayer finds the disk with the given SCSI serial, opens it through dm-verity with the root hash, checks that
 	// the filesystem inside has exactly dataBlocks blocks, and mounts it read-only at target.

@@ -17,6 +17,7 @@ import (
 	guestv1 "cofferdam.dev/api/guest/v1"
 	"cofferdam.dev/attest"
 	"cofferdam.dev/internal/agent/container"
+	"cofferdam.dev/internal/agent/machine"
 	"cofferdam.dev/policy/engine"
 )
 
@@ -146,6 +147,9 @@ func (s *Service) decide(
 		return d
 	}
 	err = act(ctx, decision)
+	if errors.Is(err, machine.ErrNotUndone) {
+		return s.breakDown(string(point), err)
+	}
 	if err != nil {
 		return failed(string(point), err)
 	}

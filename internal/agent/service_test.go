@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"cofferdam.dev/attest"
 	"cofferdam.dev/evidence"
 	"cofferdam.dev/internal/agent/container"
+	"cofferdam.dev/internal/agent/machine"
 	"cofferdam.dev/policy"
 	"cofferdam.dev/policy/engine"
 )
@@ -218,6 +220,35 @@ func TestCreateThatCanNotBeUndone(t *testing.T) {
 	_, err := r.CreateContainer(t.Context(), createRequest(idA))
 	if d := guestv1.DenialFrom(err); d.GetCode() != guestv1.CodeBroken {
 		t.Fatalf("got %v, want %s", err, guestv1.CodeBroken)
+	}
+}
+
+// TestActsThatCanNotBeUndone breaks the guest: what is mounted is no longer what the policy's state says.
+func TestActsThatCanNotBeUndone(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		from func(testing.TB) *rig
+		send call
+	}{
+		"OpenLayer": {ready, mountLayer(func(*guestv1.MountLayerRequest) {})},
+		"OpenScratch": {ready, func(ctx context.Context, r *rig) error {
+			return done(r.MountScratch(ctx, &guestv1.MountScratchRequest{Serial: "s", Target: "/run/gcs/c/" + idA}))
+		}},
+		"MountOverlay": {running, mountOverlay(func(*guestv1.MountOverlayRequest) {})},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := tt.from(t)
+			r.machine.fail = func(string) error { return fmt.Errorf("removing the device: %w", machine.ErrNotUndone) }
+			for range 2 { // the call that failed, and the next
+				err := tt.send(t.Context(), r)
+				if d := guestv1.DenialFrom(err); d.GetCode() != guestv1.CodeBroken {
+					t.Fatalf("got %v, want %s", err, guestv1.CodeBroken)
+				}
+				r.machine.fail = nil
+			}
+		})
 	}
 }
 

@@ -8,6 +8,6 @@
 // a disk.
 //
 // It never mounts a layer without dm-verity, never writes to a disk in clear, and never keeps a key after the kernel
-// has it. What was half done when a step fails is undone; what can not be undone is reported, and the caller must then
-// count the machine as broken.
+// has it. What was half done when a step fails is undone; an error that wraps ErrNotUndone says that it was not, and the
+// caller must then count the machine as broken.
 package machine

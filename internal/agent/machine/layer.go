@@ -73,7 +73,7 @@ func (m *Machine) openLayer(ctx context.Context, serial string, root [32]byte, d
 	}
 	err = mountLayer(dev, dataBlocks, target)
 	if err != nil {
-		return devmapper.Device{}, errors.Join(err, dm.Remove(context.WithoutCancel(ctx), dev))
+		return devmapper.Device{}, undone(err, dm.Remove(context.WithoutCancel(ctx), dev))
 	}
 	return dev, nil
 }

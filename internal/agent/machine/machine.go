@@ -24,6 +24,9 @@ var (
 	ErrInUse = errors.New("in use")
 	// ErrNotMounted says that the target is none of ours.
 	ErrNotMounted = errors.New("not mounted")
+	// ErrNotUndone says that an operation failed half-way and that a part of it is left: what the kernel holds is not
+	// what the caller's records say.
+	ErrNotUndone = devmapper.ErrLeft
 )
 
 // Config is what a Machine needs. The zero Config is that of the guest.
@@ -115,6 +118,14 @@ func checkPath(p string) error {
 		return fmt.Errorf("path %q is not an absolute, clean path of at most %d plain characters", p, maxPath)
 	}
 	return nil
+}
+
+// undone joins the error of an operation with that of undoing what it did until then.
+func undone(err, undo error) error {
+	if undo == nil {
+		return err
+	}
+	return errors.Join(err, fmt.Errorf("%w: %w", ErrNotUndone, undo))
 }
 
 // deviceName makes a device-mapper name that was not used before.

@@ -90,13 +90,13 @@ func (o overlay) mount(memoryBytes uint64, target string) error {
 	}
 	err = o.mountOver(memory, target)
 	if err != nil {
-		return errors.Join(err, mount.Detach(memory))
+		return undone(err, mount.Detach(memory))
 	}
 	// The overlay holds a private mount of the memory: detached, it is reachable through the overlay alone and goes
 	// away with it.
 	err = mount.Detach(memory)
 	if err != nil {
-		return errors.Join(err, mount.Unmount(target))
+		return undone(err, mount.Unmount(target))
 	}
 	_ = os.Remove(memory) // an empty directory harms nobody
 	return nil
@@ -110,7 +110,7 @@ func (o overlay) mountOver(parent, target string) error {
 	}
 	err = os.Mkdir(work, 0o700)
 	if err != nil {
-		return errors.Join(err, os.Remove(upper))
+		return undone(err, os.Remove(upper))
 	}
 	options := make([]mount.Option, 0, len(o.layers)+len(overlayOptions)+2)
 	for _, l := range o.layers {
@@ -120,7 +120,7 @@ func (o overlay) mountOver(parent, target string) error {
 	options = append(options, overlayOptions...)
 	err = mount.FS{Type: "overlay", Source: "overlay", Options: options, Attr: unix.MOUNT_ATTR_NODEV}.At(target)
 	if err != nil {
-		return errors.Join(err, os.RemoveAll(upper), os.RemoveAll(work)) // both were made above
+		return undone(err, errors.Join(os.RemoveAll(upper), os.RemoveAll(work))) // both were made above
 	}
 	return nil
 }

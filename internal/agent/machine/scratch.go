@@ -94,11 +94,11 @@ func (m *Machine) openScratch(ctx context.Context, serial, target string) (scrat
 	}
 	d.crypt, err = activateCrypt(ctx, dm, m.deviceName("crypt"), d.integrity, sectors)
 	if err != nil {
-		return scratchDisk{}, class, errors.Join(err, dm.Remove(context.WithoutCancel(ctx), d.integrity))
+		return scratchDisk{}, class, undone(err, dm.Remove(context.WithoutCancel(ctx), d.integrity))
 	}
 	err = fillScratch(d.crypt, template, target)
 	if err != nil {
-		return scratchDisk{}, class, errors.Join(err, d.remove(context.WithoutCancel(ctx), dm))
+		return scratchDisk{}, class, undone(err, d.remove(context.WithoutCancel(ctx), dm))
 	}
 	return d, class, nil
 }
@@ -126,7 +126,7 @@ func (m *Machine) formatIntegrity(ctx context.Context, dm *devmapper.Client, dis
 		return scratchfmt.Class{}, fmt.Errorf("formatting: %w", err)
 	}
 	status, err := dm.Status(dev)
-	err = errors.Join(err, dm.Remove(context.WithoutCancel(ctx), dev))
+	err = undone(err, dm.Remove(context.WithoutCancel(ctx), dev))
 	if err != nil {
 		return scratchfmt.Class{}, fmt.Errorf("formatting: %w", err)
 	}

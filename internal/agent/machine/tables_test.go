@@ -147,3 +147,17 @@ func TestOverlayHoldsItsParts(t *testing.T) {
 		t.Errorf("opening a layer over an overlay: %v, want ErrInUse", err)
 	}
 }
+
+func TestUndone(t *testing.T) {
+	t.Parallel()
+	why, undo := errors.New("why"), errors.New("and this")
+	if err := undone(why, nil); !errors.Is(err, why) || errors.Is(err, ErrNotUndone) {
+		t.Errorf("what was undone counts as left: %v", err)
+	}
+	if err := undone(why, undo); !errors.Is(err, why) || !errors.Is(err, undo) || !errors.Is(err, ErrNotUndone) {
+		t.Errorf("what was not undone is %v, want both errors and ErrNotUndone", err)
+	}
+	if err := undone(nil, undo); !errors.Is(err, ErrNotUndone) {
+		t.Errorf("a device that stays is %v, want ErrNotUndone", err)
+	}
+}

@@ -44,6 +44,9 @@ type Table struct {
 	Secret bool
 }
 
+// ErrLeft says that a step failed and that the device it was for could not be removed again.
+var ErrLeft = errors.New("what was made could not be taken away again")
+
 // Open opens the control device.
 func Open() (*Client, error) {
 	f, err := os.OpenFile(controlPath, os.O_RDWR, 0)
@@ -56,7 +59,8 @@ func Open() (*Client, error) {
 // Close closes the control device. Devices stay.
 func (c *Client) Close() error { return c.control.Close() }
 
-// Activate creates the device name and makes table its live table. If any step fails, nothing is left of the device.
+// Activate creates the device name and makes table its live table. If any step fails, nothing is left of the device,
+// unless the error wraps ErrLeft.
 func (c *Client) Activate(ctx context.Context, name string, table Table) (Device, error) {
 	d, err := c.create(name)
 	if err != nil {
@@ -64,7 +68,11 @@ func (c *Client) Activate(ctx context.Context, name string, table Table) (Device
 	}
 	err = c.Reload(d, table)
 	if err != nil {
-		return Device{}, errors.Join(err, c.Remove(context.WithoutCancel(ctx), d))
+		undo := c.Remove(context.WithoutCancel(ctx), d)
+		if undo != nil {
+			err = errors.Join(err, fmt.Errorf("%w: %w", ErrLeft, undo))
+		}
+		return Device{}, err
 	}
 	return d, nil
 }
