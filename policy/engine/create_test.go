@@ -61,8 +61,14 @@ func TestCreateRefusals(t *testing.T) {
 		"mount elsewhere":  {nil, func(in *CreateInput) { in.Mounts[0].Source = "/run/gcs/c/sandbox/sandboxMounts/tmp/atlas/emptydir/x" }, []string{"invalid mount list: /etc/resolv.conf"}},
 		"mount led out":    {nil, func(in *CreateInput) { in.Mounts[0].Source += "/../../../../../../.." }, []string{"invalid mount list: /etc/resolv.conf"}},
 		"mount embedded":   {nil, func(in *CreateInput) { in.Mounts[0].Source = "/evil" + in.Mounts[0].Source }, []string{"invalid mount list: /etc/resolv.conf"}},
-		"mount pattern":    {nil, func(in *CreateInput) { in.Mounts[0].Source = "sandbox:///tmp/atlas/resolvconf/.+" }, []string{"invalid mount list: /etc/resolv.conf"}},
-		"default mount":    {nil, func(in *CreateInput) { in.Mounts[0] = policy.Mount{Destination: "/proc", Type: "proc", Source: "proc"} }, []string{"invalid mount list: /proc"}},
+		"huge pages where there are none": {func(_ *policy.Policy, c *policy.Container) {
+			c.Mounts = []policy.Mount{{Destination: "/huge", Source: "hugepages://.+", Type: "bind"}}
+		}, func(in *CreateInput) {
+			in.HugePagesDir = ""
+			in.Mounts = []policy.Mount{{Destination: "/huge", Source: in.SandboxDir + "/tmp/atlas/emptydir/x", Type: "bind"}}
+		}, []string{"invalid mount list: /huge"}},
+		"mount pattern": {nil, func(in *CreateInput) { in.Mounts[0].Source = "sandbox:///tmp/atlas/resolvconf/.+" }, []string{"invalid mount list: /etc/resolv.conf"}},
+		"default mount": {nil, func(in *CreateInput) { in.Mounts[0] = policy.Mount{Destination: "/proc", Type: "proc", Source: "proc"} }, []string{"invalid mount list: /proc"}},
 		"environment": {strict, func(in *CreateInput) { in.Env = append(in.Env, "LD_PRELOAD=/x", "MODE=dev") }, []string{
 			"invalid env list", "invalid env list: LD_PRELOAD,MODE",
 		}},

@@ -399,8 +399,9 @@ source_ok(rule, source) if {
 	data.metadata.p9mounts[source] == input.containerID
 }
 
-# A rule such as DIR/.+ must not be led out of DIR.
+# A rule such as DIR/.+ must not be led out of DIR. A guest that has no such directory has nothing under it.
 under(dir, rule, source) if {
+	dir != ""
 	regex.match(anchored(concat("", [dir, rule.rest])), source)
 	not ".." in split(source, "/")
 }

@@ -36,6 +36,8 @@ func TestLoadRefuses(t *testing.T) {
 		"clock":              {bare + `x := time.now_ns()`, "undefined function time.now_ns"},
 		"dice":               {bare + `x := rand.intn("a", 9)`, "undefined function rand.intn"},
 		"tokens":             {bare + `x := io.jwt.decode("a")`, "undefined function io.jwt.decode"},
+		"files by a schema":  {bare + `x := json.match_schema(1, {"$ref": "file:///etc/passwd"})`, "undefined function json.match_schema"},
+		"files of a schema":  {bare + `x := json.verify_schema({"$ref": "file:///etc/passwd"})`, "undefined function json.verify_schema"},
 		"other documents":    {bare + "x := data.secrets.key", "data.secrets.key, which is outside of it"},
 		"computed documents": {bare + "x := data[y] { y := \"policy\" }", "outside of it"},
 		"all documents":      {bare + "x := data", "outside of it"},
