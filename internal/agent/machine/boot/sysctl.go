@@ -19,6 +19,8 @@ func sysctls() []struct{ name, value, why string } {
 		{"kernel/core_pattern", "", "nor one for core files"},
 		{"kernel/unprivileged_bpf_disabled", "1", "until the end of the boot; it can not be undone"},
 		{"net/core/bpf_jit_harden", "2", "constants in BPF programs are blinded"},
+		{"kernel/unprivileged_userns_clone", "0", "a container without a seccomp filter gains no capabilities in a namespace of its own"},
+		{"kernel/io_uring_disabled", "1", "nor does it reach a part of the kernel that seccomp filters usually close"},
 		{"kernel/yama/ptrace_scope", "1", "a process is traced by its ancestors only"},
 		{"kernel/panic_on_oops", "1", "a kernel that has made a mistake guards nothing"},
 		{"fs/suid_dumpable", "0", "no dumps of setuid programs"},

@@ -37,6 +37,7 @@ func (g *guest) testBoot(t *testing.T) {
 	}
 	for file, want := range map[string]string{
 		"/proc/self/oom_score_adj": "-1000\n", "/proc/sys/kernel/kexec_load_disabled": "1\n", "/proc/sys/kernel/modprobe": "\n",
+		"/proc/sys/kernel/unprivileged_userns_clone": "0\n", "/proc/sys/kernel/io_uring_disabled": "1\n",
 		"/proc/sys/kernel/sysrq": "0\n", "/proc/sys/net/ipv4/ip_unprivileged_port_start": "0\n",
 		"/sys/fs/cgroup/cgroup.subtree_control": "cpu io memory pids\n",
 	} {
