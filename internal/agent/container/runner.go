@@ -156,40 +156,29 @@ func (r *Runner) launch(ctx context.Context, id, name string, want Stdio, args .
 		p.closeAll()
 		return nil, err
 	}
+	process, err := r.Children.Adopt(pid)
+	if err != nil {
+		p.closeAll()
+		return nil, err
+	}
 	var terminal *os.File
 	if con != nil {
 		p.streams, terminal, err = con.streams(want)
 	}
-	if err == nil {
-		var h *Handle
-		h, err = r.adopt(id, pid, p.streams, terminal)
-		if err == nil {
-			return h, nil
-		}
-	}
-	_ = unix.Kill(pid, unix.SIGKILL) // a process that nobody would hear of again
-	p.closeAll()
-	return nil, err
-}
-
-// adopt takes over a process that the runtime started: its number may be given to another process once it has ended,
-// so signals go through a handle of the kernel's.
-func (r *Runner) adopt(id string, pid int, streams Streams, terminal *os.File) (*Handle, error) {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil && !errors.Is(err, unix.ESRCH) { // it may have ended already
-		return nil, fmt.Errorf("opening process %d: %w", pid, err)
-	}
 	if err != nil {
-		fd = -1
-	}
-	p, err := r.Children.Adopt(pid)
-	if err != nil {
-		_ = unix.Close(fd)
+		_ = process.Signal(unix.SIGKILL) // nobody would hear of it again
+		go process.Wait()
+		p.closeAll()
 		return nil, err
 	}
-	h := NewHandle(pid, streams, terminal, func(sig unix.Signal) error {
-		err := unix.PidfdSendSignal(fd, sig, nil, 0)
-		if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EBADF) {
+	return r.follow(id, process, p.streams, terminal), nil
+}
+
+// follow makes the handle of a process that the runtime started, and waits for its end.
+func (r *Runner) follow(id string, p *reaper.Process, streams Streams, terminal *os.File) *Handle {
+	h := NewHandle(p.PID, streams, terminal, func(sig unix.Signal) error {
+		err := p.Signal(sig)
+		if errors.Is(err, os.ErrProcessDone) {
 			return ErrEnded
 		}
 		return err
@@ -197,9 +186,8 @@ func (r *Runner) adopt(id string, pid int, streams Streams, terminal *os.File) (
 	go func() {
 		status := p.Wait()
 		h.End(Exit{Code: uint32(reaper.ExitCode(status)), OutOfMemory: r.outOfMemory(id)}) // 0 to 255
-		_ = unix.Close(fd)
 	}()
-	return h, nil
+	return h
 }
 
 func (r *Runner) outOfMemory(id string) bool {

@@ -7,6 +7,9 @@
 // are started and waited for through it: Start instead of exec.Cmd.Start, Process.Wait instead of exec.Cmd.Wait.
 // Nothing else in the program may start processes. An orphan whose number is known, such as a container's first
 // process after the runtime's client has left, can be waited for by Adopt.
+//
+// Numbers of processes are given again once their status was collected, and a container can make that happen soon. So
+// an adopted process is held by a handle of the kernel's, opened while its status can not be collected.
 package reaper
 
 import (
@@ -48,6 +51,9 @@ type Process struct {
 	status unix.WaitStatus
 
 	finish sync.Once
+
+	mu sync.Mutex
+	fd int // of an orphan, -1 when it was not or is no longer open
 }
 
 // New starts to collect. There must be one Reaper in a process, from before its first child.
@@ -119,7 +125,7 @@ func (r *Reaper) Start(cmd *exec.Cmd) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{PID: cmd.Process.Pid, cmd: cmd, done: make(chan struct{})}
+	p := &Process{PID: cmd.Process.Pid, cmd: cmd, done: make(chan struct{}), fd: -1}
 	r.claimed[p.PID] = p
 	return p, nil
 }
@@ -135,11 +141,15 @@ func (r *Reaper) Adopt(pid int) (*Process, error) {
 	if _, ok := r.claimed[pid]; ok {
 		return nil, fmt.Errorf("adopting process %d: it is waited for already", pid)
 	}
-	p := &Process{PID: pid, done: make(chan struct{})}
+	p := &Process{PID: pid, done: make(chan struct{}), fd: -1}
 	status, ended := r.forget(pid)
 	// WNOWAIT only asks whether there is such a child; the loop, which needs the lock, collects it.
 	err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil)
 	if err == nil {
+		p.fd, err = unix.PidfdOpen(pid, 0)
+		if err != nil {
+			return nil, fmt.Errorf("adopting process %d: %w", pid, err)
+		}
 		r.claimed[pid] = p
 		return p, nil
 	}
@@ -171,11 +181,31 @@ func (r *Reaper) forget(pid int) (unix.WaitStatus, bool) {
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Wait waits for the process to end and, for a started one, for its output to be copied. It may be called again.
+// Signal sends a signal to an adopted process. Once that has ended it returns os.ErrProcessDone, whatever has its
+// number then.
+func (p *Process) Signal(sig unix.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fd < 0 {
+		return os.ErrProcessDone
+	}
+	err := unix.PidfdSendSignal(p.fd, sig, nil, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return os.ErrProcessDone
+	}
+	return err
+}
+
+// Wait waits for the process to end and, for a started one, for its output to be copied. It may be called again. It
+// must be called for each process, to give its handle back.
 func (p *Process) Wait() unix.WaitStatus {
 	<-p.done
 	p.finish.Do(func() {
 		if p.cmd == nil {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			_ = unix.Close(p.fd) // a handle holds no data
+			p.fd = -1
 			return
 		}
 		_ = p.cmd.Wait()            // ends the copying; its error says only that the status was collected already

@@ -200,6 +200,48 @@ func TestAdopt(t *testing.T) {
 	p.Wait()
 }
 
+// TestSignalReachesTheProcess signals adopted processes; one that has ended is never signalled by its number.
+func TestSignalReachesTheProcess(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	r := New()
+	defer r.Close()
+	p, err := r.Adopt(orphan(t, r, "sleep"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Signal(unix.SIGTERM); err != nil {
+		t.Errorf("signalling a running process: %v", err)
+	}
+	if got := ExitCode(p.Wait()); got != 143 {
+		t.Errorf("exit code is %d, want 143", got)
+	}
+	ended, err := r.Adopt(orphan(t, r, "exit:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-ended.Done()
+	other := start(t, r, play("sleep"))
+	ended.PID = other.PID // as if the number had been given again
+	for range 2 {
+		if err := ended.Signal(unix.SIGKILL); !errors.Is(err, os.ErrProcessDone) {
+			t.Errorf("signalling a process that has ended: %v, want ErrProcessDone", err)
+		}
+		ended.Wait()
+	}
+	select {
+	case <-other.Done():
+		t.Error("another process got the signal")
+	case <-time.After(50 * time.Millisecond):
+	}
+	_ = unix.Kill(other.PID, unix.SIGKILL)
+	other.Wait()
+	if open, err := os.ReadDir("/proc/self/fd"); err != nil || len(open) > 16 {
+		t.Errorf("%d files are open, %v", len(open), err)
+	}
+}
+
 // TestUnclaimedOrphans makes sure that they are collected, and that what is kept of them is bounded.
 func TestUnclaimedOrphans(t *testing.T) {
 	t.Parallel()
