@@ -77,16 +77,19 @@ func (s *Service) ExecProcess(ctx context.Context, r *guestv1.ExecProcessRequest
 		NoNewPrivileges: r.GetNoNewPrivileges(), Capabilities: capabilities(r.GetCapabilities()), Stdio: stdio(r.GetStdio()),
 	}
 	var resp *guestv1.ExecProcessResponse
+	var failure error
 	err = s.decide(ctx, point, r.GetEnv(), func(ctx context.Context, u Unit) (engine.Decision, error) {
 		return u.ExecInContainer(ctx, engine.ExecInput{ContainerID: i.id, Process: question(p)})
 	}, func(ctx context.Context, d engine.Decision) error {
 		narrow(p, d)
-		var err error
-		resp, err = s.exec(ctx, i, p)
-		return err
+		resp, failure = s.exec(ctx, i, p)
+		return nil // even if it failed the process may have run, so what it took of the policy stays taken
 	})
 	if err != nil {
 		return nil, err
+	}
+	if failure != nil {
+		return nil, failed(string(point), failure)
 	}
 	return resp, nil
 }

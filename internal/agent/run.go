@@ -6,7 +6,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -137,11 +139,7 @@ func newRunner(m *machine.Machine, log *slog.Logger) (*container.Runner, error) 
 	}
 	debug.SetMemoryLimit(int64(kept / 2)) // the rest is for the runtime and the kernel
 	debug.SetGCPercent(gcPercent)
-	threads, err := os.ReadFile("/proc/sys/kernel/threads-max")
-	if err != nil {
-		return nil, fmt.Errorf("reading the limit of processes: %w", err)
-	}
-	limit, err := strconv.ParseInt(strings.TrimSpace(string(threads)), 10, 64)
+	limit, err := processLimit("/proc/sys/kernel")
 	if err != nil {
 		return nil, fmt.Errorf("reading the limit of processes: %w", err)
 	}
@@ -149,11 +147,28 @@ func newRunner(m *machine.Machine, log *slog.Logger) (*container.Runner, error) 
 	r := &container.Runner{
 		Runtime: runtimePath, Dir: bundleDir, Cgroups: cgroup.Root, Children: reaper.New(), Log: log,
 		Volumes: &container.Volumes{Root: volumeRoot, Nameserver: network.DNS.String()},
-		Address: network.Address.Addr().String(), PIDsLimit: limit / 2,
+		Address: network.Address.Addr().String(), PIDsLimit: limit / 2, // the agent must find room for its own
 	}
 	err = r.Setup(total - kept)
 	if err != nil {
 		return nil, err
 	}
 	return r, nil
+}
+
+// processLimit returns how many processes there can be: whichever ends first, threads or their numbers.
+func processLimit(dir string) (int64, error) {
+	limit := int64(math.MaxInt64)
+	for _, name := range []string{"threads-max", "pid_max"} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return 0, err
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", name, err)
+		}
+		limit = min(limit, n)
+	}
+	return limit, nil
 }

@@ -123,8 +123,9 @@ func (s *Service) enter(call string) error {
 	return d
 }
 
-// decide asks the policy once and, if it says yes, acts. The policy's state changes only if the act succeeds. It is
-// called with the lock held, on a context that the host can not end.
+// decide asks the policy once and, if it says yes, acts. The policy's state changes only if the act succeeds; an act
+// that may have had its effect although it failed must not return the error. It is called with the lock held, on a
+// context that the host can not end.
 func (s *Service) decide(
 	ctx context.Context, point engine.Point, env []string,
 	ask func(context.Context, Unit) (engine.Decision, error), act func(context.Context, engine.Decision) error,

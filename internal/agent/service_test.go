@@ -179,7 +179,6 @@ func TestFailedActs(t *testing.T) {
 			mounted(t, r)
 			return r
 		}, create(func(*guestv1.CreateContainerRequest) {})},
-		"Exec": {running, exec(func(*guestv1.ExecProcessRequest) {})},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -208,6 +207,21 @@ func TestFailedActs(t *testing.T) {
 				t.Errorf("the same again, which now succeeds: %v", err)
 			}
 		})
+	}
+}
+
+// TestFailedExecCounts keeps the decision about a process that failed to start: it may have run for a moment.
+func TestFailedExecCounts(t *testing.T) {
+	t.Parallel()
+	r := running(t)
+	r.runtime.fail = func(string) error { return errors.New("the terminal did not come") }
+	err := exec(func(*guestv1.ExecProcessRequest) {})(t.Context(), r)
+	if d := guestv1.DenialFrom(err); d.GetCode() != guestv1.CodeFailed || !strings.Contains(d.Error(), "did not come") {
+		t.Fatalf("got %v, want %s", err, guestv1.CodeFailed)
+	}
+	want := []string{"allow exec_in_container " + idA + " /bin/ls", "Exec " + idA + " /bin/ls", "commit"}
+	if diff := cmp.Diff(want, r.log.take()); diff != "" {
+		t.Errorf("what happened (-want +got):\n%s", diff)
 	}
 }
 

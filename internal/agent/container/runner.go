@@ -30,7 +30,7 @@ type Runner struct {
 	Cgroups   string // where control groups (v2) are mounted
 	Volumes   *Volumes
 	Address   string // the guest's own address, for the containers' /etc/hosts
-	PIDsLimit int64  // processes of one container
+	PIDsLimit int64  // processes of all containers together
 	Children  *reaper.Reaper
 	Log       *slog.Logger
 
@@ -57,6 +57,7 @@ func (r *Runner) Setup(memoryBytes uint64) error {
 	for _, w := range []struct{ file, value string }{
 		{"cgroup.subtree_control", "+cpu +memory +pids"},
 		{"memory.max", strconv.FormatUint(memoryBytes, 10)},
+		{"pids.max", strconv.FormatInt(r.PIDsLimit, 10)},
 	} {
 		err = os.WriteFile(filepath.Join(group, w.file), []byte(w.value), 0) // exists
 		if err != nil {

@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"cofferdam.dev/internal/agent/machine/mount"
 )
 
 // SourcePattern is the form of a mount's source; whoever uses it bounds the length. A source has exactly one element below its class, so that every
@@ -26,7 +28,8 @@ const (
 	networkMode = 0o644
 )
 
-// Volumes keeps the directories and files of the group that containers mount. It lies in the guest's memory.
+// Volumes keeps the directories and files of the group that containers mount. It lies in the guest's memory, in a
+// filesystem of its own: a container that may open files by handle, or that fills its volumes, gets at nothing else.
 type Volumes struct {
 	Root       string // an absolute path that nobody else writes to
 	Nameserver string // of the resolver files
@@ -38,13 +41,17 @@ type Volumes struct {
 // Path returns where source lies in the guest.
 func (v *Volumes) Path(source string) string { return v.Root + source }
 
-// share makes mounts below the root appear in the containers that asked for that ("rshared"), and theirs in others.
+// share makes the filesystem of the volumes. Mounts in it appear in the containers that asked for that ("rshared"), and
+// theirs in others.
 func (v *Volumes) share() error {
 	err := os.MkdirAll(v.Root, 0o755) //nolint:gosec // containers' users pass through it
 	if err != nil {
 		return fmt.Errorf("making the volumes' directory: %w", err)
 	}
-	err = unix.Mount(v.Root, v.Root, "", unix.MS_BIND, "")
+	err = mount.FS{
+		Type: "tmpfs", Source: "volumes", Options: []mount.Option{{Key: "mode", Value: "0755"}},
+		Attr: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV,
+	}.At(v.Root)
 	if err == nil {
 		err = unix.Mount("", v.Root, "", unix.MS_SHARED, "")
 	}
