@@ -8,6 +8,12 @@ const (
 	DeployedFramework = "0.2.3"
 )
 
+// The versions of confcom's prerelease form, whose text has three lines more than that of the deployed one.
+const (
+	PrereleaseAPI       = "0.12.0"
+	PrereleaseFramework = "0.5.0"
+)
+
 // Policy is one policy document. Its zero value lists no container and allows nothing.
 type Policy struct {
 	APIVersion       string
@@ -22,6 +28,9 @@ type Policy struct {
 	AllowEnvironmentVariableDropping bool
 	AllowUnencryptedScratch          bool
 	AllowCapabilityDropping          bool
+
+	// AllowHostNetwork lets containers use the host's network. Only the prerelease form has a line for it.
+	AllowHostNetwork bool
 
 	// OmitRWMountDevice leaves the rw_mount_device line out, as texts of api_version 0.10.0 did.
 	OmitRWMountDevice bool

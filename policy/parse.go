@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -50,13 +49,12 @@ func parse(text []byte) (*Policy, error) {
 		r.literal("\n")
 	}
 	r.literal("\n")
-	for _, point := range slices.Concat(pointsInText, []string{rwMountDevice}) {
-		line := fmt.Sprintf("%s := data.framework.%s\n", point, point)
-		if point == rwMountDevice && !r.next(line) {
+	for _, point := range p.points() {
+		if point == rwMountDevice && !p.prerelease() && !r.next(rule(point)) {
 			p.OmitRWMountDevice = true
 			break
 		}
-		r.literal(line)
+		r.literal(rule(point))
 	}
 	r.literal(footer)
 	if r.err == nil && r.pos != len(text) {
@@ -71,8 +69,8 @@ func parse(text []byte) (*Policy, error) {
 // unchanged checks that nothing of the text would be lost or written otherwise: spelling of JSON, order of keys,
 // missing and repeated keys.
 func unchanged(p *Policy, text []byte) error {
-	plain := p.Text()
-	if bytes.Equal(plain, text) || bytes.Equal(p.PrettyText(), text) {
+	plain := bytes.TrimRight(p.Text(), "\n")
+	if bytes.Equal(plain, text) || bytes.Equal(bytes.TrimRight(p.PrettyText(), "\n"), text) {
 		return nil
 	}
 	at := 0

@@ -16,7 +16,8 @@ import (
 // Hash is the SHA-256 of a policy's text: the launch's HOST_DATA.
 func Hash(text []byte) [32]byte { return sha256.Sum256(text) }
 
-// Text writes the policy as the confcom extension does: the text whose hash is pinned. It has no final newline.
+// Text writes the policy as the confcom extension does: the text whose hash is pinned. It has no final newline, except
+// in the prerelease form, whose last newline counts like every other byte.
 func (p *Policy) Text() []byte { return p.text(false) }
 
 // PrettyText writes the policy with its containers indented, for people. Its hash differs from Text's.
@@ -35,6 +36,12 @@ var pointsInText = []string{
 
 const rwMountDevice = "rw_mount_device"
 
+// prereleasePoints are the further rules of the prerelease form, last in its list.
+var prereleasePoints = []string{"host_network", "load_transparency_trust_list"}
+
+// prerelease says whether the text has the prerelease form. The version alone decides, so that a reader knows too.
+func (p *Policy) prerelease() bool { return p.APIVersion == PrereleaseAPI }
+
 // allow is one allow_… line.
 type allow struct {
 	name  string
@@ -42,7 +49,7 @@ type allow struct {
 }
 
 func (p *Policy) allows() []allow {
-	return []allow{
+	list := []allow{
 		{"allow_properties_access", &p.AllowPropertiesAccess},
 		{"allow_dump_stacks", &p.AllowDumpStacks},
 		{"allow_runtime_logging", &p.AllowRuntimeLogging},
@@ -50,7 +57,25 @@ func (p *Policy) allows() []allow {
 		{"allow_unencrypted_scratch", &p.AllowUnencryptedScratch},
 		{"allow_capability_dropping", &p.AllowCapabilityDropping},
 	}
+	if p.prerelease() {
+		list = append(list, allow{"allow_host_network", &p.AllowHostNetwork})
+	}
+	return list
 }
+
+// points are the rules that the text has a line for, in its order.
+func (p *Policy) points() []string {
+	switch {
+	case p.prerelease():
+		return slices.Concat(pointsInText, []string{rwMountDevice}, prereleasePoints)
+	case p.OmitRWMountDevice:
+		return pointsInText
+	}
+	return slices.Concat(pointsInText, []string{rwMountDevice})
+}
+
+// rule is the line that leaves a decision to the framework.
+func rule(point string) string { return fmt.Sprintf("%s := data.framework.%s\n", point, point) }
 
 func (p *Policy) text(pretty bool) []byte {
 	var b bytes.Buffer
@@ -72,13 +97,13 @@ func (p *Policy) text(pretty bool) []byte {
 		fmt.Fprintf(&b, "%s := %t\n", a.name, *a.value)
 	}
 	b.WriteByte('\n')
-	for _, point := range pointsInText {
-		fmt.Fprintf(&b, "%s := data.framework.%s\n", point, point)
-	}
-	if !p.OmitRWMountDevice {
-		fmt.Fprintf(&b, "%s := data.framework.%s\n", rwMountDevice, rwMountDevice)
+	for _, point := range p.points() {
+		b.WriteString(rule(point))
 	}
 	b.WriteString(footer)
+	if p.prerelease() {
+		b.WriteByte('\n')
+	}
 	return b.Bytes()
 }
 

@@ -162,6 +162,43 @@ func TestEmptyListsAreNoNulls(t *testing.T) {
 	}
 }
 
+// prerelease is a policy of the prerelease form.
+func prerelease() *Policy {
+	p := minimal()
+	p.APIVersion, p.FrameworkVersion, p.AllowHostNetwork = PrereleaseAPI, PrereleaseFramework, true
+	return p
+}
+
+// TestPrereleaseForm compares with the template that confcom fills in for its prerelease option.
+func TestPrereleaseForm(t *testing.T) {
+	t.Parallel()
+	text := string(prerelease().Text())
+	_, end, _ := strings.Cut(text, "allow_capability_dropping := false\n")
+	if want := "allow_host_network := true\n\nmount_device := data.framework.mount_device\n"; !strings.HasPrefix(end, want) {
+		t.Errorf("after the last switch comes %q, want %q", end[:min(len(end), 80)], want)
+	}
+	const last = "rw_mount_device := data.framework.rw_mount_device\n" +
+		"host_network := data.framework.host_network\n" +
+		"load_transparency_trust_list := data.framework.load_transparency_trust_list\n" +
+		"\nreason := {\"errors\": data.framework.errors}\n"
+	if !strings.HasSuffix(text, last) {
+		t.Errorf("the text does not end with %q", last)
+	}
+	for _, text := range [][]byte{prerelease().Text(), prerelease().PrettyText()} {
+		again, err := Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(prerelease().Text(), again.Text()); diff != "" {
+			t.Error(diff)
+		}
+	}
+	mixed := bytes.Replace(prerelease().Text(), []byte(PrereleaseAPI), []byte(DeployedAPI), 1)
+	if _, err := Parse(mixed); err == nil {
+		t.Error("lines of the prerelease form were accepted under the deployed version")
+	}
+}
+
 // TestRoundTrip writes random policies and reads them again.
 func TestRoundTrip(t *testing.T) {
 	t.Parallel()
@@ -193,6 +230,7 @@ func TestRoundTrip(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(minimal().Text())
 	f.Add(minimal().PrettyText())
+	f.Add(prerelease().Text())
 	f.Add([]byte(header + `api_version := "0.11.0"`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		p, err := Parse(text)
@@ -200,7 +238,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		trimmed := bytes.TrimRight(text, "\n")
-		if !bytes.Equal(p.Text(), trimmed) && !bytes.Equal(p.PrettyText(), trimmed) {
+		if plain := bytes.TrimRight(p.Text(), "\n"); !bytes.Equal(plain, trimmed) && !bytes.Equal(bytes.TrimRight(p.PrettyText(), "\n"), trimmed) {
 			t.Errorf("accepted text is not what is written: %q", text)
 		}
 	})
