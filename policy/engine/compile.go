@@ -70,11 +70,11 @@ type program struct {
 	rules    map[string]bool // names that the policy defines
 }
 
-func compile(text []byte) (*program, error) {
+// parse reads a policy's text and checks that it keeps to itself.
+func parse(text []byte, caps *ast.Capabilities) (*ast.Module, error) {
 	if len(text) > MaxTextSize {
 		return nil, fmt.Errorf("text has %d bytes, at most %d are allowed", len(text), MaxTextSize)
 	}
-	caps := capabilities()
 	// Generated policies are written in the older dialect and name its keywords in imports.
 	m, err := ast.ParseModuleWithOpts("policy.rego", string(text), ast.ParserOptions{
 		RegoVersion: ast.RegoV0, Capabilities: caps,
@@ -85,7 +85,13 @@ func compile(text []byte) (*program, error) {
 	if m == nil {
 		return nil, errors.New("text is empty")
 	}
-	if err := confine(m, "policy", policyDocuments); err != nil {
+	return m, confine(m, "policy", policyDocuments)
+}
+
+func compile(text []byte) (*program, error) {
+	caps := capabilities()
+	m, err := parse(text, caps)
+	if err != nil {
 		return nil, err
 	}
 	modules := map[string]*ast.Module{"policy.rego": m}

@@ -14,6 +14,8 @@ import (
 
 	"cofferdam.dev/internal/testcap"
 	"cofferdam.dev/policy"
+
+	"github.com/open-policy-agent/opa/v1/ast"
 )
 
 const bare = "package policy\n\napi_version := \"0.11.0\"\nframework_version := \"0.2.3\"\n"
@@ -219,6 +221,48 @@ func TestAllowAllPolicies(t *testing.T) {
 	if n == 0 {
 		t.Errorf("no policies among %q", files)
 	}
+}
+
+// FuzzParse makes sure that no text crashes the reader, and that what it accepts names nothing outside of the policy.
+// It runs a thousand times as often as FuzzNew, which compiles the framework each time.
+func FuzzParse(f *testing.F) {
+	caps := capabilities()
+	f.Add(bare + "x := data.framework.version\nmount_device := data.framework.mount_device")
+	f.Add(bare + "x { y := data[input.a]; z := [data.policy | data.metadata[_]] }")
+	f.Add(bare + "x { input.a with input as data.other }")
+	f.Fuzz(func(t *testing.T, text string) {
+		m, err := parse([]byte(text), caps)
+		if err != nil {
+			return
+		}
+		var inside func(*ast.Term) bool
+		inside = func(x *ast.Term) bool {
+			ref, ok := x.Value.(ast.Ref)
+			if !ok {
+				if x.Equal(ast.DefaultRootDocument) {
+					t.Errorf("data as a whole is named in %q", text)
+				}
+				return false
+			}
+			if ref[0].Equal(ast.DefaultRootDocument) {
+				name, ok := ref[min(1, len(ref)-1)].Value.(ast.String)
+				if !ok || !policyDocuments[string(name)] {
+					t.Errorf("%s is named in %q", ref, text)
+				}
+				ref = ref[1:]
+			}
+			for _, part := range ref {
+				ast.WalkTerms(part, inside)
+			}
+			return true
+		}
+		for _, i := range m.Imports {
+			ast.WalkTerms(i.Path, inside)
+		}
+		for _, r := range m.Rules {
+			ast.WalkTerms(r, inside)
+		}
+	})
 }
 
 // FuzzNew makes sure that no text crashes the loader, and that what loads decides.
