@@ -5,7 +5,6 @@ package policygen
 import (
 	"cmp"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -15,12 +14,19 @@ import (
 )
 
 // envRules lists the description's variables, those of the image that it does not override, and the platform's.
-func envRules(vars []spec.EnvVar, image []string, o Options) ([]policy.EnvRule, error) {
+func envRules(g *spec.Group, vars []spec.EnvVar, image []string, o Options) ([]policy.EnvRule, error) {
 	var rules []policy.EnvRule
 	named := map[string]bool{}
 	for _, v := range vars {
 		named[v.Name] = true
-		rules = append(rules, fixed(v.Name+"="+v.Value))
+		rule := fixed(v.Name + "=" + v.Value)
+		if v.Regexp {
+			rule.Strategy = policy.StrategyRegexp
+		}
+		rules = append(rules, rule)
+	}
+	if g.Platform == spec.PlatformVirtualNode && g.WorkloadIdentity {
+		rules = append(rules, patterns(workloadIdentityVariables)...)
 	}
 	for _, text := range image {
 		name, _, ok := strings.Cut(text, "=")
@@ -31,47 +37,36 @@ func envRules(vars []spec.EnvVar, image []string, o Options) ([]policy.EnvRule, 
 			rules = append(rules, fixed(text))
 		}
 	}
-	rules = append(rules, fixed(terminal))
-	for _, pattern := range platformVariables {
-		rules = append(rules, policy.EnvRule{Pattern: pattern, Strategy: policy.StrategyRegexp})
-	}
+	rules = append(rules, platformRules(g, rules)...)
 	if o.SortEnv {
 		slices.SortStableFunc(rules, func(a, b policy.EnvRule) int { return cmp.Compare(a.Pattern, b.Pattern) })
 	}
 	return rules, nil
 }
 
-func fixed(text string) policy.EnvRule {
-	return policy.EnvRule{Pattern: text, Strategy: policy.StrategyString}
-}
-
-// mounts lists the description's mounts and the image's volumes, and the resolver's configuration that every container
-// gets.
-func mounts(list []spec.Mount, volumes []string) []policy.Mount {
-	var out []policy.Mount
-	for _, m := range list {
-		out = append(out, mount(m))
+// platformRules are those that the platform needs. The service's tool leaves one out where a variable has its name.
+func platformRules(g *spec.Group, given []policy.EnvRule) []policy.EnvRule {
+	rules := append([]policy.EnvRule{fixed(terminal)}, patterns(platformVariables)...)
+	if g.Platform == spec.PlatformVirtualNode {
+		rules = append(rules, patterns(serviceVariables)...)
 	}
-	for _, volume := range slices.Sorted(slices.Values(volumes)) {
-		path := path.Clean("/" + volume)
-		taken := func(m policy.Mount) bool { return m.Destination == path }
-		if !slices.ContainsFunc(out, taken) {
-			out = append(out, mount(spec.Mount{Kind: spec.MountEmptyDir, Path: path}))
-		}
+	if g.Platform == spec.PlatformOwn {
+		return rules
 	}
-	return append(out, policy.Mount{
-		Destination: "/etc/resolv.conf", Options: []string{"rbind", "rshared", "rw"},
-		Source: sandboxDirectory + "resolvconf/.+", Type: "bind",
+	return slices.DeleteFunc(rules, func(r policy.EnvRule) bool {
+		name, _, _ := strings.Cut(r.Pattern, "=")
+		return slices.ContainsFunc(given, func(g policy.EnvRule) bool { return strings.HasPrefix(g.Pattern, name+"=") })
 	})
 }
 
-func mount(m spec.Mount) policy.Mount {
-	access := "rw"
-	if m.ReadOnly {
-		access = "ro"
+func patterns(list []string) []policy.EnvRule {
+	rules := make([]policy.EnvRule, 0, len(list))
+	for _, pattern := range list {
+		rules = append(rules, policy.EnvRule{Pattern: pattern, Strategy: policy.StrategyRegexp})
 	}
-	return policy.Mount{
-		Destination: m.Path, Options: []string{"rbind", "rshared", access},
-		Source: sandboxDirectory + string(m.Kind) + "/.+", Type: "bind",
-	}
+	return rules
+}
+
+func fixed(text string) policy.EnvRule {
+	return policy.EnvRule{Pattern: text, Strategy: policy.StrategyString}
 }

@@ -29,12 +29,9 @@ var allCapabilities = []string{
 	"CAP_SYS_TTY_CONFIG", "CAP_WAKE_ALARM",
 }
 
-// capabilities are the default or all ones, with those added and dropped, in sorted lists.
+// capabilities are the default or all ones, with those added and dropped, in sorted lists. Only a privileged container's
+// processes may inherit them.
 func capabilities(c spec.Container) (policy.Capabilities, error) {
-	if c.Privileged {
-		all := slices.Clone(allCapabilities)
-		return policy.Capabilities{Bounding: all, Effective: all, Inheritable: all, Permitted: all}, nil
-	}
 	added, err := capabilityNames(c.AddCapabilities)
 	if err != nil {
 		return policy.Capabilities{}, err
@@ -43,11 +40,19 @@ func capabilities(c spec.Container) (policy.Capabilities, error) {
 	if err != nil {
 		return policy.Capabilities{}, err
 	}
-	list := slices.DeleteFunc(slices.Clone(defaultCapabilities), func(s string) bool { return slices.Contains(dropped, s) })
+	base := defaultCapabilities
+	if c.Privileged {
+		base = allCapabilities
+	}
+	list := slices.DeleteFunc(slices.Clone(base), func(s string) bool { return slices.Contains(dropped, s) })
 	list = append(list, added...)
 	slices.Sort(list)
 	list = slices.Compact(list)
-	return policy.Capabilities{Bounding: list, Effective: list, Permitted: list}, nil
+	out := policy.Capabilities{Bounding: list, Effective: list, Permitted: list}
+	if c.Privileged {
+		out.Inheritable = list
+	}
+	return out, nil
 }
 
 // capabilityNames expands ALL, and names with or without CAP_.

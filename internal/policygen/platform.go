@@ -4,6 +4,7 @@ package policygen
 
 import (
 	"slices"
+	"strings"
 
 	"cofferdam.dev/policy"
 )
@@ -30,6 +31,34 @@ var platformVariables = []string{
 	"azurecontainerinstance_restarted_by=.+",
 }
 
+// serviceVariables are how Kubernetes tells containers of a virtual node about services.
+var serviceVariables = []string{
+	"[A-Z0-9_]+_SERVICE_HOST=.+", "[A-Z0-9_]+_SERVICE_PORT=.+", "[A-Z0-9_]+_SERVICE_PORT_[A-Z0-9_]+=.+",
+	"[A-Z0-9_]+_PORT=.+", "[A-Z0-9_]+_PORT_[0-9]+_TCP=.+", "[A-Z0-9_]+_PORT_[0-9]+_TCP_PROTO=.+",
+	"[A-Z0-9_]+_PORT_[0-9]+_TCP_PORT=.+", "[A-Z0-9_]+_PORT_[0-9]+_TCP_ADDR=.+",
+}
+
+// workloadIdentityVariables say where a container of a virtual node finds its federated token.
+var workloadIdentityVariables = []string{
+	"AZURE_CLIENT_ID=.+", "AZURE_TENANT_ID=.+", "AZURE_FEDERATED_TOKEN_FILE=.+", "AZURE_AUTHORITY_HOST=.+",
+}
+
+// sidecars are the images of the service's own containers. Their policy is not a group's: a fragment of the service
+// allows them.
+var sidecars = []string{
+	"mcr.microsoft.com/aci/msi-atlas-adapter", "mcr.microsoft.com/aci/atlas-mount-azure-file-volume",
+	"mcr.microsoft.com/aci/atlas-mount-secrets-volume", "mcr.microsoft.com/aci/atlas-netstats",
+	"mcr.microsoft.com/aci/atlas-mount-resolv-conf", "mcr.microsoft.com/aci/atlas-mount-gitrepo-volume",
+	"k8s.gcr.io/pause", "mcr.microsoft.com/aci/sc-proxy", "mcr.microsoft.com/aci/vk-metrics-sidecar",
+}
+
+// Sidecar says whether an image is one of the service's own containers.
+func Sidecar(image string) bool {
+	base, _, _ := strings.Cut(image, "@")
+	base, _, _ = strings.Cut(base, ":")
+	return slices.Contains(sidecars, base)
+}
+
 // debugCommands may be started in every container of a group for debugging.
 var debugCommands = [][]string{{"/bin/sh"}, {"/bin/bash"}}
 
@@ -46,7 +75,7 @@ func pause(o Options) policy.Container {
 	path := fixed(pausePath)
 	path.Required = true
 	c := policy.Container{
-		AllowStdioAccess: true, Command: []string{"/pause"}, EnvRules: []policy.EnvRule{path, fixed(terminal)},
+		AllowStdioAccess: !o.WithoutStdio, Command: []string{"/pause"}, EnvRules: []policy.EnvRule{path, fixed(terminal)},
 		Capabilities: policy.Capabilities{Bounding: caps, Effective: caps, Permitted: caps},
 		Layers:       []string{pauseLayer}, Name: "pause-container", User: anyUser(), WorkingDir: "/",
 	}

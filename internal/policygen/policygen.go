@@ -45,6 +45,7 @@ type Options struct {
 	// Fragments are further fragments that may be loaded. Unless excluded, the service's own fragment comes first.
 	Fragments              []policy.Fragment
 	ExcludeDefaultFragment bool
+	DefaultFragmentLast    bool   // confcom's own JSON description has it after the others
 	InfrastructureSVN      string // minimum_svn of the default fragment; empty means DefaultInfrastructureSVN
 
 	// ExcludePause leaves the service's pause container out.
@@ -53,6 +54,18 @@ type Options struct {
 	// OmitID leaves the image reference out of the text.
 	OmitID bool
 
+	// NameByImage names each container by its image's reference, as confcom does with images that are given bare.
+	NameByImage bool
+
+	// WithoutStdio keeps every container's standard streams from the host, the pause container's too.
+	WithoutStdio bool
+
+	// AllowHostNetwork fills the line that only the prerelease form has.
+	AllowHostNetwork bool
+
+	// MountVolumes gives each volume that an image declares an empty directory. The service does not do that.
+	MountVolumes bool
+
 	// Texts of earlier versions of confcom: without signals, without the rw_mount_device line, with environment rules
 	// sorted by pattern.
 	OmitSignals, OmitRWMountDevice, SortEnv bool
@@ -60,7 +73,9 @@ type Options struct {
 
 // RunOptions are those for groups on our own machines: there is no platform that would load a fragment or run a pause
 // container, so neither is allowed.
-func RunOptions() Options { return Options{ExcludeDefaultFragment: true, ExcludePause: true} }
+func RunOptions() Options {
+	return Options{ExcludeDefaultFragment: true, ExcludePause: true, MountVolumes: true}
+}
 
 // Generate makes the policy of a group. Facts are looked up by the containers' image references.
 func Generate(g spec.Group, facts map[string]ImageFacts, o Options) (*policy.Policy, error) {
@@ -70,7 +85,7 @@ func Generate(g spec.Group, facts map[string]ImageFacts, o Options) (*policy.Pol
 	p := &policy.Policy{
 		APIVersion: o.APIVersion, FrameworkVersion: o.FrameworkVersion, OmitRWMountDevice: o.OmitRWMountDevice,
 		AllowPropertiesAccess: true, AllowEnvironmentVariableDropping: true, AllowCapabilityDropping: true,
-		AllowDumpStacks: g.Debug, AllowRuntimeLogging: g.Debug,
+		AllowDumpStacks: g.Debug, AllowRuntimeLogging: g.Debug, AllowHostNetwork: o.AllowHostNetwork,
 	}
 	if p.APIVersion == "" {
 		p.APIVersion = policy.DeployedAPI
@@ -78,18 +93,25 @@ func Generate(g spec.Group, facts map[string]ImageFacts, o Options) (*policy.Pol
 	if p.FrameworkVersion == "" {
 		p.FrameworkVersion = policy.DeployedFramework
 	}
-	if !o.ExcludeDefaultFragment {
-		p.Fragments = append(p.Fragments, infrastructure(o.InfrastructureSVN))
+	if o.AllowHostNetwork && p.APIVersion != policy.PrereleaseAPI {
+		return nil, fmt.Errorf("generating policy: the host's network needs api_version %s, got %s", policy.PrereleaseAPI, p.APIVersion)
 	}
-	p.Fragments = append(p.Fragments, o.Fragments...)
+	p.Fragments = imports(&g, o)
 	for i, c := range g.Containers {
 		f, ok := facts[c.Image]
 		if !ok {
 			return nil, fmt.Errorf("generating policy: container %d (%q): facts about image %q are missing", i+1, c.Name, c.Image)
 		}
-		pc, err := container(c, f, g.Debug, o)
+		pc, err := container(&g, c, f, o)
 		if err != nil {
 			return nil, fmt.Errorf("generating policy: container %d (%q): %w", i+1, c.Name, err)
+		}
+		p.Containers = append(p.Containers, pc)
+	}
+	for _, d := range g.Definitions {
+		pc, err := definition(d)
+		if err != nil {
+			return nil, fmt.Errorf("generating policy: container definition %s: %w", d.Path, err)
 		}
 		p.Containers = append(p.Containers, pc)
 	}
@@ -99,15 +121,23 @@ func Generate(g spec.Group, facts map[string]ImageFacts, o Options) (*policy.Pol
 	return p, nil
 }
 
-func container(c spec.Container, f ImageFacts, debug bool, o Options) (policy.Container, error) {
-	var pc policy.Container
-	if len(f.LayerRoots) == 0 {
-		return pc, fmt.Errorf("image %q has no layers", c.Image)
+// imports lists the fragments that may be loaded.
+func imports(g *spec.Group, o Options) []policy.Fragment {
+	list := slices.Concat(fragments(g.Fragments), o.Fragments)
+	switch standard := infrastructure(o.InfrastructureSVN); {
+	case o.ExcludeDefaultFragment || g.ExcludeDefaultFragment:
+		return list
+	case o.DefaultFragmentLast:
+		return append(list, standard)
+	default:
+		return append([]policy.Fragment{standard}, list...)
 	}
-	for _, root := range f.LayerRoots {
-		if len(root) != 64 || strings.Trim(root, "0123456789abcdef") != "" {
-			return pc, fmt.Errorf("image %q: layer root %q is no SHA-256 in lower-case hexadecimal", c.Image, root)
-		}
+}
+
+func container(g *spec.Group, c spec.Container, f ImageFacts, o Options) (policy.Container, error) {
+	var pc policy.Container
+	if err := checkRoots(f.LayerRoots); err != nil {
+		return pc, fmt.Errorf("image %q: %w", c.Image, err)
 	}
 	signals, err := signals(f.Config.StopSignal, o)
 	if err != nil {
@@ -117,26 +147,40 @@ func container(c spec.Container, f ImageFacts, debug bool, o Options) (policy.Co
 	if err != nil {
 		return pc, err
 	}
-	env, err := envRules(c.Env, f.Config.Env, o)
+	env, err := envRules(g, c.Env, f.Config.Env, o)
 	if err != nil {
 		return pc, fmt.Errorf("image %q: %w", c.Image, err)
 	}
 	pc = policy.Container{
-		AllowElevated: c.Privileged, AllowStdioAccess: c.AllowStdio, Capabilities: caps, Command: command(c, f.Config),
-		EnvRules: env, ExecProcesses: execProcesses(c.AllowExec, debug), Layers: slices.Clone(f.LayerRoots),
-		Mounts: mounts(c.Mounts, f.Config.Volumes), Name: c.Name, NoNewPrivileges: !c.AllowPrivilegeEscalation,
+		AllowElevated: c.Privileged, AllowStdioAccess: c.AllowStdio && !o.WithoutStdio, Capabilities: caps, Command: command(g, c, f.Config),
+		EnvRules: env, ExecProcesses: execProcesses(c.AllowExec, g.Debug), Layers: slices.Clone(f.LayerRoots),
+		Mounts: mounts(g, c, volumes(f.Config, o)), Name: c.Name, NoNewPrivileges: !c.AllowPrivilegeEscalation,
 		SeccompProfileSHA256: c.SeccompProfileSHA256, Signals: signals, User: user(c, f.Config.User),
 		WorkingDir: firstSet(c.WorkingDir, f.Config.WorkingDir, "/"),
 	}
-	if !o.OmitID {
-		pc.ID = firstSet(f.Reference, c.Image)
+	pc.ID = firstSet(f.Reference, c.Image)
+	if o.NameByImage {
+		pc.Name = pc.ID
+	}
+	if o.OmitID {
+		if pc.Name == pc.ID {
+			pc.Name = ""
+		}
+		pc.ID = ""
 	}
 	return pc, nil
 }
 
+func volumes(image ImageConfig, o Options) []string {
+	if o.MountVolumes {
+		return image.Volumes
+	}
+	return nil
+}
+
 // command is what the container starts with. Replacing the entrypoint drops the image's arguments too. Nil means that
-// there is nothing to start.
-func command(c spec.Container, image ImageConfig) []string {
+// there is nothing to start, which the tool for the virtual node writes as an empty list.
+func command(g *spec.Group, c spec.Container, image ImageConfig) []string {
 	if len(c.Command) > 0 {
 		return slices.Concat(c.Command, c.Args)
 	}
@@ -146,6 +190,9 @@ func command(c spec.Container, image ImageConfig) []string {
 	}
 	if all := slices.Concat(image.Entrypoint, args); len(all) > 0 {
 		return all
+	}
+	if g.Platform == spec.PlatformVirtualNode {
+		return []string{}
 	}
 	return nil
 }
@@ -164,9 +211,13 @@ func execProcesses(allowed [][]string, debug bool) []policy.ExecProcess {
 	return out
 }
 
-// user follows the description, then the image. Numbers are compared as numbers, everything else as names.
+// user follows the description, then the image. Numbers are compared as numbers, everything else as names. A security
+// context that names user or group replaces the image's user whole.
 func user(c spec.Container, image string) policy.User {
 	u := anyUser()
+	if c.RunAsUser != nil || c.RunAsGroup != nil {
+		image = ""
+	}
 	name, group, _ := strings.Cut(firstSet(c.User, image), ":")
 	u.UserIDName = idName(name)
 	u.GroupIDNames = []policy.IDName{idName(group)}

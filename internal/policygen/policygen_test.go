@@ -161,7 +161,7 @@ func TestRefusals(t *testing.T) {
 		want   string
 	}{
 		"no facts":    {func(g *spec.Group, _ *ImageFacts) { g.Containers[0].Image = "other" }, `facts about image "other" are missing`},
-		"no layers":   {func(_ *spec.Group, f *ImageFacts) { f.LayerRoots = nil }, "has no layers"},
+		"no layers":   {func(_ *spec.Group, f *ImageFacts) { f.LayerRoots = nil }, "there are no layers"},
 		"layer root":  {func(_ *spec.Group, f *ImageFacts) { f.LayerRoots = []string{strings.Repeat("A", 64)} }, "no SHA-256 in lower-case"},
 		"stop signal": {func(_ *spec.Group, f *ImageFacts) { f.Config.StopSignal = "SIGNOPE" }, `stop signal "SIGNOPE" is unknown`},
 		"image's env": {func(_ *spec.Group, f *ImageFacts) { f.Config.Env = []string{"A"} }, "not NAME=VALUE"},

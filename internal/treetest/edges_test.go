@@ -24,6 +24,11 @@ var rooms = map[string][]string{
 	"api/group/v1":                   {},
 	"evidence/snp":                   {},
 	"evidence":                       {"evidence/snp"},
+	"evidence/didx509":               {},
+	"evidence/cose1":                 {"evidence/didx509", "internal/cbor"},
+	"internal/cbor":                  {},
+	"internal/testchain":             {},
+	"policy/fragment":                {"evidence/cose1", "policy"},
 	"verify":                         {"evidence", "evidence/snp"},
 	"attest":                         {"evidence/snp"},
 	"policy":                         {},
@@ -40,6 +45,7 @@ var rooms = map[string][]string{
 	"internal/image":                 {},
 	"internal/layer":                 {"internal/verity"},
 	"internal/policygen":             {"internal/spec", "policy"},
+	"internal/lockfile":              {"internal/policygen"},
 	"internal/measure":               {},
 	"internal/simsp":                 {"evidence/snp", "internal/measure"},
 	"internal/guestimage":            {"internal/guestimage/scratchfmt", "internal/measure"},
@@ -48,6 +54,7 @@ var rooms = map[string][]string{
 	"internal/agent/machine":         {"internal/verity", "internal/guestimage/scratchfmt"},
 	"internal/agent": {
 		"api/guest/v1", "attest", "evidence", "evidence/snp", "internal/agent/machine", "internal/channel", "policy", "policy/engine",
+		"policy/fragment",
 	},
 	"internal/sandbox": {
 		"api/guest/v1", "evidence/snp", "internal/channel", "internal/guestimage", "internal/simsp",
