@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
@@ -23,6 +24,12 @@ func (e *Engine) decide(ctx context.Context, point Point, input map[string]any) 
 	in, err := inputValue(withRule)
 	if err != nil {
 		return Decision{}, nil, err
+	}
+	if slices.Contains(deferredPoints, point) {
+		err = e.complete()
+		if err != nil {
+			return Decision{}, nil, err
+		}
 	}
 	info, known := points[point]
 	switch {
@@ -87,6 +94,10 @@ func (e *Engine) shareStdio(d *Decision, in ast.Object) {
 
 // explain asks the policy's reason, or the framework's errors, for a denial.
 func (e *Engine) explain(ctx context.Context, point Point, pkg string, in ast.Object) (Decision, error) {
+	err := e.complete()
+	if err != nil {
+		return Decision{}, err
+	}
 	d := Decision{Point: point}
 	var list ast.Value
 	switch {

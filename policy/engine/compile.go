@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -68,6 +69,7 @@ func capabilities() *ast.Capabilities {
 type program struct {
 	compiler *ast.Compiler
 	rules    map[string]bool // names that the policy defines
+	complete bool            // nothing of the framework is left out
 }
 
 // parse reads a policy's text and checks that it keeps to itself.
@@ -88,17 +90,20 @@ func parse(text []byte, caps *ast.Capabilities) (*ast.Module, error) {
 	return m, confine(m, "policy", policyDocuments)
 }
 
-func compile(text []byte) (*program, error) {
+// compile compiles a policy with the framework, and with its deferred part if the policy is not plain or all says so.
+func compile(text []byte, all bool) (*program, error) {
 	caps := capabilities()
 	m, err := parse(text, caps)
 	if err != nil {
 		return nil, err
 	}
+	all = all || !plain(m)
 	modules := map[string]*ast.Module{"policy.rego": m}
-	for name, text := range map[string]string{
-		"framework.rego": frameworkText, "facts.rego": factsText, "reasons.rego": reasonsText,
-		"fragments.rego": fragmentsText,
-	} {
+	files := map[string]string{"framework.rego": frameworkText, "facts.rego": factsText}
+	if all {
+		maps.Copy(files, deferred())
+	}
+	for name, text := range files {
 		fm, err := ast.ParseModuleWithOpts(name, text, ast.ParserOptions{RegoVersion: ast.RegoV1, Capabilities: caps})
 		if err != nil {
 			return nil, err
@@ -109,7 +114,7 @@ func compile(text []byte) (*program, error) {
 	if c.Compile(modules); c.Failed() {
 		return nil, c.Errors
 	}
-	p := &program{compiler: c, rules: map[string]bool{}}
+	p := &program{compiler: c, rules: map[string]bool{}, complete: all}
 	for _, r := range m.Rules {
 		p.rules[ruleName(r)] = true
 	}

@@ -43,6 +43,7 @@ type Engine struct {
 	Requests
 
 	lock     chan struct{} // holds one token while somebody decides
+	text     []byte
 	program  *program
 	store    *store
 	queries  map[string]ast.Body

@@ -142,7 +142,7 @@ func (e *Engine) evaluateFragment(ctx context.Context, namespace string, text []
 		return nil, err
 	}
 	alone := &Engine{
-		program: &program{compiler: c}, queries: map[string]ast.Body{},
+		program: &program{compiler: c, complete: true}, queries: map[string]ast.Body{},
 		store: &store{state: newState(), docs: map[string]ast.Value{}},
 	}
 	sets := []ast.Value{ast.NewObject()}

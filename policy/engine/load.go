@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"cofferdam.dev/policy"
 
@@ -14,12 +15,12 @@ import (
 
 // load compiles a policy and computes what every decision needs of it.
 func load(text []byte, o Options) (*Engine, error) {
-	p, err := compile(text)
+	p, err := compile(text, false)
 	if err != nil {
 		return nil, err
 	}
 	e := &Engine{
-		lock: make(chan struct{}, 1), program: p, deadline: o.Deadline, queries: map[string]ast.Body{},
+		lock: make(chan struct{}, 1), text: slices.Clone(text), program: p, deadline: o.Deadline, queries: map[string]ast.Body{},
 		stdio: map[string]bool{},
 		store: &store{state: newState(), docs: map[string]ast.Value{
 			"defaultMounts": mountDocument(o.DefaultMounts), "privilegedMounts": mountDocument(o.PrivilegedMounts),
