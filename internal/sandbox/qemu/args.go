@@ -71,7 +71,10 @@ func (c *Config) cpu() string {
 		return "host"
 	case c.Accelerator == TCG && c.Version.Less(Version{8, 0, 0}):
 		// Before version 8 the emulation of cmpxchg16b crashes newer kernels at random.
-		return "max,-cx16"
+		return "max,-cx16,-erms"
+	case c.Accelerator == TCG:
+		// A kernel that believes in fast string instructions copies byte by byte, and emulation takes a step for each.
+		return "max,-erms"
 	default:
 		return "max"
 	}
