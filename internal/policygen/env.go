@@ -35,6 +35,7 @@ func envRules(g *spec.Group, vars []spec.EnvVar, image []string, o Options) ([]p
 		}
 		if !named[name] {
 			rules = append(rules, fixed(text))
+			named[name] = true
 		}
 	}
 	rules = append(rules, platformRules(g, rules)...)

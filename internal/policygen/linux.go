@@ -29,23 +29,27 @@ var allCapabilities = []string{
 	"CAP_SYS_TTY_CONFIG", "CAP_WAKE_ALARM",
 }
 
-// capabilities are the default or all ones, with those added and dropped, in sorted lists. Only a privileged container's
-// processes may inherit them.
+// capabilities are the default or all ones, with those added and dropped, in sorted lists. To drop ALL clears the list
+// first; a single one is dropped even if it is added.
 func capabilities(c spec.Container) (policy.Capabilities, error) {
+	list := defaultCapabilities
+	if c.Privileged {
+		list = allCapabilities
+	}
 	added, err := capabilityNames(c.AddCapabilities)
 	if err != nil {
 		return policy.Capabilities{}, err
 	}
-	dropped, err := capabilityNames(c.DropCapabilities)
+	all := func(s string) bool { return strings.EqualFold(s, "ALL") }
+	if slices.ContainsFunc(c.DropCapabilities, all) {
+		list = nil
+	}
+	dropped, err := capabilityNames(slices.DeleteFunc(slices.Clone(c.DropCapabilities), all))
 	if err != nil {
 		return policy.Capabilities{}, err
 	}
-	base := defaultCapabilities
-	if c.Privileged {
-		base = allCapabilities
-	}
-	list := slices.DeleteFunc(slices.Clone(base), func(s string) bool { return slices.Contains(dropped, s) })
-	list = append(list, added...)
+	list = slices.Concat(list, added)
+	list = slices.DeleteFunc(list, func(s string) bool { return slices.Contains(dropped, s) })
 	slices.Sort(list)
 	list = slices.Compact(list)
 	out := policy.Capabilities{Bounding: list, Effective: list, Permitted: list}

@@ -115,6 +115,13 @@ func Generate(g spec.Group, facts map[string]ImageFacts, o Options) (*policy.Pol
 		}
 		p.Containers = append(p.Containers, pc)
 	}
+	for i, d := range g.Definitions {
+		pc, err := definition(d, g.Debug, o)
+		if err != nil {
+			return nil, fmt.Errorf("generating policy: container definition %d (%q): %w", i+1, d.Name, err)
+		}
+		p.Containers = append(p.Containers, pc)
+	}
 	if !o.ExcludePause {
 		p.Containers = append(p.Containers, pause(o))
 	}
