@@ -108,11 +108,8 @@ func TestDocsDenials(t *testing.T) {
 	if d := cmp.Diff(points, firstColumn(text, "[a-z0-9_]+")); d != "" || len(points) < 20 {
 		t.Errorf("points of the source and of the page differ (-source +page):\n%s", d)
 	}
-	rego, err := os.ReadFile(filepath.Join(top(t), "policy", "engine", "reasons.rego"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	reasons := regexp.MustCompile(`(?:named contains|text :=) "([^"]+)"`).FindAllStringSubmatch(string(rego), -1)
+	rego := page(t, "policy/engine/reasons.rego") + page(t, "policy/engine/fragments.rego")
+	reasons := regexp.MustCompile(`(?:named contains|text :=) "([^"]+)"`).FindAllStringSubmatch(rego, -1)
 	if len(reasons) < 20 {
 		t.Fatalf("found %d reasons: the framework is not read right", len(reasons))
 	}
