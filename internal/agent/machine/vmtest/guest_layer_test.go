@@ -8,12 +8,14 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"cofferdam.dev/internal/agent/machine"
+	"cofferdam.dev/internal/agent/machine/devmapper"
 )
 
 func (g *guest) testLayer(t *testing.T) {
@@ -97,6 +99,49 @@ func (g *guest) testLayerRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// testLayerNotUndone holds the mapped device of a layer that does not open: it stays, and the error says so.
+func (g *guest) testLayerNotUndone(t *testing.T) {
+	base := g.plan.Layers["base"]
+	for range 20 { // until the device is caught while it exists
+		held, stop := make(chan *os.File, 1), make(chan struct{})
+		go func() {
+			defer close(held)
+			for {
+				f, err := os.Open("/dev/dm-0")
+				if err == nil {
+					held <- f
+					return
+				}
+				select {
+				case <-stop:
+					return
+				case <-time.After(20 * time.Microsecond):
+				}
+			}
+		}()
+		err := g.machine.OpenLayer(context.Background(), "base", [32]byte{}, base.Blocks, g.target())
+		close(stop)
+		f := <-held
+		if f == nil {
+			continue
+		}
+		name := strings.TrimSpace(read(t, "/sys/block/dm-0/dm/name"))
+		_ = f.Close()
+		if !errors.Is(err, machine.ErrNotUndone) || !errors.Is(err, unix.EIO) {
+			t.Errorf("a layer whose device stays: %v, want ErrNotUndone and EIO", err)
+		}
+		dm, err := devmapper.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(dm.Remove(context.Background(), devmapper.Device{Name: name}), dm.Close()); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	t.Error("the device was never there for long enough")
 }
 
 func (g *guest) testLayerFlippedBit(t *testing.T) {

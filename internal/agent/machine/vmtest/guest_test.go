@@ -45,6 +45,7 @@ func runGuestTests(t *testing.T) {
 		{"Network", g.testNetwork},
 		{"Layer", g.testLayer},
 		{"LayerRefused", g.testLayerRefused},
+		{"LayerNotUndone", g.testLayerNotUndone},
 		{"LayerFlippedBit", g.testLayerFlippedBit},
 		{"LayerChangedWhileMounted", g.testLayerChangedWhileMounted},
 		{"Overlay", g.testOverlay},
