@@ -169,8 +169,9 @@ func TestDefinitionsAreStrict(t *testing.T) {
 		`{"layers":["x"]}`:         `layer 0: root "x"`,
 		`{}`:                       "there are no layers",
 		`{` + layer + `}{}`:        "something follows",
+		`{` + layer + `,"platform":"windows/amd64"}`: "only linux/amd64",
 	} {
-		_, err := definition(spec.Definition{JSON: []byte(text)})
+		_, err := definition(spec.Definition{JSON: []byte(text)}, false, Options{})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want one with %q", text, err, want)
 		}

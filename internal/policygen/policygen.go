@@ -108,17 +108,10 @@ func Generate(g spec.Group, facts map[string]ImageFacts, o Options) (*policy.Pol
 		}
 		p.Containers = append(p.Containers, pc)
 	}
-	for _, d := range g.Definitions {
-		pc, err := definition(d)
-		if err != nil {
-			return nil, fmt.Errorf("generating policy: container definition %s: %w", d.Path, err)
-		}
-		p.Containers = append(p.Containers, pc)
-	}
 	for i, d := range g.Definitions {
 		pc, err := definition(d, g.Debug, o)
 		if err != nil {
-			return nil, fmt.Errorf("generating policy: container definition %d (%q): %w", i+1, d.Name, err)
+			return nil, fmt.Errorf("generating policy: container definition %d (%q) at %s: %w", i+1, d.Name, d.Path, err)
 		}
 		p.Containers = append(p.Containers, pc)
 	}
