@@ -29,6 +29,7 @@ type Unit interface {
 	GetProperties(ctx context.Context) (engine.Decision, error)
 	DumpStacks(ctx context.Context) (engine.Decision, error)
 	RuntimeLogging(ctx context.Context) (engine.Decision, error)
+	LoadFragment(ctx context.Context, f engine.Fragment) (engine.Decision, error)
 
 	// Commit keeps the state changes of the decision, Rollback undoes them unless they were committed.
 	Commit()

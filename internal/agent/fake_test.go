@@ -104,6 +104,9 @@ func (u *fakeUnit) RWMountDevice(_ context.Context, target string, encrypted, en
 func (u *fakeUnit) RWUnmountDevice(_ context.Context, target string) (engine.Decision, error) {
 	return u.ask(engine.PointRWUnmountDevice, target, nil, nil)
 }
+func (u *fakeUnit) LoadFragment(_ context.Context, f engine.Fragment) (engine.Decision, error) {
+	return u.ask(engine.PointLoadFragment, f.Feed, nil, nil)
+}
 func (u *fakeUnit) MountOverlay(_ context.Context, id string, layers []string, target string) (engine.Decision, error) {
 	return u.ask(engine.PointMountOverlay, target+" "+strings.Join(layers, ","), nil, nil)
 }

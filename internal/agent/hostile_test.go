@@ -311,8 +311,11 @@ func everyCall() map[string]call {
 		"WaitProcess":       wait,
 		"ResizeTerminal":    resize,
 		"ShutdownContainer": shutdown,
-		"Properties":        func(ctx context.Context, r *rig) error { return done(r.Properties(ctx, &guestv1.PropertiesRequest{})) },
-		"DumpStacks":        func(ctx context.Context, r *rig) error { return done(r.DumpStacks(ctx, &guestv1.DumpStacksRequest{})) },
+		"LoadFragment": func(ctx context.Context, r *rig) error {
+			return done(r.LoadFragment(ctx, &guestv1.LoadFragmentRequest{Message: []byte("x")}))
+		},
+		"Properties": func(ctx context.Context, r *rig) error { return done(r.Properties(ctx, &guestv1.PropertiesRequest{})) },
+		"DumpStacks": func(ctx context.Context, r *rig) error { return done(r.DumpStacks(ctx, &guestv1.DumpStacksRequest{})) },
 		"Evidence": func(ctx context.Context, r *rig) error {
 			return done(r.Evidence(ctx, &guestv1.EvidenceRequest{Nonce: make([]byte, 8)}))
 		},

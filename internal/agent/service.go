@@ -79,6 +79,7 @@ type Service struct {
 	layers     map[string]*layer
 	scratch    map[string]*scratch
 	overlays   map[string]*overlay // by container
+	fragments  int                 // loaded
 	containers map[string]*instance
 
 	reports sync.Mutex // one report at a time

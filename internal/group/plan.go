@@ -18,14 +18,17 @@ import (
 // PlanSchema names the form of a plan.
 const PlanSchema = "cofferdam.dev/group-plan/v1"
 
-// maxPlanSize bounds a plan file: a policy text, and little else.
-const maxPlanSize = 8 << 20
+// maxPlanSize bounds a plan file: a policy text and its fragments, and little else.
+const maxPlanSize = 16 << 20
 
 // Limits of a plan. They are far above what one machine can run, and keep mistakes from becoming huge command lines.
 const (
 	maxContainers = 32
 	maxLayers     = 128
 	maxPolicySize = 1 << 20
+	maxFragments  = 16
+	maxFragment   = 1<<20 + 256<<10 // what the guest takes
+	maxFragmented = 4 << 20         // all fragments together
 )
 
 // DefaultStopTimeout is how long a container may take to follow its stop signal.
@@ -59,7 +62,9 @@ type Plan struct {
 	Network    string `json:"network"`
 	Ports      []Port `json:"ports,omitempty"`
 	// Policy is the exact policy text.
-	Policy     []byte          `json:"policy"`
+	Policy []byte `json:"policy"`
+	// Fragments are signed policy fragments, loaded in this order right after the policy.
+	Fragments  [][]byte        `json:"fragments,omitempty"`
 	Containers []ContainerPlan `json:"containers"`
 	// Remove asks for the removal of the group as soon as it has ended.
 	Remove bool `json:"remove,omitempty"`
@@ -167,11 +172,29 @@ func (p *Plan) Validate() error {
 	if p.Accelerator == "" || p.TEE == "" {
 		return fmt.Errorf("accelerator %q and TEE %q must be decided", p.Accelerator, p.TEE)
 	}
+	err = p.validateFragments()
+	if err != nil {
+		return err
+	}
 	err = p.validateNetwork()
 	if err != nil {
 		return err
 	}
 	return p.validateContainers()
+}
+
+func (p *Plan) validateFragments() error {
+	if len(p.Fragments) > maxFragments {
+		return fmt.Errorf("plan has %d policy fragments, want at most %d", len(p.Fragments), maxFragments)
+	}
+	total := 0
+	for i, f := range p.Fragments {
+		total += len(f)
+		if len(f) == 0 || len(f) > maxFragment || total > maxFragmented {
+			return fmt.Errorf("policy fragment %d has %d bytes, want 1 to %d, and at most %d in all", i, len(f), maxFragment, maxFragmented)
+		}
+	}
+	return nil
 }
 
 func (p *Plan) validateNetwork() error {

@@ -59,6 +59,15 @@ func (g *Guest) SetPolicy(ctx context.Context, text []byte) error {
 	return nil
 }
 
+// LoadFragment hands over a signed policy fragment.
+func (g *Guest) LoadFragment(ctx context.Context, message []byte) error {
+	_, err := g.rpc.LoadFragment(ctx, &guestv1.LoadFragmentRequest{Message: message})
+	if err != nil {
+		return failed("loading the fragment", err)
+	}
+	return nil
+}
+
 // Evidence asks for a report over nonce and runtimeData.
 func (g *Guest) Evidence(ctx context.Context, nonce, runtimeData []byte) (*guestv1.EvidenceResponse, error) {
 	resp, err := g.rpc.Evidence(ctx, &guestv1.EvidenceRequest{Nonce: nonce, RuntimeData: runtimeData})

@@ -23,6 +23,8 @@ const (
 	CodePolicyMismatch = "POLICY_MISMATCH"
 	// CodePolicyInvalid says that the policy is the right one and can not be enforced.
 	CodePolicyInvalid = "POLICY_INVALID"
+	// CodeFragmentInvalid says that a fragment is not one, or that its signature does not verify.
+	CodeFragmentInvalid = "FRAGMENT_INVALID"
 	// CodePolicyDenied says that the policy was asked and said no.
 	CodePolicyDenied = "POLICY_DENIED"
 	// CodeWrongState says that the request does not fit what was done before, e.g. a second start.

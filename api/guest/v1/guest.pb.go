@@ -336,6 +336,104 @@ func (x *SetPolicyResponse) GetHostData() []byte {
 	return nil
 }
 
+type LoadFragmentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// message is a COSE_Sign1 with the signer's certificate chain, at most 1.25 MiB.
+	Message       []byte `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadFragmentRequest) Reset() {
+	*x = LoadFragmentRequest{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadFragmentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadFragmentRequest) ProtoMessage() {}
+
+func (x *LoadFragmentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadFragmentRequest.ProtoReflect.Descriptor instead.
+func (*LoadFragmentRequest) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *LoadFragmentRequest) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+type LoadFragmentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// issuer and feed are those of the signed header.
+	Issuer        string `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	Feed          string `protobuf:"bytes,2,opt,name=feed,proto3" json:"feed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadFragmentResponse) Reset() {
+	*x = LoadFragmentResponse{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadFragmentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadFragmentResponse) ProtoMessage() {}
+
+func (x *LoadFragmentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadFragmentResponse.ProtoReflect.Descriptor instead.
+func (*LoadFragmentResponse) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *LoadFragmentResponse) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *LoadFragmentResponse) GetFeed() string {
+	if x != nil {
+		return x.Feed
+	}
+	return ""
+}
+
 type MountLayerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// serial is the SCSI serial number of the disk, 1 to 20 characters of [a-z0-9-].
@@ -352,7 +450,7 @@ type MountLayerRequest struct {
 
 func (x *MountLayerRequest) Reset() {
 	*x = MountLayerRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[5]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -364,7 +462,7 @@ func (x *MountLayerRequest) String() string {
 func (*MountLayerRequest) ProtoMessage() {}
 
 func (x *MountLayerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[5]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -377,7 +475,7 @@ func (x *MountLayerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountLayerRequest.ProtoReflect.Descriptor instead.
 func (*MountLayerRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{5}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *MountLayerRequest) GetSerial() string {
@@ -416,7 +514,7 @@ type MountLayerResponse struct {
 
 func (x *MountLayerResponse) Reset() {
 	*x = MountLayerResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[6]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -428,7 +526,7 @@ func (x *MountLayerResponse) String() string {
 func (*MountLayerResponse) ProtoMessage() {}
 
 func (x *MountLayerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[6]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -441,7 +539,7 @@ func (x *MountLayerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountLayerResponse.ProtoReflect.Descriptor instead.
 func (*MountLayerResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{6}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{8}
 }
 
 type UnmountLayerRequest struct {
@@ -453,7 +551,7 @@ type UnmountLayerRequest struct {
 
 func (x *UnmountLayerRequest) Reset() {
 	*x = UnmountLayerRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[7]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -465,7 +563,7 @@ func (x *UnmountLayerRequest) String() string {
 func (*UnmountLayerRequest) ProtoMessage() {}
 
 func (x *UnmountLayerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[7]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -478,7 +576,7 @@ func (x *UnmountLayerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountLayerRequest.ProtoReflect.Descriptor instead.
 func (*UnmountLayerRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{7}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UnmountLayerRequest) GetTarget() string {
@@ -496,7 +594,7 @@ type UnmountLayerResponse struct {
 
 func (x *UnmountLayerResponse) Reset() {
 	*x = UnmountLayerResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[8]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +606,7 @@ func (x *UnmountLayerResponse) String() string {
 func (*UnmountLayerResponse) ProtoMessage() {}
 
 func (x *UnmountLayerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[8]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +619,7 @@ func (x *UnmountLayerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountLayerResponse.ProtoReflect.Descriptor instead.
 func (*UnmountLayerResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{8}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{10}
 }
 
 type MountScratchRequest struct {
@@ -536,7 +634,7 @@ type MountScratchRequest struct {
 
 func (x *MountScratchRequest) Reset() {
 	*x = MountScratchRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[9]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -548,7 +646,7 @@ func (x *MountScratchRequest) String() string {
 func (*MountScratchRequest) ProtoMessage() {}
 
 func (x *MountScratchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[9]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -561,7 +659,7 @@ func (x *MountScratchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountScratchRequest.ProtoReflect.Descriptor instead.
 func (*MountScratchRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{9}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *MountScratchRequest) GetSerial() string {
@@ -586,7 +684,7 @@ type MountScratchResponse struct {
 
 func (x *MountScratchResponse) Reset() {
 	*x = MountScratchResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[10]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -598,7 +696,7 @@ func (x *MountScratchResponse) String() string {
 func (*MountScratchResponse) ProtoMessage() {}
 
 func (x *MountScratchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[10]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -611,7 +709,7 @@ func (x *MountScratchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountScratchResponse.ProtoReflect.Descriptor instead.
 func (*MountScratchResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{10}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{12}
 }
 
 type UnmountScratchRequest struct {
@@ -623,7 +721,7 @@ type UnmountScratchRequest struct {
 
 func (x *UnmountScratchRequest) Reset() {
 	*x = UnmountScratchRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[11]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +733,7 @@ func (x *UnmountScratchRequest) String() string {
 func (*UnmountScratchRequest) ProtoMessage() {}
 
 func (x *UnmountScratchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[11]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +746,7 @@ func (x *UnmountScratchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountScratchRequest.ProtoReflect.Descriptor instead.
 func (*UnmountScratchRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{11}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UnmountScratchRequest) GetTarget() string {
@@ -666,7 +764,7 @@ type UnmountScratchResponse struct {
 
 func (x *UnmountScratchResponse) Reset() {
 	*x = UnmountScratchResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[12]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +776,7 @@ func (x *UnmountScratchResponse) String() string {
 func (*UnmountScratchResponse) ProtoMessage() {}
 
 func (x *UnmountScratchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[12]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +789,7 @@ func (x *UnmountScratchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountScratchResponse.ProtoReflect.Descriptor instead.
 func (*UnmountScratchResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{12}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{14}
 }
 
 type MountOverlayRequest struct {
@@ -709,7 +807,7 @@ type MountOverlayRequest struct {
 
 func (x *MountOverlayRequest) Reset() {
 	*x = MountOverlayRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[13]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -721,7 +819,7 @@ func (x *MountOverlayRequest) String() string {
 func (*MountOverlayRequest) ProtoMessage() {}
 
 func (x *MountOverlayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[13]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -734,7 +832,7 @@ func (x *MountOverlayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountOverlayRequest.ProtoReflect.Descriptor instead.
 func (*MountOverlayRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{13}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *MountOverlayRequest) GetContainerId() string {
@@ -773,7 +871,7 @@ type MountOverlayResponse struct {
 
 func (x *MountOverlayResponse) Reset() {
 	*x = MountOverlayResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[14]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -785,7 +883,7 @@ func (x *MountOverlayResponse) String() string {
 func (*MountOverlayResponse) ProtoMessage() {}
 
 func (x *MountOverlayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[14]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -798,7 +896,7 @@ func (x *MountOverlayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountOverlayResponse.ProtoReflect.Descriptor instead.
 func (*MountOverlayResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{14}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{16}
 }
 
 type UnmountOverlayRequest struct {
@@ -810,7 +908,7 @@ type UnmountOverlayRequest struct {
 
 func (x *UnmountOverlayRequest) Reset() {
 	*x = UnmountOverlayRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[15]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +920,7 @@ func (x *UnmountOverlayRequest) String() string {
 func (*UnmountOverlayRequest) ProtoMessage() {}
 
 func (x *UnmountOverlayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[15]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +933,7 @@ func (x *UnmountOverlayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountOverlayRequest.ProtoReflect.Descriptor instead.
 func (*UnmountOverlayRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{15}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UnmountOverlayRequest) GetTarget() string {
@@ -853,7 +951,7 @@ type UnmountOverlayResponse struct {
 
 func (x *UnmountOverlayResponse) Reset() {
 	*x = UnmountOverlayResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[16]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -865,7 +963,7 @@ func (x *UnmountOverlayResponse) String() string {
 func (*UnmountOverlayResponse) ProtoMessage() {}
 
 func (x *UnmountOverlayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[16]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -878,7 +976,7 @@ func (x *UnmountOverlayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountOverlayResponse.ProtoReflect.Descriptor instead.
 func (*UnmountOverlayResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{16}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{18}
 }
 
 // Mount is a bind mount into a container. Its source is "sandbox:///tmp/atlas/CLASS/NAME", a directory or file that the
@@ -896,7 +994,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[17]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1006,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[17]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1019,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{17}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Mount) GetDestination() string {
@@ -965,7 +1063,7 @@ type Capabilities struct {
 
 func (x *Capabilities) Reset() {
 	*x = Capabilities{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[18]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1075,7 @@ func (x *Capabilities) String() string {
 func (*Capabilities) ProtoMessage() {}
 
 func (x *Capabilities) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[18]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1088,7 @@ func (x *Capabilities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capabilities.ProtoReflect.Descriptor instead.
 func (*Capabilities) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{18}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Capabilities) GetBounding() []string {
@@ -1042,7 +1140,7 @@ type Stdio struct {
 
 func (x *Stdio) Reset() {
 	*x = Stdio{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[19]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1152,7 @@ func (x *Stdio) String() string {
 func (*Stdio) ProtoMessage() {}
 
 func (x *Stdio) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[19]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1165,7 @@ func (x *Stdio) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stdio.ProtoReflect.Descriptor instead.
 func (*Stdio) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{19}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Stdio) GetStdin() bool {
@@ -1112,7 +1210,7 @@ type StdioTokens struct {
 
 func (x *StdioTokens) Reset() {
 	*x = StdioTokens{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[20]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1222,7 @@ func (x *StdioTokens) String() string {
 func (*StdioTokens) ProtoMessage() {}
 
 func (x *StdioTokens) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[20]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1235,7 @@ func (x *StdioTokens) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StdioTokens.ProtoReflect.Descriptor instead.
 func (*StdioTokens) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{20}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StdioTokens) GetStdin() []byte {
@@ -1188,7 +1286,7 @@ type CreateContainerRequest struct {
 
 func (x *CreateContainerRequest) Reset() {
 	*x = CreateContainerRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[21]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1200,7 +1298,7 @@ func (x *CreateContainerRequest) String() string {
 func (*CreateContainerRequest) ProtoMessage() {}
 
 func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[21]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1213,7 +1311,7 @@ func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerRequest.ProtoReflect.Descriptor instead.
 func (*CreateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{21}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CreateContainerRequest) GetContainerId() string {
@@ -1325,7 +1423,7 @@ type CreateContainerResponse struct {
 
 func (x *CreateContainerResponse) Reset() {
 	*x = CreateContainerResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[22]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1435,7 @@ func (x *CreateContainerResponse) String() string {
 func (*CreateContainerResponse) ProtoMessage() {}
 
 func (x *CreateContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[22]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1448,7 @@ func (x *CreateContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerResponse.ProtoReflect.Descriptor instead.
 func (*CreateContainerResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{22}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CreateContainerResponse) GetStdio() *StdioTokens {
@@ -1376,7 +1474,7 @@ type StartContainerRequest struct {
 
 func (x *StartContainerRequest) Reset() {
 	*x = StartContainerRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[23]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1486,7 @@ func (x *StartContainerRequest) String() string {
 func (*StartContainerRequest) ProtoMessage() {}
 
 func (x *StartContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[23]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1499,7 @@ func (x *StartContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartContainerRequest.ProtoReflect.Descriptor instead.
 func (*StartContainerRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{23}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StartContainerRequest) GetContainerId() string {
@@ -1420,7 +1518,7 @@ type StartContainerResponse struct {
 
 func (x *StartContainerResponse) Reset() {
 	*x = StartContainerResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[24]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1432,7 +1530,7 @@ func (x *StartContainerResponse) String() string {
 func (*StartContainerResponse) ProtoMessage() {}
 
 func (x *StartContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[24]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1445,7 +1543,7 @@ func (x *StartContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartContainerResponse.ProtoReflect.Descriptor instead.
 func (*StartContainerResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{24}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StartContainerResponse) GetPid() uint32 {
@@ -1471,7 +1569,7 @@ type ExecProcessRequest struct {
 
 func (x *ExecProcessRequest) Reset() {
 	*x = ExecProcessRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[25]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +1581,7 @@ func (x *ExecProcessRequest) String() string {
 func (*ExecProcessRequest) ProtoMessage() {}
 
 func (x *ExecProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[25]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +1594,7 @@ func (x *ExecProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecProcessRequest.ProtoReflect.Descriptor instead.
 func (*ExecProcessRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{25}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExecProcessRequest) GetContainerId() string {
@@ -1566,7 +1664,7 @@ type ExecProcessResponse struct {
 
 func (x *ExecProcessResponse) Reset() {
 	*x = ExecProcessResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[26]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +1676,7 @@ func (x *ExecProcessResponse) String() string {
 func (*ExecProcessResponse) ProtoMessage() {}
 
 func (x *ExecProcessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[26]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1591,7 +1689,7 @@ func (x *ExecProcessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecProcessResponse.ProtoReflect.Descriptor instead.
 func (*ExecProcessResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{26}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ExecProcessResponse) GetExecId() string {
@@ -1621,7 +1719,7 @@ type SignalProcessRequest struct {
 
 func (x *SignalProcessRequest) Reset() {
 	*x = SignalProcessRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[27]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +1731,7 @@ func (x *SignalProcessRequest) String() string {
 func (*SignalProcessRequest) ProtoMessage() {}
 
 func (x *SignalProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[27]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +1744,7 @@ func (x *SignalProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalProcessRequest.ProtoReflect.Descriptor instead.
 func (*SignalProcessRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{27}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SignalProcessRequest) GetContainerId() string {
@@ -1678,7 +1776,7 @@ type SignalProcessResponse struct {
 
 func (x *SignalProcessResponse) Reset() {
 	*x = SignalProcessResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[28]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +1788,7 @@ func (x *SignalProcessResponse) String() string {
 func (*SignalProcessResponse) ProtoMessage() {}
 
 func (x *SignalProcessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[28]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +1801,7 @@ func (x *SignalProcessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalProcessResponse.ProtoReflect.Descriptor instead.
 func (*SignalProcessResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{28}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{30}
 }
 
 type WaitProcessRequest struct {
@@ -1716,7 +1814,7 @@ type WaitProcessRequest struct {
 
 func (x *WaitProcessRequest) Reset() {
 	*x = WaitProcessRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[29]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1728,7 +1826,7 @@ func (x *WaitProcessRequest) String() string {
 func (*WaitProcessRequest) ProtoMessage() {}
 
 func (x *WaitProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[29]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1741,7 +1839,7 @@ func (x *WaitProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitProcessRequest.ProtoReflect.Descriptor instead.
 func (*WaitProcessRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{29}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WaitProcessRequest) GetContainerId() string {
@@ -1770,7 +1868,7 @@ type WaitProcessResponse struct {
 
 func (x *WaitProcessResponse) Reset() {
 	*x = WaitProcessResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[30]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +1880,7 @@ func (x *WaitProcessResponse) String() string {
 func (*WaitProcessResponse) ProtoMessage() {}
 
 func (x *WaitProcessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[30]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +1893,7 @@ func (x *WaitProcessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitProcessResponse.ProtoReflect.Descriptor instead.
 func (*WaitProcessResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{30}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WaitProcessResponse) GetExitCode() uint32 {
@@ -1824,7 +1922,7 @@ type ResizeTerminalRequest struct {
 
 func (x *ResizeTerminalRequest) Reset() {
 	*x = ResizeTerminalRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +1934,7 @@ func (x *ResizeTerminalRequest) String() string {
 func (*ResizeTerminalRequest) ProtoMessage() {}
 
 func (x *ResizeTerminalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +1947,7 @@ func (x *ResizeTerminalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeTerminalRequest.ProtoReflect.Descriptor instead.
 func (*ResizeTerminalRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{31}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ResizeTerminalRequest) GetContainerId() string {
@@ -1888,7 +1986,7 @@ type ResizeTerminalResponse struct {
 
 func (x *ResizeTerminalResponse) Reset() {
 	*x = ResizeTerminalResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +1998,7 @@ func (x *ResizeTerminalResponse) String() string {
 func (*ResizeTerminalResponse) ProtoMessage() {}
 
 func (x *ResizeTerminalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +2011,7 @@ func (x *ResizeTerminalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeTerminalResponse.ProtoReflect.Descriptor instead.
 func (*ResizeTerminalResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{32}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{34}
 }
 
 type ShutdownContainerRequest struct {
@@ -1925,7 +2023,7 @@ type ShutdownContainerRequest struct {
 
 func (x *ShutdownContainerRequest) Reset() {
 	*x = ShutdownContainerRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1937,7 +2035,7 @@ func (x *ShutdownContainerRequest) String() string {
 func (*ShutdownContainerRequest) ProtoMessage() {}
 
 func (x *ShutdownContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1950,7 +2048,7 @@ func (x *ShutdownContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownContainerRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownContainerRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{33}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ShutdownContainerRequest) GetContainerId() string {
@@ -1968,7 +2066,7 @@ type ShutdownContainerResponse struct {
 
 func (x *ShutdownContainerResponse) Reset() {
 	*x = ShutdownContainerResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1980,7 +2078,7 @@ func (x *ShutdownContainerResponse) String() string {
 func (*ShutdownContainerResponse) ProtoMessage() {}
 
 func (x *ShutdownContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1993,7 +2091,7 @@ func (x *ShutdownContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownContainerResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownContainerResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{34}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{36}
 }
 
 type PropertiesRequest struct {
@@ -2004,7 +2102,7 @@ type PropertiesRequest struct {
 
 func (x *PropertiesRequest) Reset() {
 	*x = PropertiesRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[35]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2016,7 +2114,7 @@ func (x *PropertiesRequest) String() string {
 func (*PropertiesRequest) ProtoMessage() {}
 
 func (x *PropertiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[35]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2029,7 +2127,7 @@ func (x *PropertiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PropertiesRequest.ProtoReflect.Descriptor instead.
 func (*PropertiesRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{35}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{37}
 }
 
 type ContainerProperties struct {
@@ -2046,7 +2144,7 @@ type ContainerProperties struct {
 
 func (x *ContainerProperties) Reset() {
 	*x = ContainerProperties{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[36]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2058,7 +2156,7 @@ func (x *ContainerProperties) String() string {
 func (*ContainerProperties) ProtoMessage() {}
 
 func (x *ContainerProperties) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[36]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2071,7 +2169,7 @@ func (x *ContainerProperties) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerProperties.ProtoReflect.Descriptor instead.
 func (*ContainerProperties) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{36}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ContainerProperties) GetContainerId() string {
@@ -2120,7 +2218,7 @@ type PropertiesResponse struct {
 
 func (x *PropertiesResponse) Reset() {
 	*x = PropertiesResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[37]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2132,7 +2230,7 @@ func (x *PropertiesResponse) String() string {
 func (*PropertiesResponse) ProtoMessage() {}
 
 func (x *PropertiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[37]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2145,7 +2243,7 @@ func (x *PropertiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PropertiesResponse.ProtoReflect.Descriptor instead.
 func (*PropertiesResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{37}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PropertiesResponse) GetContainers() []*ContainerProperties {
@@ -2177,7 +2275,7 @@ type DumpStacksRequest struct {
 
 func (x *DumpStacksRequest) Reset() {
 	*x = DumpStacksRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[38]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2189,7 +2287,7 @@ func (x *DumpStacksRequest) String() string {
 func (*DumpStacksRequest) ProtoMessage() {}
 
 func (x *DumpStacksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[38]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2202,7 +2300,7 @@ func (x *DumpStacksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpStacksRequest.ProtoReflect.Descriptor instead.
 func (*DumpStacksRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{38}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{40}
 }
 
 type DumpStacksResponse struct {
@@ -2214,7 +2312,7 @@ type DumpStacksResponse struct {
 
 func (x *DumpStacksResponse) Reset() {
 	*x = DumpStacksResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[39]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2226,7 +2324,7 @@ func (x *DumpStacksResponse) String() string {
 func (*DumpStacksResponse) ProtoMessage() {}
 
 func (x *DumpStacksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[39]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2239,7 +2337,7 @@ func (x *DumpStacksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpStacksResponse.ProtoReflect.Descriptor instead.
 func (*DumpStacksResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{39}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DumpStacksResponse) GetStacks() []byte {
@@ -2261,7 +2359,7 @@ type EvidenceRequest struct {
 
 func (x *EvidenceRequest) Reset() {
 	*x = EvidenceRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[40]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2273,7 +2371,7 @@ func (x *EvidenceRequest) String() string {
 func (*EvidenceRequest) ProtoMessage() {}
 
 func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[40]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2286,7 +2384,7 @@ func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceRequest.ProtoReflect.Descriptor instead.
 func (*EvidenceRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{40}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *EvidenceRequest) GetNonce() []byte {
@@ -2316,7 +2414,7 @@ type EvidenceResponse struct {
 
 func (x *EvidenceResponse) Reset() {
 	*x = EvidenceResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[41]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2328,7 +2426,7 @@ func (x *EvidenceResponse) String() string {
 func (*EvidenceResponse) ProtoMessage() {}
 
 func (x *EvidenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[41]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2341,7 +2439,7 @@ func (x *EvidenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceResponse.ProtoReflect.Descriptor instead.
 func (*EvidenceResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{41}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *EvidenceResponse) GetType() string {
@@ -2373,7 +2471,7 @@ type PowerOffRequest struct {
 
 func (x *PowerOffRequest) Reset() {
 	*x = PowerOffRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[42]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2385,7 +2483,7 @@ func (x *PowerOffRequest) String() string {
 func (*PowerOffRequest) ProtoMessage() {}
 
 func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[42]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2398,7 +2496,7 @@ func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffRequest.ProtoReflect.Descriptor instead.
 func (*PowerOffRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{42}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{44}
 }
 
 type PowerOffResponse struct {
@@ -2409,7 +2507,7 @@ type PowerOffResponse struct {
 
 func (x *PowerOffResponse) Reset() {
 	*x = PowerOffResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[43]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2421,7 +2519,7 @@ func (x *PowerOffResponse) String() string {
 func (*PowerOffResponse) ProtoMessage() {}
 
 func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[43]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2434,7 +2532,7 @@ func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffResponse.ProtoReflect.Descriptor instead.
 func (*PowerOffResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{43}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{45}
 }
 
 var File_api_guest_v1_guest_proto protoreflect.FileDescriptor
@@ -2461,7 +2559,12 @@ const file_api_guest_v1_guest_proto_rawDesc = "" +
 	"\x10SetPolicyRequest\x12\x16\n" +
 	"\x06policy\x18\x01 \x01(\fR\x06policy\"0\n" +
 	"\x11SetPolicyResponse\x12\x1b\n" +
-	"\thost_data\x18\x01 \x01(\fR\bhostData\"\x81\x01\n" +
+	"\thost_data\x18\x01 \x01(\fR\bhostData\"/\n" +
+	"\x13LoadFragmentRequest\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\fR\amessage\"B\n" +
+	"\x14LoadFragmentResponse\x12\x16\n" +
+	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x12\n" +
+	"\x04feed\x18\x02 \x01(\tR\x04feed\"\x81\x01\n" +
 	"\x11MountLayerRequest\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\tR\x06serial\x12\x1b\n" +
 	"\troot_hash\x18\x02 \x01(\fR\brootHash\x12\x1f\n" +
@@ -2592,10 +2695,11 @@ const file_api_guest_v1_guest_proto_rawDesc = "" +
 	"\x06report\x18\x02 \x01(\fR\x06report\x12\"\n" +
 	"\fcertificates\x18\x03 \x01(\fR\fcertificates\"\x11\n" +
 	"\x0fPowerOffRequest\"\x12\n" +
-	"\x10PowerOffResponse2\xc5\x0e\n" +
+	"\x10PowerOffResponse2\xa8\x0f\n" +
 	"\x05Guest\x12L\n" +
 	"\x05Hello\x12 .cofferdam.guest.v1.HelloRequest\x1a!.cofferdam.guest.v1.HelloResponse\x12X\n" +
-	"\tSetPolicy\x12$.cofferdam.guest.v1.SetPolicyRequest\x1a%.cofferdam.guest.v1.SetPolicyResponse\x12[\n" +
+	"\tSetPolicy\x12$.cofferdam.guest.v1.SetPolicyRequest\x1a%.cofferdam.guest.v1.SetPolicyResponse\x12a\n" +
+	"\fLoadFragment\x12'.cofferdam.guest.v1.LoadFragmentRequest\x1a(.cofferdam.guest.v1.LoadFragmentResponse\x12[\n" +
 	"\n" +
 	"MountLayer\x12%.cofferdam.guest.v1.MountLayerRequest\x1a&.cofferdam.guest.v1.MountLayerResponse\x12a\n" +
 	"\fUnmountLayer\x12'.cofferdam.guest.v1.UnmountLayerRequest\x1a(.cofferdam.guest.v1.UnmountLayerResponse\x12a\n" +
@@ -2629,102 +2733,106 @@ func file_api_guest_v1_guest_proto_rawDescGZIP() []byte {
 	return file_api_guest_v1_guest_proto_rawDescData
 }
 
-var file_api_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_api_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_api_guest_v1_guest_proto_goTypes = []any{
 	(*Denial)(nil),                    // 0: cofferdam.guest.v1.Denial
 	(*HelloRequest)(nil),              // 1: cofferdam.guest.v1.HelloRequest
 	(*HelloResponse)(nil),             // 2: cofferdam.guest.v1.HelloResponse
 	(*SetPolicyRequest)(nil),          // 3: cofferdam.guest.v1.SetPolicyRequest
 	(*SetPolicyResponse)(nil),         // 4: cofferdam.guest.v1.SetPolicyResponse
-	(*MountLayerRequest)(nil),         // 5: cofferdam.guest.v1.MountLayerRequest
-	(*MountLayerResponse)(nil),        // 6: cofferdam.guest.v1.MountLayerResponse
-	(*UnmountLayerRequest)(nil),       // 7: cofferdam.guest.v1.UnmountLayerRequest
-	(*UnmountLayerResponse)(nil),      // 8: cofferdam.guest.v1.UnmountLayerResponse
-	(*MountScratchRequest)(nil),       // 9: cofferdam.guest.v1.MountScratchRequest
-	(*MountScratchResponse)(nil),      // 10: cofferdam.guest.v1.MountScratchResponse
-	(*UnmountScratchRequest)(nil),     // 11: cofferdam.guest.v1.UnmountScratchRequest
-	(*UnmountScratchResponse)(nil),    // 12: cofferdam.guest.v1.UnmountScratchResponse
-	(*MountOverlayRequest)(nil),       // 13: cofferdam.guest.v1.MountOverlayRequest
-	(*MountOverlayResponse)(nil),      // 14: cofferdam.guest.v1.MountOverlayResponse
-	(*UnmountOverlayRequest)(nil),     // 15: cofferdam.guest.v1.UnmountOverlayRequest
-	(*UnmountOverlayResponse)(nil),    // 16: cofferdam.guest.v1.UnmountOverlayResponse
-	(*Mount)(nil),                     // 17: cofferdam.guest.v1.Mount
-	(*Capabilities)(nil),              // 18: cofferdam.guest.v1.Capabilities
-	(*Stdio)(nil),                     // 19: cofferdam.guest.v1.Stdio
-	(*StdioTokens)(nil),               // 20: cofferdam.guest.v1.StdioTokens
-	(*CreateContainerRequest)(nil),    // 21: cofferdam.guest.v1.CreateContainerRequest
-	(*CreateContainerResponse)(nil),   // 22: cofferdam.guest.v1.CreateContainerResponse
-	(*StartContainerRequest)(nil),     // 23: cofferdam.guest.v1.StartContainerRequest
-	(*StartContainerResponse)(nil),    // 24: cofferdam.guest.v1.StartContainerResponse
-	(*ExecProcessRequest)(nil),        // 25: cofferdam.guest.v1.ExecProcessRequest
-	(*ExecProcessResponse)(nil),       // 26: cofferdam.guest.v1.ExecProcessResponse
-	(*SignalProcessRequest)(nil),      // 27: cofferdam.guest.v1.SignalProcessRequest
-	(*SignalProcessResponse)(nil),     // 28: cofferdam.guest.v1.SignalProcessResponse
-	(*WaitProcessRequest)(nil),        // 29: cofferdam.guest.v1.WaitProcessRequest
-	(*WaitProcessResponse)(nil),       // 30: cofferdam.guest.v1.WaitProcessResponse
-	(*ResizeTerminalRequest)(nil),     // 31: cofferdam.guest.v1.ResizeTerminalRequest
-	(*ResizeTerminalResponse)(nil),    // 32: cofferdam.guest.v1.ResizeTerminalResponse
-	(*ShutdownContainerRequest)(nil),  // 33: cofferdam.guest.v1.ShutdownContainerRequest
-	(*ShutdownContainerResponse)(nil), // 34: cofferdam.guest.v1.ShutdownContainerResponse
-	(*PropertiesRequest)(nil),         // 35: cofferdam.guest.v1.PropertiesRequest
-	(*ContainerProperties)(nil),       // 36: cofferdam.guest.v1.ContainerProperties
-	(*PropertiesResponse)(nil),        // 37: cofferdam.guest.v1.PropertiesResponse
-	(*DumpStacksRequest)(nil),         // 38: cofferdam.guest.v1.DumpStacksRequest
-	(*DumpStacksResponse)(nil),        // 39: cofferdam.guest.v1.DumpStacksResponse
-	(*EvidenceRequest)(nil),           // 40: cofferdam.guest.v1.EvidenceRequest
-	(*EvidenceResponse)(nil),          // 41: cofferdam.guest.v1.EvidenceResponse
-	(*PowerOffRequest)(nil),           // 42: cofferdam.guest.v1.PowerOffRequest
-	(*PowerOffResponse)(nil),          // 43: cofferdam.guest.v1.PowerOffResponse
+	(*LoadFragmentRequest)(nil),       // 5: cofferdam.guest.v1.LoadFragmentRequest
+	(*LoadFragmentResponse)(nil),      // 6: cofferdam.guest.v1.LoadFragmentResponse
+	(*MountLayerRequest)(nil),         // 7: cofferdam.guest.v1.MountLayerRequest
+	(*MountLayerResponse)(nil),        // 8: cofferdam.guest.v1.MountLayerResponse
+	(*UnmountLayerRequest)(nil),       // 9: cofferdam.guest.v1.UnmountLayerRequest
+	(*UnmountLayerResponse)(nil),      // 10: cofferdam.guest.v1.UnmountLayerResponse
+	(*MountScratchRequest)(nil),       // 11: cofferdam.guest.v1.MountScratchRequest
+	(*MountScratchResponse)(nil),      // 12: cofferdam.guest.v1.MountScratchResponse
+	(*UnmountScratchRequest)(nil),     // 13: cofferdam.guest.v1.UnmountScratchRequest
+	(*UnmountScratchResponse)(nil),    // 14: cofferdam.guest.v1.UnmountScratchResponse
+	(*MountOverlayRequest)(nil),       // 15: cofferdam.guest.v1.MountOverlayRequest
+	(*MountOverlayResponse)(nil),      // 16: cofferdam.guest.v1.MountOverlayResponse
+	(*UnmountOverlayRequest)(nil),     // 17: cofferdam.guest.v1.UnmountOverlayRequest
+	(*UnmountOverlayResponse)(nil),    // 18: cofferdam.guest.v1.UnmountOverlayResponse
+	(*Mount)(nil),                     // 19: cofferdam.guest.v1.Mount
+	(*Capabilities)(nil),              // 20: cofferdam.guest.v1.Capabilities
+	(*Stdio)(nil),                     // 21: cofferdam.guest.v1.Stdio
+	(*StdioTokens)(nil),               // 22: cofferdam.guest.v1.StdioTokens
+	(*CreateContainerRequest)(nil),    // 23: cofferdam.guest.v1.CreateContainerRequest
+	(*CreateContainerResponse)(nil),   // 24: cofferdam.guest.v1.CreateContainerResponse
+	(*StartContainerRequest)(nil),     // 25: cofferdam.guest.v1.StartContainerRequest
+	(*StartContainerResponse)(nil),    // 26: cofferdam.guest.v1.StartContainerResponse
+	(*ExecProcessRequest)(nil),        // 27: cofferdam.guest.v1.ExecProcessRequest
+	(*ExecProcessResponse)(nil),       // 28: cofferdam.guest.v1.ExecProcessResponse
+	(*SignalProcessRequest)(nil),      // 29: cofferdam.guest.v1.SignalProcessRequest
+	(*SignalProcessResponse)(nil),     // 30: cofferdam.guest.v1.SignalProcessResponse
+	(*WaitProcessRequest)(nil),        // 31: cofferdam.guest.v1.WaitProcessRequest
+	(*WaitProcessResponse)(nil),       // 32: cofferdam.guest.v1.WaitProcessResponse
+	(*ResizeTerminalRequest)(nil),     // 33: cofferdam.guest.v1.ResizeTerminalRequest
+	(*ResizeTerminalResponse)(nil),    // 34: cofferdam.guest.v1.ResizeTerminalResponse
+	(*ShutdownContainerRequest)(nil),  // 35: cofferdam.guest.v1.ShutdownContainerRequest
+	(*ShutdownContainerResponse)(nil), // 36: cofferdam.guest.v1.ShutdownContainerResponse
+	(*PropertiesRequest)(nil),         // 37: cofferdam.guest.v1.PropertiesRequest
+	(*ContainerProperties)(nil),       // 38: cofferdam.guest.v1.ContainerProperties
+	(*PropertiesResponse)(nil),        // 39: cofferdam.guest.v1.PropertiesResponse
+	(*DumpStacksRequest)(nil),         // 40: cofferdam.guest.v1.DumpStacksRequest
+	(*DumpStacksResponse)(nil),        // 41: cofferdam.guest.v1.DumpStacksResponse
+	(*EvidenceRequest)(nil),           // 42: cofferdam.guest.v1.EvidenceRequest
+	(*EvidenceResponse)(nil),          // 43: cofferdam.guest.v1.EvidenceResponse
+	(*PowerOffRequest)(nil),           // 44: cofferdam.guest.v1.PowerOffRequest
+	(*PowerOffResponse)(nil),          // 45: cofferdam.guest.v1.PowerOffResponse
 }
 var file_api_guest_v1_guest_proto_depIdxs = []int32{
-	18, // 0: cofferdam.guest.v1.CreateContainerRequest.capabilities:type_name -> cofferdam.guest.v1.Capabilities
-	17, // 1: cofferdam.guest.v1.CreateContainerRequest.mounts:type_name -> cofferdam.guest.v1.Mount
-	19, // 2: cofferdam.guest.v1.CreateContainerRequest.stdio:type_name -> cofferdam.guest.v1.Stdio
-	20, // 3: cofferdam.guest.v1.CreateContainerResponse.stdio:type_name -> cofferdam.guest.v1.StdioTokens
-	18, // 4: cofferdam.guest.v1.ExecProcessRequest.capabilities:type_name -> cofferdam.guest.v1.Capabilities
-	19, // 5: cofferdam.guest.v1.ExecProcessRequest.stdio:type_name -> cofferdam.guest.v1.Stdio
-	20, // 6: cofferdam.guest.v1.ExecProcessResponse.stdio:type_name -> cofferdam.guest.v1.StdioTokens
-	36, // 7: cofferdam.guest.v1.PropertiesResponse.containers:type_name -> cofferdam.guest.v1.ContainerProperties
+	20, // 0: cofferdam.guest.v1.CreateContainerRequest.capabilities:type_name -> cofferdam.guest.v1.Capabilities
+	19, // 1: cofferdam.guest.v1.CreateContainerRequest.mounts:type_name -> cofferdam.guest.v1.Mount
+	21, // 2: cofferdam.guest.v1.CreateContainerRequest.stdio:type_name -> cofferdam.guest.v1.Stdio
+	22, // 3: cofferdam.guest.v1.CreateContainerResponse.stdio:type_name -> cofferdam.guest.v1.StdioTokens
+	20, // 4: cofferdam.guest.v1.ExecProcessRequest.capabilities:type_name -> cofferdam.guest.v1.Capabilities
+	21, // 5: cofferdam.guest.v1.ExecProcessRequest.stdio:type_name -> cofferdam.guest.v1.Stdio
+	22, // 6: cofferdam.guest.v1.ExecProcessResponse.stdio:type_name -> cofferdam.guest.v1.StdioTokens
+	38, // 7: cofferdam.guest.v1.PropertiesResponse.containers:type_name -> cofferdam.guest.v1.ContainerProperties
 	1,  // 8: cofferdam.guest.v1.Guest.Hello:input_type -> cofferdam.guest.v1.HelloRequest
 	3,  // 9: cofferdam.guest.v1.Guest.SetPolicy:input_type -> cofferdam.guest.v1.SetPolicyRequest
-	5,  // 10: cofferdam.guest.v1.Guest.MountLayer:input_type -> cofferdam.guest.v1.MountLayerRequest
-	7,  // 11: cofferdam.guest.v1.Guest.UnmountLayer:input_type -> cofferdam.guest.v1.UnmountLayerRequest
-	9,  // 12: cofferdam.guest.v1.Guest.MountScratch:input_type -> cofferdam.guest.v1.MountScratchRequest
-	11, // 13: cofferdam.guest.v1.Guest.UnmountScratch:input_type -> cofferdam.guest.v1.UnmountScratchRequest
-	13, // 14: cofferdam.guest.v1.Guest.MountOverlay:input_type -> cofferdam.guest.v1.MountOverlayRequest
-	15, // 15: cofferdam.guest.v1.Guest.UnmountOverlay:input_type -> cofferdam.guest.v1.UnmountOverlayRequest
-	21, // 16: cofferdam.guest.v1.Guest.CreateContainer:input_type -> cofferdam.guest.v1.CreateContainerRequest
-	23, // 17: cofferdam.guest.v1.Guest.StartContainer:input_type -> cofferdam.guest.v1.StartContainerRequest
-	25, // 18: cofferdam.guest.v1.Guest.ExecProcess:input_type -> cofferdam.guest.v1.ExecProcessRequest
-	27, // 19: cofferdam.guest.v1.Guest.SignalProcess:input_type -> cofferdam.guest.v1.SignalProcessRequest
-	29, // 20: cofferdam.guest.v1.Guest.WaitProcess:input_type -> cofferdam.guest.v1.WaitProcessRequest
-	31, // 21: cofferdam.guest.v1.Guest.ResizeTerminal:input_type -> cofferdam.guest.v1.ResizeTerminalRequest
-	33, // 22: cofferdam.guest.v1.Guest.ShutdownContainer:input_type -> cofferdam.guest.v1.ShutdownContainerRequest
-	35, // 23: cofferdam.guest.v1.Guest.Properties:input_type -> cofferdam.guest.v1.PropertiesRequest
-	38, // 24: cofferdam.guest.v1.Guest.DumpStacks:input_type -> cofferdam.guest.v1.DumpStacksRequest
-	40, // 25: cofferdam.guest.v1.Guest.Evidence:input_type -> cofferdam.guest.v1.EvidenceRequest
-	42, // 26: cofferdam.guest.v1.Guest.PowerOff:input_type -> cofferdam.guest.v1.PowerOffRequest
-	2,  // 27: cofferdam.guest.v1.Guest.Hello:output_type -> cofferdam.guest.v1.HelloResponse
-	4,  // 28: cofferdam.guest.v1.Guest.SetPolicy:output_type -> cofferdam.guest.v1.SetPolicyResponse
-	6,  // 29: cofferdam.guest.v1.Guest.MountLayer:output_type -> cofferdam.guest.v1.MountLayerResponse
-	8,  // 30: cofferdam.guest.v1.Guest.UnmountLayer:output_type -> cofferdam.guest.v1.UnmountLayerResponse
-	10, // 31: cofferdam.guest.v1.Guest.MountScratch:output_type -> cofferdam.guest.v1.MountScratchResponse
-	12, // 32: cofferdam.guest.v1.Guest.UnmountScratch:output_type -> cofferdam.guest.v1.UnmountScratchResponse
-	14, // 33: cofferdam.guest.v1.Guest.MountOverlay:output_type -> cofferdam.guest.v1.MountOverlayResponse
-	16, // 34: cofferdam.guest.v1.Guest.UnmountOverlay:output_type -> cofferdam.guest.v1.UnmountOverlayResponse
-	22, // 35: cofferdam.guest.v1.Guest.CreateContainer:output_type -> cofferdam.guest.v1.CreateContainerResponse
-	24, // 36: cofferdam.guest.v1.Guest.StartContainer:output_type -> cofferdam.guest.v1.StartContainerResponse
-	26, // 37: cofferdam.guest.v1.Guest.ExecProcess:output_type -> cofferdam.guest.v1.ExecProcessResponse
-	28, // 38: cofferdam.guest.v1.Guest.SignalProcess:output_type -> cofferdam.guest.v1.SignalProcessResponse
-	30, // 39: cofferdam.guest.v1.Guest.WaitProcess:output_type -> cofferdam.guest.v1.WaitProcessResponse
-	32, // 40: cofferdam.guest.v1.Guest.ResizeTerminal:output_type -> cofferdam.guest.v1.ResizeTerminalResponse
-	34, // 41: cofferdam.guest.v1.Guest.ShutdownContainer:output_type -> cofferdam.guest.v1.ShutdownContainerResponse
-	37, // 42: cofferdam.guest.v1.Guest.Properties:output_type -> cofferdam.guest.v1.PropertiesResponse
-	39, // 43: cofferdam.guest.v1.Guest.DumpStacks:output_type -> cofferdam.guest.v1.DumpStacksResponse
-	41, // 44: cofferdam.guest.v1.Guest.Evidence:output_type -> cofferdam.guest.v1.EvidenceResponse
-	43, // 45: cofferdam.guest.v1.Guest.PowerOff:output_type -> cofferdam.guest.v1.PowerOffResponse
-	27, // [27:46] is the sub-list for method output_type
-	8,  // [8:27] is the sub-list for method input_type
+	5,  // 10: cofferdam.guest.v1.Guest.LoadFragment:input_type -> cofferdam.guest.v1.LoadFragmentRequest
+	7,  // 11: cofferdam.guest.v1.Guest.MountLayer:input_type -> cofferdam.guest.v1.MountLayerRequest
+	9,  // 12: cofferdam.guest.v1.Guest.UnmountLayer:input_type -> cofferdam.guest.v1.UnmountLayerRequest
+	11, // 13: cofferdam.guest.v1.Guest.MountScratch:input_type -> cofferdam.guest.v1.MountScratchRequest
+	13, // 14: cofferdam.guest.v1.Guest.UnmountScratch:input_type -> cofferdam.guest.v1.UnmountScratchRequest
+	15, // 15: cofferdam.guest.v1.Guest.MountOverlay:input_type -> cofferdam.guest.v1.MountOverlayRequest
+	17, // 16: cofferdam.guest.v1.Guest.UnmountOverlay:input_type -> cofferdam.guest.v1.UnmountOverlayRequest
+	23, // 17: cofferdam.guest.v1.Guest.CreateContainer:input_type -> cofferdam.guest.v1.CreateContainerRequest
+	25, // 18: cofferdam.guest.v1.Guest.StartContainer:input_type -> cofferdam.guest.v1.StartContainerRequest
+	27, // 19: cofferdam.guest.v1.Guest.ExecProcess:input_type -> cofferdam.guest.v1.ExecProcessRequest
+	29, // 20: cofferdam.guest.v1.Guest.SignalProcess:input_type -> cofferdam.guest.v1.SignalProcessRequest
+	31, // 21: cofferdam.guest.v1.Guest.WaitProcess:input_type -> cofferdam.guest.v1.WaitProcessRequest
+	33, // 22: cofferdam.guest.v1.Guest.ResizeTerminal:input_type -> cofferdam.guest.v1.ResizeTerminalRequest
+	35, // 23: cofferdam.guest.v1.Guest.ShutdownContainer:input_type -> cofferdam.guest.v1.ShutdownContainerRequest
+	37, // 24: cofferdam.guest.v1.Guest.Properties:input_type -> cofferdam.guest.v1.PropertiesRequest
+	40, // 25: cofferdam.guest.v1.Guest.DumpStacks:input_type -> cofferdam.guest.v1.DumpStacksRequest
+	42, // 26: cofferdam.guest.v1.Guest.Evidence:input_type -> cofferdam.guest.v1.EvidenceRequest
+	44, // 27: cofferdam.guest.v1.Guest.PowerOff:input_type -> cofferdam.guest.v1.PowerOffRequest
+	2,  // 28: cofferdam.guest.v1.Guest.Hello:output_type -> cofferdam.guest.v1.HelloResponse
+	4,  // 29: cofferdam.guest.v1.Guest.SetPolicy:output_type -> cofferdam.guest.v1.SetPolicyResponse
+	6,  // 30: cofferdam.guest.v1.Guest.LoadFragment:output_type -> cofferdam.guest.v1.LoadFragmentResponse
+	8,  // 31: cofferdam.guest.v1.Guest.MountLayer:output_type -> cofferdam.guest.v1.MountLayerResponse
+	10, // 32: cofferdam.guest.v1.Guest.UnmountLayer:output_type -> cofferdam.guest.v1.UnmountLayerResponse
+	12, // 33: cofferdam.guest.v1.Guest.MountScratch:output_type -> cofferdam.guest.v1.MountScratchResponse
+	14, // 34: cofferdam.guest.v1.Guest.UnmountScratch:output_type -> cofferdam.guest.v1.UnmountScratchResponse
+	16, // 35: cofferdam.guest.v1.Guest.MountOverlay:output_type -> cofferdam.guest.v1.MountOverlayResponse
+	18, // 36: cofferdam.guest.v1.Guest.UnmountOverlay:output_type -> cofferdam.guest.v1.UnmountOverlayResponse
+	24, // 37: cofferdam.guest.v1.Guest.CreateContainer:output_type -> cofferdam.guest.v1.CreateContainerResponse
+	26, // 38: cofferdam.guest.v1.Guest.StartContainer:output_type -> cofferdam.guest.v1.StartContainerResponse
+	28, // 39: cofferdam.guest.v1.Guest.ExecProcess:output_type -> cofferdam.guest.v1.ExecProcessResponse
+	30, // 40: cofferdam.guest.v1.Guest.SignalProcess:output_type -> cofferdam.guest.v1.SignalProcessResponse
+	32, // 41: cofferdam.guest.v1.Guest.WaitProcess:output_type -> cofferdam.guest.v1.WaitProcessResponse
+	34, // 42: cofferdam.guest.v1.Guest.ResizeTerminal:output_type -> cofferdam.guest.v1.ResizeTerminalResponse
+	36, // 43: cofferdam.guest.v1.Guest.ShutdownContainer:output_type -> cofferdam.guest.v1.ShutdownContainerResponse
+	39, // 44: cofferdam.guest.v1.Guest.Properties:output_type -> cofferdam.guest.v1.PropertiesResponse
+	41, // 45: cofferdam.guest.v1.Guest.DumpStacks:output_type -> cofferdam.guest.v1.DumpStacksResponse
+	43, // 46: cofferdam.guest.v1.Guest.Evidence:output_type -> cofferdam.guest.v1.EvidenceResponse
+	45, // 47: cofferdam.guest.v1.Guest.PowerOff:output_type -> cofferdam.guest.v1.PowerOffResponse
+	28, // [28:48] is the sub-list for method output_type
+	8,  // [8:28] is the sub-list for method input_type
 	8,  // [8:8] is the sub-list for extension type_name
 	8,  // [8:8] is the sub-list for extension extendee
 	0,  // [0:8] is the sub-list for field type_name
@@ -2741,7 +2849,7 @@ func file_api_guest_v1_guest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_guest_v1_guest_proto_rawDesc), len(file_api_guest_v1_guest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

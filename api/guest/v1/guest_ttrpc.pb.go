@@ -10,6 +10,7 @@ import (
 type GuestService interface {
 	Hello(context.Context, *HelloRequest) (*HelloResponse, error)
 	SetPolicy(context.Context, *SetPolicyRequest) (*SetPolicyResponse, error)
+	LoadFragment(context.Context, *LoadFragmentRequest) (*LoadFragmentResponse, error)
 	MountLayer(context.Context, *MountLayerRequest) (*MountLayerResponse, error)
 	UnmountLayer(context.Context, *UnmountLayerRequest) (*UnmountLayerResponse, error)
 	MountScratch(context.Context, *MountScratchRequest) (*MountScratchResponse, error)
@@ -45,6 +46,13 @@ func RegisterGuestService(srv *ttrpc.Server, svc GuestService) {
 					return nil, err
 				}
 				return svc.SetPolicy(ctx, &req)
+			},
+			"LoadFragment": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req LoadFragmentRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.LoadFragment(ctx, &req)
 			},
 			"MountLayer": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req MountLayerRequest
@@ -190,6 +198,14 @@ func (c *guestClient) Hello(ctx context.Context, req *HelloRequest) (*HelloRespo
 func (c *guestClient) SetPolicy(ctx context.Context, req *SetPolicyRequest) (*SetPolicyResponse, error) {
 	var resp SetPolicyResponse
 	if err := c.client.Call(ctx, "cofferdam.guest.v1.Guest", "SetPolicy", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *guestClient) LoadFragment(ctx context.Context, req *LoadFragmentRequest) (*LoadFragmentResponse, error) {
+	var resp LoadFragmentResponse
+	if err := c.client.Call(ctx, "cofferdam.guest.v1.Guest", "LoadFragment", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

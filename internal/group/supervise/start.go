@@ -57,6 +57,12 @@ func (s *supervisor) startIn(ctx context.Context, rep *report) error {
 	if err != nil {
 		return s.explain(err)
 	}
+	for i, f := range s.plan.Fragments {
+		err = s.vm.Guest().LoadFragment(ctx, f)
+		if err != nil {
+			return s.explain(fmt.Errorf("fragment %d: %w", i, err))
+		}
+	}
 	s.stage(rep, group.StagePolicy)
 	for i, c := range s.plan.Containers {
 		err = s.vm.Guest().MountRoot(ctx, c.ID, roots[i])

@@ -448,7 +448,10 @@ func TestDenials(t *testing.T) {
 		change func(*group.Plan)
 		code   string
 	}{
-		"policy":  {func(p *group.Plan) { p.Policy = []byte(sandboxtest.MismatchedPolicy) }, guestv1.CodePolicyMismatch},
+		"policy": {func(p *group.Plan) { p.Policy = []byte(sandboxtest.MismatchedPolicy) }, guestv1.CodePolicyMismatch},
+		"fragment": {func(p *group.Plan) {
+			p.Fragments = [][]byte{[]byte("good"), []byte(sandboxtest.RefusedFragment)}
+		}, guestv1.CodePolicyDenied},
 		"command": {func(p *group.Plan) { p.Containers[0].Command = []string{sandboxtest.CommandDenied} }, guestv1.CodePolicyDenied},
 		"start":   {func(p *group.Plan) { p.Containers[0].Command = []string{"/nonexistent"} }, guestv1.CodeFailed},
 	} {

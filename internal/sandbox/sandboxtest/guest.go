@@ -21,6 +21,9 @@ import (
 // MismatchedPolicy is a policy text that the played guest takes for one with the wrong hash.
 const MismatchedPolicy = "mismatch"
 
+// RefusedFragment is a policy fragment that the played guest refuses.
+const RefusedFragment = "refused fragment"
+
 // guest is the played agent. It keeps the order of calls as the real one does, as far as the host's side depends on it.
 type guest struct {
 	m       *machine
@@ -105,6 +108,17 @@ func (g *guest) SetPolicy(_ context.Context, r *guestv1.SetPolicyRequest) (*gues
 	}
 	g.policySet = true
 	return &guestv1.SetPolicyResponse{HostData: make([]byte, 32)}, nil
+}
+
+func (g *guest) LoadFragment(ctx context.Context, r *guestv1.LoadFragmentRequest) (*guestv1.LoadFragmentResponse, error) {
+	err := g.ready(ctx, "load_fragment")
+	if err != nil {
+		return nil, err
+	}
+	if string(r.GetMessage()) == RefusedFragment {
+		return nil, deny(guestv1.CodePolicyDenied, "load_fragment", "invalid fragment issuer")
+	}
+	return &guestv1.LoadFragmentResponse{Issuer: "did:x509:0:fake", Feed: "feed"}, nil
 }
 
 func (g *guest) MountLayer(ctx context.Context, r *guestv1.MountLayerRequest) (*guestv1.MountLayerResponse, error) {
