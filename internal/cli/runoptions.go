@@ -85,7 +85,7 @@ func (o *runOptions) launchFlags(c *cobra.Command) {
 	f.StringVarP(&o.memory, "memory", "m", defaultMemory, "memory of the machine")
 	f.IntVar(&o.cpus, "cpus", defaultCPUs, "virtual processors of the machine; part of its measurement")
 	f.StringVar(&o.policyFile, "policy", "", "run under this policy instead of a generated one (a file)")
-	f.StringVar(&o.scratch, "scratch", "", "put the container's writable layer on an encrypted disk of at least this size")
+	f.StringVar(&o.scratch, "scratch", "", "keep the container's writable layer on an encrypted disk with room for this much, at most 128g")
 	f.StringVar(&o.network, "network", group.NetworkNAT, "nat, ingress (only forwarded ports) or none")
 	f.DurationVar(&o.stopTimeout, "stop-timeout", group.DefaultStopTimeout, "how long the container may take to stop")
 	f.StringVar(&o.tee, "tee", "auto", "trusted execution environment: auto, simulated, snp or tdx")

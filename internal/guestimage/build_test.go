@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
@@ -133,7 +134,8 @@ func checkRecipe(t *testing.T, img *Image, entries []cpio.Entry) {
 	golden(t, "recipe.golden", fmt.Appendf(nil, "%sinitramfs without programs %x\n", inputs, h.Sum(nil)))
 }
 
-// TestScratchTemplates writes each template into a sparse file and lets e2fsck, which did not make it, judge.
+// TestScratchTemplates writes each template into a sparse file and lets e2fsck, which did not make it, judge. It also
+// holds the room for files in it against what its class says.
 func TestScratchTemplates(t *testing.T) {
 	t.Parallel()
 	for _, c := range scratchfmt.Classes() {
@@ -159,12 +161,26 @@ func TestScratchTemplates(t *testing.T) {
 			if err := f.Close(); err != nil {
 				t.Fatal(err)
 			}
+			if free := freeBytes(t, template) - min(c.Bytes/50, 4096*scratchfmt.BlockSize); free < c.Room {
+				t.Errorf("class %+v has room for %d bytes, want %d", c, free, c.Room)
+			}
 			fsck := filepath.Join(filepath.Dir(mke2fsPath()), "e2fsck")
 			if out, err := exec.Command(fsck, "-f", "-n", path).CombinedOutput(); err != nil {
 				t.Errorf("e2fsck: %v\n%s", err, out)
 			}
 		})
 	}
+}
+
+// freeBytes reads the number of free blocks in the superblock.
+func freeBytes(t *testing.T, template *scratchfmt.Template) int64 {
+	t.Helper()
+	if len(template.Extents) == 0 || template.Extents[0].Offset != 0 {
+		t.Fatal("the template has no superblock")
+	}
+	sb := template.Extents[0].Data[extSuperblock:]
+	low, high := binary.LittleEndian.Uint32(sb[0x0c:]), binary.LittleEndian.Uint32(sb[0x158:])
+	return (int64(high)<<32 | int64(low)) * scratchfmt.BlockSize
 }
 
 func TestBuildRefuses(t *testing.T) {

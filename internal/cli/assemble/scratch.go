@@ -8,16 +8,16 @@ import (
 	"cofferdam.dev/internal/guestimage/scratchfmt"
 )
 
-// ScratchDisk returns the size of the disk that gives a container at least size MiB: the guest makes filesystems of a
-// few sizes only, and integrity tags take room besides.
+// ScratchDisk returns the size of the disk that gives a container room for at least size MiB of files: the guest makes
+// filesystems of a few sizes only, and they and their integrity tags take room besides. All sizes are in MiB.
 func ScratchDisk(size int) (int, error) {
 	const mib = 1 << 20
-	var largest int64
-	for _, c := range scratchfmt.Classes() { // smallest first
-		if c.Bytes >= int64(size)*mib {
-			return int((c.DiskBytes() + mib - 1) / mib), nil
-		}
-		largest = c.Bytes
+	c, ok := scratchfmt.Smallest(int64(size) * mib)
+	if !ok {
+		classes := scratchfmt.Classes()
+		largest := classes[len(classes)-1]
+		return 0, fmt.Errorf("%d MiB are more than the largest scratch disk has room for, which is %d MiB (%s)",
+			size, largest.Room/mib, largest.Name)
 	}
-	return 0, fmt.Errorf("%d MiB are more than the largest scratch disk, %d MiB", size, largest/mib)
+	return int((c.DiskBytes() + mib - 1) / mib), nil
 }

@@ -164,13 +164,22 @@ func TestClasses(t *testing.T) {
 	t.Parallel()
 	var last Class
 	for _, c := range Classes() {
-		if c.Bytes <= last.Bytes || c.Bytes%BlockSize != 0 || c.DiskBytes()%512 != 0 {
+		if c.Room != 2*last.Room && last.Name != "" || c.Bytes <= c.Room || c.Bytes%BlockSize != 0 || c.DiskBytes()%BlockSize != 0 {
 			t.Errorf("class %+v after %+v", c, last)
+		}
+		if got, ok := Smallest(c.Room); !ok || got != c {
+			t.Errorf("Smallest(%d) = %+v, %v", c.Room, got, ok)
+		}
+		if got, ok := Smallest(last.Room + 1); !ok || got != c {
+			t.Errorf("Smallest(%d) = %+v, %v", last.Room+1, got, ok)
 		}
 		if got, ok := Largest(c.Bytes); !ok || got != c {
 			t.Errorf("Largest(%d) = %+v, %v", c.Bytes, got, ok)
 		}
 		last = c
+	}
+	if c, ok := Smallest(last.Room + 1); ok {
+		t.Errorf("more than the largest has class %+v", c)
 	}
 	if c, ok := Largest(Classes()[0].Bytes - 1); ok {
 		t.Errorf("a disk that is too small has class %+v", c)

@@ -170,7 +170,7 @@ func makePlan(t *testing.T, dir string) (plan, []disk) {
 	disks = append(disks, disk{serial: "live", path: path("live"), writable: true})
 	sizes := map[string]int64{
 		"scratch-a": scratchfmt.Classes()[0].DiskBytes(), "scratch-b": scratchfmt.Classes()[0].DiskBytes(),
-		"scratch-1g": scratchfmt.Classes()[1].DiskBytes(), "scratch-small": 8 << 20,
+		"scratch-1g": scratchfmt.Classes()[2].DiskBytes(), "scratch-small": 8 << 20,
 	}
 	for serial, size := range sizes {
 		writeFile(t, path(serial), []byte("left over from before"))
