@@ -21,8 +21,23 @@ type Broker struct {
 	grants map[[TokenSize]byte]func(net.Conn)
 }
 
+// Stream is the connection that a granted function serves. Besides what a connection does it says that the whole channel
+// has ended, which whoever is busy elsewhere does not learn from the connection.
+type Stream interface {
+	net.Conn
+	// ChannelDone is closed when the channel has ended.
+	ChannelDone() <-chan struct{}
+}
+
+type dataStream struct {
+	net.Conn
+	done <-chan struct{}
+}
+
+func (d dataStream) ChannelDone() <-chan struct{} { return d.done }
+
 // Grant returns a fresh token. The first stream that presents it is passed to serve, on a goroutine of its own that
-// serve must leave by closing the stream. A token admits one stream.
+// serve must leave by closing the stream, and soon when the channel has ended; it is a Stream. A token admits one stream.
 func (b *Broker) Grant(serve func(net.Conn)) ([]byte, error) {
 	var t [TokenSize]byte
 	_, _ = rand.Read(t[:]) // never fails: crypto/rand aborts the program instead

@@ -82,6 +82,37 @@ func start(t testing.TB) (*peer, net.Conn) {
 	return p, client
 }
 
+// TestChannelDone tells a served stream, which may be busy elsewhere, that the channel has ended.
+func TestChannelDone(t *testing.T) {
+	p := connect(t)
+	served := make(chan Stream, 1)
+	token, err := p.broker.Grant(func(c net.Conn) {
+		s, ok := c.(Stream)
+		if !ok {
+			t.Error("what is served is no Stream")
+			_ = c.Close()
+			return
+		}
+		served <- s
+		<-s.ChannelDone()
+		_ = s.Close()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.OpenStream(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := <-served
+	select {
+	case <-s.ChannelDone():
+		t.Error("the channel counts as ended")
+	case <-time.After(20 * time.Millisecond):
+	}
+	_ = p.Close() // the cleanup checks that Serve ends
+}
+
 func connect(t testing.TB) *peer {
 	t.Helper()
 	p, conn := start(t)

@@ -82,7 +82,7 @@ func (s *session) accept() error {
 				return
 			}
 			if serve != nil {
-				serve(stream)
+				serve(dataStream{stream, s.mux.CloseChan()})
 			}
 		})
 	}

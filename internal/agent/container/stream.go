@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"cofferdam.dev/internal/channel"
 )
 
 // Streams are the guest's ends of a process's standard streams; nil where the process has /dev/null.
@@ -55,11 +57,28 @@ func (s *Stream) Serve(c net.Conn) {
 		return
 	}
 	if s.input {
-		_, _ = io.Copy(f, c) // whoever ends it ends the other
+		s.forward(f, c)
 	} else {
 		s.output(f, c)
 	}
 	s.Close()
+}
+
+// forward copies what the host sends; whoever ends it ends the other. A process that reads nothing does not hold it up
+// when the host has gone.
+func (s *Stream) forward(f *os.File, c net.Conn) {
+	over := make(chan struct{})
+	defer close(over)
+	if ch, ok := c.(channel.Stream); ok {
+		go func() {
+			select {
+			case <-ch.ChannelDone():
+				s.Close()
+			case <-over:
+			}
+		}()
+	}
+	_, _ = io.Copy(f, c)
 }
 
 // output copies what the process writes. The host says by closing its end that it reads no more; then the process

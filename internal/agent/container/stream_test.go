@@ -39,6 +39,34 @@ func tcpPair(t *testing.T) (guest, host *net.TCPConn) {
 	return s.(*net.TCPConn), c.(*net.TCPConn)
 }
 
+// goneHost is a connection of a channel that has ended or will.
+type goneHost struct {
+	net.Conn
+	done chan struct{}
+}
+
+func (g goneHost) ChannelDone() <-chan struct{} { return g.done }
+
+// TestInputEndsWithTheHost has a process that reads nothing, and a host that goes away.
+func TestInputEndsWithTheHost(t *testing.T) {
+	p := testPipes(t)
+	guest, host := tcpPair(t)
+	g := goneHost{guest, make(chan struct{})}
+	done := serve(p.streams.Stdin, g)
+	_, err := host.Write(make([]byte, 1<<17)) // more than a pipe holds
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-done:
+		t.Error("serving ended before the host went away")
+	case <-time.After(50 * time.Millisecond):
+	}
+	_ = host.Close()
+	close(g.done)
+	finished(t, done)
+}
+
 func serve(s *Stream, c net.Conn) chan struct{} {
 	done := make(chan struct{})
 	go func() {
