@@ -52,6 +52,9 @@ func choose(entries []v1.Descriptor, tag string) (v1.Descriptor, error) {
 	var matches []v1.Descriptor
 	for _, d := range entries {
 		named := tag == "" || d.Annotations[annotationRef] == tag || d.Annotations[annotationName] == tag || d.Digest.String() == tag
+		if tag == "" && d.ArtifactType != "" && !types.MediaType(d.ArtifactType).IsConfig() {
+			continue // something that is attached to an image
+		}
 		known := slices.ContainsFunc(matches, func(m v1.Descriptor) bool { return m.Digest == d.Digest })
 		if named && !known {
 			matches = append(matches, d)
