@@ -11,12 +11,60 @@ type Group struct {
 	Name       string
 	Containers []Container
 
+	// Definitions are containers that are described completely already: their policy is what they say.
+	Definitions []Definition
+
+	// Platform is where the group is to run. The zero value is a machine of our own.
+	Platform Platform
+
+	// WorkloadIdentity lets the virtual node hand the containers a federated token.
+	WorkloadIdentity bool
+
+	// Origin says where in its file the group was found: a JSON path, or kind and name of a Kubernetes object.
+	Origin string
+
+	// ExistingPolicy is the base64 text of the policy that the description already holds, if any.
+	ExistingPolicy string
+
+	// ExcludeDefaultFragment is set by descriptions that want no fragment of the platform.
+	ExcludeDefaultFragment bool
+
+	// Fragments are those that the description imports. FragmentReferences are registry references of signed
+	// fragments whose imports are not in the description.
+	Fragments          []Fragment
+	FragmentReferences []string
+
 	CPUs      int
 	MemoryMiB int
 	Ports     []Port
 
 	// Debug allows shells in every container, stack dumps and the agent's log.
 	Debug bool
+}
+
+// Platform is where a group runs, which decides what is added to its containers.
+type Platform string
+
+// The platforms.
+const (
+	PlatformOwn         Platform = ""
+	PlatformACI         Platform = "aci"
+	PlatformVirtualNode Platform = "vn2"
+)
+
+// Definition is one container of a group in the form of the policy, as JSON.
+type Definition struct {
+	Name string
+	Path string // where it was found
+	JSON []byte
+}
+
+// Fragment imports signed policy fragments.
+type Fragment struct {
+	Issuer     string
+	Feed       string
+	MinimumSVN string
+	Includes   []string
 }
 
 // Container is one container of a group. An empty field means what the image says.
@@ -52,10 +100,16 @@ type Container struct {
 	SeccompProfileSHA256     string
 }
 
-// EnvVar is an environment variable with a fixed value.
+// EnvVar is an environment variable.
 type EnvVar struct {
 	Name  string
 	Value string
+
+	// Regexp says that NAME=VALUE is a regular expression (RE2), for values that are not known in advance.
+	Regexp bool
+
+	// Secret says that the description calls the value secret. A policy is public, so its text gives it away.
+	Secret bool
 }
 
 // MountKind says where a mount's content comes from.
@@ -63,10 +117,11 @@ type MountKind string
 
 // The kinds of mounts.
 const (
-	MountEmptyDir  MountKind = "emptydir"
-	MountAzureFile MountKind = "azureFileVolume"
-	MountSecret    MountKind = "secretsVolume"
-	MountGitRepo   MountKind = "gitRepoVolume"
+	MountEmptyDir   MountKind = "emptydir"
+	MountAzureFile  MountKind = "azureFileVolume"
+	MountSecret     MountKind = "secretsVolume"
+	MountGitRepo    MountKind = "gitRepoVolume"
+	MountResolvConf MountKind = "resolvconf"
 )
 
 // Mount is a directory of a container that does not come from its image.
@@ -74,6 +129,9 @@ type Mount struct {
 	Kind     MountKind
 	Path     string
 	ReadOnly bool
+
+	// Options, if any, replace the usual ones.
+	Options []string
 }
 
 // Protocol is that of a forwarded port.

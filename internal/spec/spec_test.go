@@ -27,7 +27,7 @@ func TestFromRunFlags(t *testing.T) {
 		Ports: []Port{{TCP, "", 8080, 80}, {UDP, "127.0.0.1", 53, 5353}},
 		Containers: []Container{{
 			Name: "web", Image: "oci:img:latest", Command: []string{"/bin/sh", "-c", "true"},
-			Env:  []EnvVar{{"A", "2"}, {"B", "x=y"}, {"HOME", "/home/me"}},
+			Env:  []EnvVar{{Name: "A", Value: "2"}, {Name: "B", Value: "x=y"}, {Name: "HOME", Value: "/home/me"}},
 			User: "1000:staff", WorkingDir: "/srv", AllowStdio: true, AllowPrivilegeEscalation: true,
 			AllowExec: [][]string{{"redis-cli", "ping"}, {"sh", "-c", `a "b"`}},
 		}},

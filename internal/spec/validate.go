@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,9 +25,9 @@ const (
 // Validate checks the group and names the first thing that is wrong.
 func (g *Group) Validate() error {
 	switch {
-	case g.Name != "" && checkName(g.Name) != nil:
+	case g.Name != "" && g.Platform == PlatformOwn && checkName(g.Name) != nil:
 		return fmt.Errorf("group: %w", checkName(g.Name))
-	case len(g.Containers) == 0:
+	case len(g.Containers)+len(g.Definitions)+len(g.Fragments)+len(g.FragmentReferences) == 0:
 		return errors.New("group has no containers")
 	case g.CPUs < 0 || g.CPUs > MaxCPUs:
 		return fmt.Errorf("group has %d processors, expected 1 to %d", g.CPUs, MaxCPUs)
@@ -36,10 +37,10 @@ func (g *Group) Validate() error {
 	names := map[string]bool{}
 	for i := range g.Containers {
 		c := &g.Containers[i]
-		if err := c.validate(); err != nil {
+		if err := c.validate(g.Platform); err != nil {
 			return fmt.Errorf("container %d (%q): %w", i+1, c.Name, err)
 		}
-		if len(g.Containers) > 1 && (c.Name == "" || names[c.Name]) {
+		if len(g.Containers) > 1 && (c.Name == "" || names[c.Name] && c.Name != c.Image) {
 			return fmt.Errorf("container %d (%q): in a group of several, each needs a name of its own", i+1, c.Name)
 		}
 		names[c.Name] = true
@@ -70,8 +71,9 @@ func checkName(s string) error {
 	return nil
 }
 
-func (c *Container) validate() error {
-	if c.Name != "" {
+func (c *Container) validate(p Platform) error {
+	// Other platforms have rules of their own for names, and for an image alone its reference is the name.
+	if c.Name != "" && c.Name != c.Image && p == PlatformOwn {
 		if err := checkName(c.Name); err != nil {
 			return err
 		}
@@ -79,7 +81,7 @@ func (c *Container) validate() error {
 	if c.Image == "" {
 		return errors.New("image is missing")
 	}
-	for _, s := range slices.Concat(c.Command, c.Args, []string{c.Image, c.WorkingDir, c.User}, slices.Concat(c.AllowExec...)) {
+	for _, s := range slices.Concat(c.Command, c.Args, []string{c.Name, c.Image, c.WorkingDir, c.User}, slices.Concat(c.AllowExec...)) {
 		if err := checkText(s); err != nil {
 			return err
 		}
@@ -92,9 +94,12 @@ func (c *Container) validate() error {
 	if c.WorkingDir != "" && !path.IsAbs(c.WorkingDir) {
 		return fmt.Errorf("working directory %q is not absolute", c.WorkingDir)
 	}
-	for _, m := range c.Mounts {
+	for i, m := range c.Mounts {
 		if !path.IsAbs(m.Path) || path.Clean(m.Path) != m.Path || m.Path == "/" {
 			return fmt.Errorf("mount path %q is not an absolute, clean path below /", m.Path)
+		}
+		if slices.ContainsFunc(c.Mounts[:i], func(o Mount) bool { return o.Path == m.Path }) {
+			return fmt.Errorf("mount path %q is used twice", m.Path)
 		}
 	}
 	if slices.ContainsFunc(c.AllowExec, func(cmd []string) bool { return len(cmd) == 0 }) {
@@ -107,6 +112,9 @@ func (v EnvVar) validate() error {
 	if v.Name == "" {
 		return errors.New("an environment variable has no name")
 	}
+	if v.Regexp {
+		return v.validateRegexp()
+	}
 	for i, r := range v.Name {
 		letter := r == '_' || r == '-' || r == '.' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
 		if !letter && (i == 0 || r < '0' || r > '9') {
@@ -116,6 +124,19 @@ func (v EnvVar) validate() error {
 	if err := checkText(v.Value); err != nil {
 		// The value may be a secret: not in the message.
 		return fmt.Errorf("value of environment variable %s: %w", v.Name, errors.Unwrap(err))
+	}
+	return nil
+}
+
+func (v EnvVar) validateRegexp() error {
+	for _, part := range []string{v.Name, v.Value} {
+		if err := checkText(part); err != nil {
+			return fmt.Errorf("rule for environment variable %q: %w", v.Name, errors.Unwrap(err))
+		}
+		// Each part by itself, so that neither can close what the other opens.
+		if _, err := regexp.Compile(part); err != nil {
+			return fmt.Errorf("rule for environment variable %q is no regular expression: %w", v.Name, err)
+		}
 	}
 	return nil
 }
