@@ -70,6 +70,13 @@ func (a *app) plan(ctx context.Context, o *runOptions, g *spec.Group, p *prepare
 		return nil, err
 	}
 	plan := assemble.Group(g, p.parts, p.text, choice, boot, img.Digest())
+	for _, name := range o.fragments {
+		data, err := a.fragmentToLoad(name)
+		if err != nil {
+			return nil, err
+		}
+		plan.Fragments = append(plan.Fragments, data)
+	}
 	plan.QEMU = emulator.Path
 	plan.Network, plan.Remove, plan.WaitForAttach = o.network, o.remove, !o.detach
 	return plan, nil

@@ -49,6 +49,7 @@ type runOptions struct {
 	memory      string
 	cpus        int
 	policyFile  string
+	fragments   []string
 	scratch     string
 	scratchMiB  int
 	network     string
@@ -85,6 +86,7 @@ func (o *runOptions) launchFlags(c *cobra.Command) {
 	f.StringVarP(&o.memory, "memory", "m", defaultMemory, "memory of the machine")
 	f.IntVar(&o.cpus, "cpus", defaultCPUs, "virtual processors of the machine; part of its measurement")
 	f.StringVar(&o.policyFile, "policy", "", "run under this policy instead of a generated one (a file)")
+	f.StringArrayVar(&o.fragments, "fragment", nil, "load this signed policy fragment, which the policy must import (a file)")
 	f.StringVar(&o.scratch, "scratch", "", "keep the container's writable layer on an encrypted disk with room for this much, at most 128g")
 	f.StringVar(&o.network, "network", group.NetworkNAT, "nat, ingress (only forwarded ports) or none")
 	f.DurationVar(&o.stopTimeout, "stop-timeout", group.DefaultStopTimeout, "how long the container may take to stop")
@@ -145,6 +147,8 @@ func (o *runOptions) check(cmd *cobra.Command, a *app) error {
 		return usage(cmd, fmt.Sprintf("--network is %q; want nat, ingress or none", o.network))
 	case o.network == group.NetworkNone && len(o.ports) > 0:
 		return usage(cmd, "-p and --network none exclude each other; --network ingress has forwarded ports and nothing else")
+	case len(o.fragments) > 0 && o.policyFile == "":
+		return usage(cmd, "--fragment needs --policy: a generated policy imports no fragment")
 	case o.stopTimeout < 0:
 		return usage(cmd, fmt.Sprintf("--stop-timeout is %s", o.stopTimeout))
 	}

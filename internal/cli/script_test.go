@@ -24,6 +24,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"cofferdam":  func() { os.Exit(Main(context.Background(), Current())) },
 		"ociimage":   makeImage,
+		"mkchain":    makeChain,
 		"mkevidence": makeEvidence,
 		"tcp":        talkTCP,
 		"awaitlog":   awaitLog,

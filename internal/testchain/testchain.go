@@ -34,29 +34,44 @@ type Chain struct {
 // New makes a chain whose leaf has a common name and a key, a new P-384 one if key is nil.
 func New(t testing.TB, name string, key crypto.Signer) *Chain {
 	t.Helper()
-	if key == nil {
-		key = newKey(t)
-	}
-	rootKey, middleKey := newKey(t), newKey(t)
-	root := issue(t, "Test Root", true, rootKey, nil, rootKey)
-	middle := issue(t, "Test Intermediate", true, middleKey, root, rootKey)
-	leaf := issue(t, name, false, key, middle, middleKey)
-	return &Chain{Key: key, Certificates: []*x509.Certificate{leaf, middle, root}}
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	c, err := Make(name, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return key
+	return c
 }
 
-func issue(t testing.TB, name string, ca bool, key crypto.Signer, by *x509.Certificate, signer crypto.Signer) *x509.Certificate {
-	t.Helper()
+// Make is New for programs that tests run.
+func Make(name string, key crypto.Signer) (*Chain, error) {
+	var keys [3]crypto.Signer
+	for i := range keys {
+		k, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		keys[i] = k
+	}
+	if key != nil {
+		keys[0] = key
+	}
+	root, err := issue("Test Root", true, keys[2], nil, keys[2])
+	if err != nil {
+		return nil, err
+	}
+	middle, err := issue("Test Intermediate", true, keys[1], root, keys[2])
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := issue(name, false, keys[0], middle, keys[1])
+	if err != nil {
+		return nil, err
+	}
+	return &Chain{Key: keys[0], Certificates: []*x509.Certificate{leaf, middle, root}}, nil
+}
+
+func issue(name string, ca bool, key crypto.Signer, by *x509.Certificate, signer crypto.Signer) (*x509.Certificate, error) {
 	c := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name, Organization: []string{"Test Only"}},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name, Organization: []string{"Test Only"}},
 		NotBefore: NotBefore, NotAfter: NotAfter, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature,
 	}
 	if ca {
@@ -68,34 +83,24 @@ func issue(t testing.TB, name string, ca bool, key crypto.Signer, by *x509.Certi
 	}
 	der, err := x509.CreateCertificate(rand.Reader, c, by, key.Public(), signer)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	made, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return made
+	return x509.ParseCertificate(der)
 }
 
-// Write writes the key (key.pem, PKCS #8) and the chain (chain.pem) into dir, and returns their paths.
-func (c *Chain) Write(t testing.TB, dir string) (key, chain string) {
-	t.Helper()
+// Write writes the key (key.pem, PKCS #8) and the chain (chain.pem) into dir.
+func (c *Chain) Write(dir string) error {
 	der, err := x509.MarshalPKCS8PrivateKey(c.Key)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	key, chain = filepath.Join(dir, "key.pem"), filepath.Join(dir, "chain.pem")
-	err = os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+	err = os.WriteFile(filepath.Join(dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	var text []byte
 	for _, cert := range c.Certificates {
 		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
 	}
-	err = os.WriteFile(chain, text, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key, chain
+	return os.WriteFile(filepath.Join(dir, "chain.pem"), text, 0o600)
 }

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/cli/plain"
+	"cofferdam.dev/internal/image"
+	"cofferdam.dev/policy/fragment"
+)
+
+// fragmentFacts is what a person needs to know about a signed fragment.
+type fragmentFacts struct {
+	Source    string   `json:"source"`
+	Issuer    string   `json:"issuer"`
+	Feed      string   `json:"feed"`
+	SVN       string   `json:"svn"`
+	HeaderSVN *int64   `json:"header_svn,omitempty"`
+	Namespace string   `json:"namespace"`
+	Defines   []string `json:"defines"`
+	Algorithm string   `json:"algorithm"`
+	SignedAt  string   `json:"signed_at,omitempty"`
+	Receipts  int      `json:"unverified_receipts"`
+	SHA256    string   `json:"sha256"`
+}
+
+func factsOf(source string, s *fragment.Signed) fragmentFacts {
+	f := fragmentFacts{
+		Source: source, Issuer: s.Issuer, Feed: s.Feed, HeaderSVN: s.SVN, Algorithm: s.Algorithm.String(),
+		Receipts: len(s.Receipts), SHA256: hex.EncodeToString(s.SHA256[:]), Defines: []string{},
+	}
+	if !s.SignedAt.IsZero() {
+		f.SignedAt = s.SignedAt.Format(time.RFC3339)
+	}
+	d, err := fragment.Describe(s.Text)
+	if err == nil { // else the guest will refuse it; what is missing shows
+		f.SVN, f.Namespace, f.Defines = d.SVN, d.Namespace, append(f.Defines, d.Defines...)
+	}
+	return f
+}
+
+func (f *fragmentFacts) show(w io.Writer) error {
+	svn := f.SVN
+	if f.HeaderSVN != nil {
+		svn += fmt.Sprintf(" (in the signed header: %d)", *f.HeaderSVN)
+	}
+	pairs := [][2]string{
+		{"fragment", f.Source}, {"issuer", f.Issuer}, {"feed", f.Feed}, {"svn", svn}, {"namespace", f.Namespace},
+		{"defines", strings.Join(f.Defines, ", ")}, {"algorithm", f.Algorithm}, {"signed", f.SignedAt}, {"sha256", f.SHA256},
+	}
+	if f.Receipts > 0 {
+		pairs = append(pairs, [2]string{"receipts", strconv.Itoa(f.Receipts) + ", not verified"})
+	}
+	for i := range pairs {
+		pairs[i][1] = plain.Printable(pairs[i][1])
+	}
+	return facts(w, pairs...)
+}
+
+// wanted is what a signed fragment is held against.
+type wanted struct{ issuer, feed, minimum string }
+
+func (o *wanted) check(f *fragmentFacts) error {
+	switch {
+	case o.issuer != "" && o.issuer != f.Issuer:
+		return fmt.Errorf("issuer is %s, expected %s", f.Issuer, o.issuer)
+	case o.feed != "" && o.feed != f.Feed:
+		return fmt.Errorf("feed is %q, expected %q", f.Feed, o.feed)
+	case f.HeaderSVN != nil && f.SVN != strconv.FormatInt(*f.HeaderSVN, 10):
+		return fmt.Errorf("svn is %d in the signed header and %q in the text", *f.HeaderSVN, f.SVN)
+	case o.minimum == "":
+		return nil
+	}
+	have, err := strconv.ParseUint(f.SVN, 10, 63)
+	want, wantErr := strconv.ParseUint(o.minimum, 10, 63)
+	if err != nil || wantErr != nil || have < want {
+		return fmt.Errorf("svn is %q, expected %s or newer", f.SVN, o.minimum)
+	}
+	return nil
+}
+
+// fragmentsAnswer is the document behind `policy fragment verify -o json`.
+type fragmentsAnswer struct {
+	Schema    string          `json:"schema"`
+	Fragments []fragmentFacts `json:"fragments"`
+}
+
+func (a *app) fragmentVerifyCommand() *cobra.Command {
+	var source fragmentSource
+	var o wanted
+	c := &cobra.Command{
+		Use:   "verify FILE|-",
+		Short: "Verify signed fragments and say what they are",
+		Long: `Verify that a fragment was signed with the key of the certificate that it carries, that the
+certificate's chain was valid at the time of signing, and that the issuer it names is that
+signer. Then say who it is. Exit code 3 if it does not verify.
+
+Anybody can sign a fragment: compare the issuer, or let --issuer, --feed and --minimum-svn
+compare. Receipts of ledgers are counted and not verified.`,
+		Example: `  cofferdam policy fragment verify redis.rego.cose
+  cofferdam policy fragment verify --attached-to registry.example/redis:7 --feed registry.example/redis`,
+		Args: arguments(0, 1, "a signed fragment"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, err := strconv.ParseUint(o.minimum, 10, 63); o.minimum != "" && err != nil {
+				return usage(cmd, fmt.Sprintf("--minimum-svn is %q; want a number", o.minimum))
+			}
+			list, err := a.readFragments(cmd.Context(), cmd, &source, args)
+			if err != nil {
+				return err
+			}
+			return a.verifyFragments(list, &o)
+		},
+	}
+	source.flags(c)
+	c.Flags().StringVar(&o.issuer, "issuer", "", "accept this signer only (did:x509)")
+	c.Flags().StringVar(&o.feed, "feed", "", "accept this feed only")
+	c.Flags().StringVar(&o.minimum, "minimum-svn", "", "accept this security version and newer ones")
+	a.outputFlag(c)
+	return c
+}
+
+// verifyFragments shows those that verify and fit. Of several, as anybody may attach to an image, it says what is wrong
+// with the others, and refuses if none is left.
+func (a *app) verifyFragments(list []signedFile, o *wanted) error {
+	v := fragmentsAnswer{Schema: "cofferdam.dev/policy-fragments/v1"}
+	var refused error
+	for _, file := range list {
+		s, err := openFragment(file)
+		if err == nil {
+			f := factsOf(file.name, s)
+			err = o.check(&f)
+			if err == nil {
+				v.Fragments = append(v.Fragments, f)
+				continue
+			}
+			err = &failure{code: exitRefused, err: fmt.Errorf("%s: %w", file.name, err)}
+		}
+		if len(list) > 1 {
+			a.say("refused: %v", plain.Printable(err.Error()))
+			err = &failure{code: exitRefused, err: errors.New("no fragment is acceptable")}
+		}
+		refused = err
+	}
+	if len(v.Fragments) == 0 {
+		return refused
+	}
+	return a.answer(v, func(w io.Writer) error {
+		for i := range v.Fragments {
+			err := v.Fragments[i].show(w)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// importStatement is what a policy's list of fragments has, in the order in which confcom prints it.
+type importStatement struct {
+	Issuer     string   `json:"issuer"`
+	Feed       string   `json:"feed"`
+	MinimumSVN string   `json:"minimum_svn"`
+	Includes   []string `json:"includes"`
+}
+
+func (a *app) fragmentImportCommand() *cobra.Command {
+	var minimum string
+	var includes []string
+	var asList bool
+	c := &cobra.Command{
+		Use:   "import FILE|-",
+		Short: "Print the statement that makes a policy accept a signed fragment",
+		Long: `Verify a signed fragment and print, as JSON, the statement by which a policy accepts it and
+the newer ones of its signer and feed. Whoever holds the signer's key can then add what is
+included. Exit code 3 if the fragment does not verify.`,
+		Example: `  cofferdam policy fragment import redis.rego.cose
+  cofferdam policy fragment import --list redis.rego.cose > imports.json`,
+		Args: arguments(1, 1, "a signed fragment"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			list, err := a.readFragments(cmd.Context(), cmd, &fragmentSource{}, args)
+			if err != nil {
+				return err
+			}
+			s, err := openFragment(list[0])
+			if err != nil {
+				return err
+			}
+			i, err := s.Import(minimum, includes)
+			if err != nil {
+				return fixed(err, "cofferdam policy fragment import --minimum-svn N %s", args[0])
+			}
+			var v any = importStatement{i.Issuer, i.Feed, i.MinimumSVN, i.Includes}
+			if asList {
+				v = []any{v}
+			}
+			a.output = "json"
+			return a.answer(v, nil)
+		},
+	}
+	c.Flags().StringVar(&minimum, "minimum-svn", "", "oldest security version to accept (default: the fragment's)")
+	c.Flags().StringSliceVar(&includes, "include", nil, "what to accept: containers, fragments, external_processes, platform_rules or namespace (default: what it defines)")
+	c.Flags().BoolVar(&asList, "list", false, "print a list, as policy generate --fragments-json reads it")
+	return c
+}
+
+// fragmentAttached is the document behind `policy fragment attach -o json`.
+type fragmentAttached struct {
+	Schema string `json:"schema"`
+	Digest string `json:"digest"`
+}
+
+func (a *app) fragmentAttachCommand() *cobra.Command {
+	var plainHTTP bool
+	c := &cobra.Command{
+		Use:   "attach FILE IMAGE",
+		Short: "Keep a signed fragment beside an image",
+		Long: `Store a signed fragment in an image's registry or layout (oci:DIR[:TAG]), as a manifest that
+refers to the image, and print the manifest's digest. Platforms find it from there.
+The fragment is verified before.`,
+		Example: `  cofferdam policy fragment attach redis.rego.cose registry.example/redis:7`,
+		Args:    arguments(2, 2, "a signed fragment and an image"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			list, err := a.readFragments(ctx, cmd, &fragmentSource{}, args[:1])
+			if err != nil {
+				return err
+			}
+			return a.attachFragment(ctx, list[0], args[1], plainHTTP)
+		},
+	}
+	c.Flags().BoolVar(&plainHTTP, "plain-http", false, "speak to the image's registry without TLS")
+	a.outputFlag(c)
+	return c
+}
+
+func (a *app) attachFragment(ctx context.Context, f signedFile, ref string, plainHTTP bool) error {
+	_, err := openFragment(f)
+	if err != nil {
+		return err
+	}
+	digest, err := image.Attach(ctx, ref, image.Attachment{
+		ArtifactType: fragment.ArtifactType, MediaType: fragment.MediaType, Name: filepath.Base(f.name), Data: f.data,
+	}, image.Options{PlainHTTP: plainHTTP})
+	if err != nil {
+		return err
+	}
+	v := fragmentAttached{Schema: "cofferdam.dev/policy-fragment-attached/v1", Digest: digest}
+	return a.answer(v, func(w io.Writer) error {
+		_, err := fmt.Fprintln(w, digest)
+		return err
+	})
+}
