@@ -20,6 +20,7 @@ const (
 	exitUndecided = 4
 	exitOwn       = 125
 	exitInterrupt = 130 // 128 + SIGINT, as shells have it
+	exitPipe      = 141 // 128 + SIGPIPE, likewise
 )
 
 // failure is an error with what a person needs beside it: the exit code, details, and the next command.
@@ -43,8 +44,12 @@ func fixed(err error, format string, args ...any) error {
 	return &failure{code: exitError, err: err, fix: fmt.Sprintf(format, args...)}
 }
 
-// errSilent says that everything was said already and only the exit code is left.
-var errSilent = errors.New("")
+var (
+	// errSilent says that everything was said already and only the exit code is left.
+	errSilent = errors.New("")
+	// errLeft is silent, too: the user does not want to wait for what is still going on.
+	errLeft = fmt.Errorf("left%w", errSilent)
+)
 
 // quiet ends the command with an exit code and no further words.
 func quiet(code int) error { return &failure{code: code, err: errSilent} }

@@ -122,8 +122,8 @@ func (a *app) foreground(ctx context.Context, stop context.CancelFunc, o *runOpt
 	}
 	stop() // from here on signals are for the process
 	a.pass, err = a.converse(context.WithoutCancel(ctx), &groupProcess{client: client}, streams, o.interactive, signals)
-	if errors.Is(err, errSilent) {
-		return err // the user does not want to wait
+	if errors.Is(err, errLeft) {
+		return err
 	}
 	_ = client.Close() // the supervisor waits for its clients before it ends
 	store, storeErr := a.store()

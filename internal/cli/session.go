@@ -59,11 +59,17 @@ type session struct {
 func forwarded() (<-chan os.Signal, func()) {
 	c := make(chan os.Signal, 16)
 	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)
-	return c, func() { signal.Stop(c) }
+	pipe := make(chan os.Signal, 1) // nobody reads it: a reader that went away is seen where output is written
+	signal.Notify(pipe, syscall.SIGPIPE)
+	return c, func() {
+		signal.Stop(c)
+		signal.Stop(pipe)
+	}
 }
 
 // run lasts until the process has ended and its output is written, and returns the exit code; or until the user insists
-// on leaving, which is a silent failure.
+// on leaving, which is a silent failure. A process whose output nobody takes any more is stopped, as it would be at the
+// head of a pipe.
 func (s *session) run(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -76,8 +82,9 @@ func (s *session) run(ctx context.Context) (int, error) {
 		s.resize(ctx)
 	}
 	var moved atomic.Int64
-	outDone := pump(s.out, s.stdout, &moved)
-	errDone := pump(s.err, s.stderr, &moved)
+	lost := make(chan error, 2)
+	outDone := pump(s.out, s.stdout, &moved, lost)
+	errDone := pump(s.err, s.stderr, &moved, lost)
 	s.feed()
 
 	type end struct {
@@ -92,12 +99,26 @@ func (s *session) run(ctx context.Context) (int, error) {
 	}()
 	var last time.Time
 	pressed := 0
+	var undelivered error
 	for {
 		select {
+		case err := <-lost:
+			if undelivered == nil {
+				s.giveUp(ctx, err)
+			}
+			undelivered = errors.Join(undelivered, err)
 		case e := <-ended:
 			drain(outDone, errDone, &moved)
+			select {
+			case err := <-lost: // the last output was too quick for us
+				undelivered = errors.Join(undelivered, err)
+			default:
+			}
+			if undelivered != nil {
+				return 0, undeliveredFailure(undelivered)
+			}
 			if e.err != nil {
-				return 0, fmt.Errorf("waiting for the process: %w", e.err)
+				return 0, e.err
 			}
 			if e.reason != "" {
 				s.say("cofferdam: the process ended: %s", plain.Printable(e.reason))
@@ -114,11 +135,29 @@ func (s *session) run(ctx context.Context) (int, error) {
 			last = s.now()
 			pressed++
 			if pressed > 2 {
-				return 0, quiet(exitInterrupt)
+				return 0, &failure{code: exitInterrupt, err: errLeft}
 			}
 			s.deliver(ctx, sig.(syscall.Signal), pressed)
 		}
 	}
+}
+
+// giveUp stops the process because its output can not be written: at once when the reader went away, which ends a local
+// process at once as well, and in order for any other reason.
+func (s *session) giveUp(ctx context.Context, err error) {
+	pipe := errors.Is(err, syscall.EPIPE)
+	if !pipe {
+		s.say("cofferdam: stopping, since output can not be written")
+	}
+	go func() { _ = s.process.Stop(ctx, pipe) }() // Wait tells how it ended
+}
+
+// undeliveredFailure is how a session ends whose output could not be written. A reader that went away is no news.
+func undeliveredFailure(err error) error {
+	if errors.Is(err, syscall.EPIPE) {
+		return quiet(exitPipe)
+	}
+	return fmt.Errorf("some output is lost: %w", err)
 }
 
 // deliver passes a signal on. A second one in a row stops the group at once; where the policy refuses the signal, the
@@ -190,8 +229,9 @@ func (s *session) feed() {
 	}()
 }
 
-// pump copies until the end of from and closes the channel that it returns.
-func pump(to io.Writer, from io.Reader, moved *atomic.Int64) <-chan struct{} {
+// pump copies until the end of from and closes the channel that it returns. What can not be written is told to lost,
+// once; the rest is then thrown away, so that nothing waits for us.
+func pump(to io.Writer, from io.Reader, moved *atomic.Int64, lost chan<- error) <-chan struct{} {
 	done := make(chan struct{})
 	if from == nil {
 		close(done)
@@ -203,8 +243,14 @@ func pump(to io.Writer, from io.Reader, moved *atomic.Int64) <-chan struct{} {
 		for {
 			n, err := from.Read(buf)
 			moved.Add(int64(n) + 1)
-			_, werr := to.Write(buf[:n])
-			if err != nil || werr != nil {
+			if n > 0 && to != io.Discard {
+				_, werr := to.Write(buf[:n])
+				if werr != nil {
+					lost <- werr
+					to = io.Discard
+				}
+			}
+			if err != nil {
 				return
 			}
 		}

@@ -300,3 +300,41 @@ func TestSessionRawTerminal(t *testing.T) {
 		t.Errorf("the terminal was not restored: %v, %v", after, err)
 	}
 }
+
+// refuses is standard output that takes nothing.
+type refuses struct{ err error }
+
+func (r refuses) Write([]byte) (int, error) { return 0, &os.PathError{Op: "write", Path: "out", Err: r.err} }
+
+func TestSessionStopsWhenOutputIsLost(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		err  error
+		stop string
+		code int
+		say  string
+	}{
+		"the reader went away": {syscall.EPIPE, "stop now=true", exitPipe, ""},
+		"the disk is full":     {syscall.ENOSPC, "stop now=false", exitOwn, "some output is lost: write out: no space left on device"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake()
+			// More than any buffer on the way: what is not taken must not hold up the end.
+			c := start(&session{out: refuses{tc.err}, err: io.Discard, process: f, stdout: strings.NewReader(strings.Repeat("y\n", 1<<20))})
+			f.expect(t, tc.stop)
+			select {
+			case r := <-c:
+				got := &failure{}
+				if !errors.As(own(r.err), &got) || got.code != tc.code {
+					t.Errorf("the session ended with %v, want the exit code %d", r.err, tc.code)
+				}
+				if silent := errors.Is(r.err, errSilent); silent != (tc.say == "") || !silent && r.err.Error() != tc.say {
+					t.Errorf("the session says %q, want %q", r.err, tc.say)
+				}
+			case <-time.After(patience):
+				t.Fatal("the session did not end")
+			}
+		})
+	}
+}
