@@ -28,8 +28,9 @@ type Unit interface {
 	ShutdownContainer(ctx context.Context, containerID string) (engine.Decision, error)
 	GetProperties(ctx context.Context) (engine.Decision, error)
 	DumpStacks(ctx context.Context) (engine.Decision, error)
-	RuntimeLogging(ctx context.Context) (engine.Decision, error)
 	LoadFragment(ctx context.Context, f engine.Fragment) (engine.Decision, error)
+	// Allows answers without the reasons of a denial.
+	Allows(ctx context.Context, point engine.Point, input map[string]any) (bool, error)
 
 	// Commit keeps the state changes of the decision, Rollback undoes them unless they were committed.
 	Commit()

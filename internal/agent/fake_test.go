@@ -131,8 +131,9 @@ func (u *fakeUnit) GetProperties(context.Context) (engine.Decision, error) {
 func (u *fakeUnit) DumpStacks(context.Context) (engine.Decision, error) {
 	return u.ask(engine.PointDumpStacks, "", nil, nil)
 }
-func (u *fakeUnit) RuntimeLogging(context.Context) (engine.Decision, error) {
-	return u.ask(engine.PointRuntimeLogging, "", nil, nil)
+func (u *fakeUnit) Allows(_ context.Context, p engine.Point, _ map[string]any) (bool, error) {
+	d, err := u.ask(p, "", nil, nil)
+	return d.Allowed, err
 }
 func (u *fakeUnit) Commit() {
 	u.over = true

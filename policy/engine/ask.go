@@ -12,8 +12,9 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
-// decide answers one request and applies its state changes. With an allowed decision it returns the rule's own answer.
-func (e *Engine) decide(ctx context.Context, point Point, input map[string]any) (Decision, ast.Object, error) {
+// decide answers one request and applies its state changes. With an allowed decision it returns the rule's own answer;
+// with a denied one it finds the reasons if why says so.
+func (e *Engine) decide(ctx context.Context, point Point, input map[string]any, why bool) (Decision, ast.Object, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.deadline)
 	defer cancel()
 	withRule := maps.Clone(input)
@@ -38,9 +39,9 @@ func (e *Engine) decide(ctx context.Context, point Point, input map[string]any) 
 	case e.api == nil:
 		return denied(point, "policy does not define api_version"), nil, nil
 	case e.program.rules[string(point)]:
-		return e.ask(ctx, point, "data.policy.", in)
+		return e.ask(ctx, point, "data.policy.", in, why)
 	case info.optional, e.api.less(info.since) && info.older == framework:
-		return e.ask(ctx, point, "data.framework.", in)
+		return e.ask(ctx, point, "data.framework.", in, why)
 	case e.api.less(info.since) && info.older == allow:
 		d := Decision{Point: point, Allowed: true}
 		d.fill(nil, in)
@@ -52,7 +53,7 @@ func (e *Engine) decide(ctx context.Context, point Point, input map[string]any) 
 }
 
 // ask evaluates the rule of a point in a package.
-func (e *Engine) ask(ctx context.Context, point Point, pkg string, in ast.Object) (Decision, ast.Object, error) {
+func (e *Engine) ask(ctx context.Context, point Point, pkg string, in ast.Object, why bool) (Decision, ast.Object, error) {
 	v, err := e.query(ctx, pkg+string(point), in)
 	if err != nil {
 		return Decision{}, nil, err
@@ -62,6 +63,9 @@ func (e *Engine) ask(ctx context.Context, point Point, pkg string, in ast.Object
 		if a, err = parseAnswer(v); err != nil {
 			return Decision{}, nil, err
 		}
+	}
+	if !a.allowed && !why {
+		return denied(point, "nobody asked for the reasons"), nil, nil
 	}
 	if !a.allowed {
 		d, err := e.explain(ctx, point, pkg, in)

@@ -111,7 +111,13 @@ func TestDeferredDecisions(t *testing.T) {
 	run := func(e *Engine) []string {
 		ctx := context.Background()
 		start(t, e, 0)
-		said := []string{fmt.Sprint("complete before a denial: ", e.program.complete && e != whole)}
+		tx, err := e.Begin(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		logs, err := tx.Allows(ctx, PointRuntimeLogging, nil)
+		tx.Rollback()
+		said := []string{fmt.Sprintf("runtime_logging: %t, %v; early: %t", logs, err, e.program.complete && e != whole)}
 		for _, hash := range []string{"bad", testContainer(0).Layers[0]} {
 			said = append(said, ask(e, "mount_device", func(r Requests) (Decision, error) {
 				return r.MountDevice(ctx, "/run/mounts/scsi/m900000", hash)

@@ -104,16 +104,23 @@ type Tx struct {
 
 // Decide is Engine.Decide within the unit.
 func (t *Tx) Decide(ctx context.Context, point Point, input map[string]any) (Decision, error) {
-	d, _, err := t.answer(ctx, point, input)
+	d, _, err := t.answer(ctx, point, input, true)
 	return d, err
 }
 
-func (t *Tx) answer(ctx context.Context, point Point, input map[string]any) (Decision, ast.Object, error) {
+// Allows is Decide for a caller to whom the reasons of a denial do not matter. It is quicker, because nothing has to
+// find them.
+func (t *Tx) Allows(ctx context.Context, point Point, input map[string]any) (bool, error) {
+	d, _, err := t.answer(ctx, point, input, false)
+	return d.Allowed && err == nil, err
+}
+
+func (t *Tx) answer(ctx context.Context, point Point, input map[string]any, why bool) (Decision, ast.Object, error) {
 	if t.engine == nil {
 		err := errors.New("unit of decisions has ended")
 		return denied(point, err.Error()), nil, err
 	}
-	d, said, err := t.engine.decide(ctx, point, input)
+	d, said, err := t.engine.decide(ctx, point, input, why)
 	if err != nil {
 		return denied(point, "no decision: "+err.Error()), nil, fmt.Errorf("deciding %s: %w", point, err)
 	}

@@ -56,7 +56,7 @@ func (t *Tx) LoadFragment(ctx context.Context, f Fragment) (Decision, error) {
 	}
 	input := fragmentInput(f, namespace)
 	input["fragment_loaded"] = false
-	d, said, err := t.answer(ctx, PointLoadFragment, input)
+	d, said, err := t.answer(ctx, PointLoadFragment, input, true)
 	if err != nil || !d.Allowed {
 		return d, err
 	}
@@ -87,7 +87,7 @@ func (e *Engine) LoadTrustList(ctx context.Context, issuer, subject string, svn 
 	defer tx.Rollback()
 	d, said, err := tx.answer(ctx, PointLoadTrustList, map[string]any{
 		"issuer": issuer, "subject": subject, "svn": svn, "ledgers": list(ledgers),
-	})
+	}, true)
 	if err != nil || !d.Allowed {
 		return d, nil, err
 	}
