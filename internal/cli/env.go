@@ -4,10 +4,7 @@ package cli
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
-
-	"cofferdam.dev/internal/spec"
 )
 
 // maxEnvFile bounds an environment file.
@@ -30,20 +27,4 @@ func readEnvFiles(files []string) ([]string, error) {
 		}
 	}
 	return env, nil
-}
-
-var (
-	secretName  = regexp.MustCompile(`(?i)(^|_)(pass|passwd|password|passphrase|secret|token|credentials?|private_?key|api_?key|access_?key|auth)(_|$)`)
-	secretValue = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----|^(ghp_|github_pat_|glpat-|xox[bap]-|sk-|AKIA)[A-Za-z0-9_-]{12,}|^eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.`)
-)
-
-// warnSecrets names the variables that look like secrets: their values become part of the policy's text, which is
-// public, and pass through the host.
-func (a *app) warnSecrets(env []spec.EnvVar) {
-	for _, v := range env {
-		if v.Value != "" && (secretName.MatchString(v.Name) || secretValue.MatchString(v.Value)) {
-			a.say("%s %s looks like a secret; its value stands in the policy, which is public, and the host sees it",
-				a.style(a.Err).warn("warning:"), v.Name)
-		}
-	}
 }

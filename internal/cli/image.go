@@ -47,6 +47,11 @@ func (a *app) openImage(ctx context.Context, ref string, plainHTTP bool) (*image
 
 // convert makes the disks of an image's layers, base first.
 func (a *app) convert(ctx context.Context, img *image.Image) ([]layer.Entry, error) {
+	return a.convertLayers(ctx, layer.Sources(img.Layers()))
+}
+
+// convertLayers makes the disks of layers.
+func (a *app) convertLayers(ctx context.Context, layers []layer.Source) ([]layer.Entry, error) {
 	cache, err := layer.OpenCache(filepath.Join(a.home, "layers"))
 	if err != nil {
 		return nil, err
@@ -54,7 +59,7 @@ func (a *app) convert(ctx context.Context, img *image.Image) ([]layer.Entry, err
 	board := a.board()
 	defer board.Close()
 	steps := map[string]*progress.Step{}
-	return cache.GetAll(ctx, layer.Sources(img.Layers()), func(e layer.Event) {
+	return cache.GetAll(ctx, layers, func(e layer.Event) {
 		s, ok := steps[e.DiffID]
 		if !ok {
 			s = board.Start("layer "+short(e.DiffID), 0)

@@ -3,11 +3,9 @@
 package cli
 
 import (
-	"context"
 	"encoding/hex"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 
@@ -15,8 +13,6 @@ import (
 
 	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/group"
-	"cofferdam.dev/internal/sandbox/qemu"
-	"cofferdam.dev/internal/spec"
 	"cofferdam.dev/policy"
 )
 
@@ -50,39 +46,6 @@ func (a *app) policyText(name string) ([]byte, error) {
 		return nil, fmt.Errorf("reading the policy: %w", err)
 	}
 	return text, nil
-}
-
-// policyHashAnswer is the document behind `policy hash -o json`.
-type policyHashAnswer struct {
-	Schema string `json:"schema"`
-	SHA256 string `json:"sha256"`
-	Bytes  int    `json:"bytes"`
-}
-
-func (a *app) policyHashCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "hash FILE|-|group:NAME",
-		Short: "Print the hash of a policy",
-		Long: `Print the SHA-256 of a policy's text in hexadecimal: the HOST_DATA of a launch under it, and
-what a relying party pins. Every byte counts, also the last newline.`,
-		Example: `  cofferdam policy hash policy.rego
-  cofferdam policy generate oci-archive:redis.tar | cofferdam policy hash -`,
-		Args: arguments(1, 1, "one policy"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			text, err := a.policyText(args[0])
-			if err != nil {
-				return err
-			}
-			h := policy.Hash(text)
-			v := policyHashAnswer{Schema: "cofferdam.dev/policy-hash/v1", SHA256: hex.EncodeToString(h[:]), Bytes: len(text)}
-			return a.answer(v, func(w io.Writer) error {
-				_, err := fmt.Fprintln(w, v.SHA256)
-				return err
-			})
-		},
-	}
-	a.outputFlag(c)
-	return c
 }
 
 // policyAnswer is the document behind `policy show -o json`.
@@ -204,57 +167,4 @@ func describeEnv(e policy.EnvRule) string {
 		s += " (required)"
 	}
 	return s
-}
-
-func (a *app) policyGenerateCommand() *cobra.Command {
-	o := runOptions{tee: qemu.Auto, accel: qemu.Auto, cpus: defaultCPUs, network: group.NetworkNAT}
-	var hash bool
-	var file string
-	c := &cobra.Command{
-		Use:   "generate [flags] IMAGE [--] [COMMAND...]",
-		Short: "Print the policy that `run` would use",
-		Long: `Print the policy that ` + "`cofferdam run`" + ` would generate for an image with the same flags.
-
-The image is opened and its layers are converted, since the policy pins their root
-hashes. Somebody else, with the same image and flags, gets the same text: compare hashes.`,
-		Example: `  cofferdam policy generate oci-archive:redis.tar > policy.rego
-  cofferdam policy generate --hash --allow-exec "redis-cli ping" oci-archive:redis.tar`,
-		Args: arguments(1, -1, "an image"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible(cmd.Context())
-			defer stop()
-			o.image, o.command = args[0], afterDashes(args[1:])
-			g, err := o.group(cmd, a)
-			if err != nil {
-				return err
-			}
-			return a.generatePolicy(ctx, &o, g, hash, file)
-		},
-	}
-	o.policyFlags(c)
-	c.Flags().BoolVar(&hash, "hash", false, "print the policy's SHA-256 instead of its text")
-	c.Flags().StringVar(&file, "file", "", "write the text to a file, too")
-	return c
-}
-
-func (a *app) generatePolicy(ctx context.Context, o *runOptions, g *spec.Group, hash bool, file string) error {
-	prep, err := a.prepare(ctx, o, g)
-	if err != nil {
-		return err
-	}
-	if file != "" {
-		err = os.WriteFile(file, prep.text, 0o644) //nolint:gosec // a policy is public
-		if err != nil {
-			return fmt.Errorf("writing the policy: %w", err)
-		}
-	}
-	if hash {
-		_, err = fmt.Fprintf(a.Out, "%x\n", policy.Hash(prep.text))
-	} else {
-		_, err = a.Out.Write(prep.text)
-	}
-	if err != nil {
-		return fmt.Errorf("writing the policy: %w", err)
-	}
-	return nil
 }

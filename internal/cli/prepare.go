@@ -21,7 +21,6 @@ type prepared struct {
 
 // prepare opens the image, converts its layers and makes the policy.
 func (a *app) prepare(ctx context.Context, o *runOptions, g *spec.Group) (*prepared, error) {
-	a.warnSecrets(g.Containers[0].Env)
 	img, err := a.openImage(ctx, o.image, o.plainHTTP)
 	if err != nil {
 		return nil, err
@@ -36,6 +35,7 @@ func (a *app) prepare(ctx context.Context, o *runOptions, g *spec.Group) (*prepa
 	if err != nil {
 		return nil, err
 	}
+	a.warnSecrets(g, parts.Policy)
 	p := &prepared{parts: parts, text: parts.Policy.Text()}
 	if o.policyFile != "" {
 		p.text, err = a.policyText(o.policyFile)

@@ -51,13 +51,7 @@ func Container(g *spec.Group, img *image.Image, entries []layer.Entry, o Options
 		return nil, fmt.Errorf("group has %d containers, want 1", len(g.Containers))
 	}
 	c, config := g.Containers[0], img.Config()
-	facts := policygen.ImageFacts{Reference: identity(c.Image, img.Digest()), Config: policygen.ImageConfig{
-		Env: config.Env, Entrypoint: config.Entrypoint, Cmd: config.Cmd, User: config.User,
-		WorkingDir: config.WorkingDir, StopSignal: config.StopSignal, Volumes: config.Volumes,
-	}}
-	for _, e := range entries {
-		facts.LayerRoots = append(facts.LayerRoots, hex.EncodeToString(e.RootHash[:]))
-	}
+	facts := Facts(c.Image, img, entries)
 	generated, err := policygen.Generate(*g, map[string]policygen.ImageFacts{c.Image: facts}, policygen.RunOptions())
 	if err != nil {
 		return nil, err
@@ -89,9 +83,22 @@ func Container(g *spec.Group, img *image.Image, entries []layer.Entry, o Options
 	return &Parts{Policy: generated, Container: plan}, nil
 }
 
-// identity is the image's name in the policy. Where a file lies on this machine is nobody's business, and others would
+// Facts are what a policy needs to know about an opened image with its converted layers.
+func Facts(ref string, img *image.Image, entries []layer.Entry) policygen.ImageFacts {
+	config := img.Config()
+	facts := policygen.ImageFacts{Reference: Identity(ref, img.Digest()), Config: policygen.ImageConfig{
+		Env: config.Env, Entrypoint: config.Entrypoint, Cmd: config.Cmd, User: config.User,
+		WorkingDir: config.WorkingDir, StopSignal: config.StopSignal, Volumes: config.Volumes,
+	}}
+	for _, e := range entries {
+		facts.LayerRoots = append(facts.LayerRoots, hex.EncodeToString(e.RootHash[:]))
+	}
+	return facts
+}
+
+// Identity is the image's name in the policy. Where a file lies on this machine is nobody's business, and others would
 // get another hash; there the digest stands in.
-func identity(ref, digest string) string {
+func Identity(ref, digest string) string {
 	for _, scheme := range []string{"oci:", "oci-archive:", "docker-archive:"} {
 		if strings.HasPrefix(ref, scheme) {
 			return digest

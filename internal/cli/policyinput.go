@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/spec"
+	"cofferdam.dev/internal/spec/confcom"
+	"cofferdam.dev/internal/spec/doc"
+	"cofferdam.dev/internal/spec/reader"
+	"cofferdam.dev/policy"
+)
+
+// wholeDocument is the origin of a group that is its document: confcom's own JSON.
+const wholeDocument = "$"
+
+// input is what a policy is made from: descriptions, or images by themselves.
+type input struct {
+	groups []spec.Group
+	// file is the description, or the first of several; empty for images.
+	file string
+	data []byte
+	// single says that there is but one file, so that a policy can be written back.
+	single bool
+	// bare says that the containers are images without a name of their own.
+	bare bool
+}
+
+// describes says whether an argument names a description: a file that is no archive.
+func describes(arg string) (bool, error) {
+	if arg == "-" {
+		return true, nil
+	}
+	info, err := os.Stat(arg)
+	if err != nil || !info.Mode().IsRegular() {
+		return false, nil // an image, or nothing; opening it says which
+	}
+	f, err := os.Open(arg)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	head := make([]byte, 512)
+	n, _ := f.Read(head) // what cannot be read is said when the whole file is
+	archive := bytes.HasPrefix(head, []byte("\x1f\x8b")) || n > 262 && bytes.Equal(head[257:262], []byte("ustar"))
+	return !archive, nil
+}
+
+// inputs reads the arguments: descriptions, or images, but not both.
+func (a *app) inputs(ctx context.Context, cmd *cobra.Command, o *generateOptions, args []string) (*input, error) {
+	files := 0
+	for _, arg := range args {
+		is, err := describes(arg)
+		if err != nil {
+			return nil, fmt.Errorf("reading the description: %w", err)
+		}
+		if is {
+			files++
+		}
+	}
+	switch {
+	case files == 0:
+		return a.imageInput(cmd, o, args)
+	case files < len(args):
+		return nil, usage(cmd, "descriptions and images exclude each other; a command for an image stands behind --")
+	}
+	return a.descriptionInput(ctx, cmd, o, args)
+}
+
+func (a *app) imageInput(cmd *cobra.Command, o *generateOptions, args []string) (*input, error) {
+	switch {
+	case o.write || o.diff:
+		return nil, usage(cmd, "--write and --diff need a description that holds a policy")
+	case len(o.parameters) > 0 || len(o.parameterFiles) > 0:
+		return nil, usage(cmd, "parameters are for ARM templates")
+	case len(args) > 1 && platforms[o.platform] == spec.PlatformOwn:
+		return nil, usage(cmd, "several images are the containers of one group: say for which platform with --for aci; a command stands behind --")
+	case platforms[o.platform] == spec.PlatformOwn && (o.svn != "" || o.exclude):
+		return nil, usage(cmd, "--infrastructure-svn and --exclude-default-fragments are about Azure's platform: add --for aci")
+	}
+	g := spec.Group{Platform: platforms[o.platform], Debug: o.run.debug}
+	for i, image := range args {
+		o.run.image = image
+		one, err := o.run.group(cmd, a)
+		if err != nil {
+			return nil, err
+		}
+		c := one.Containers[0]
+		if len(args) > 1 {
+			c.Name = fmt.Sprintf("image-%d", i+1) // the policy has the image's reference in its place
+		}
+		g.Containers = append(g.Containers, c)
+	}
+	if len(args) > 1 && len(o.run.command) > 0 {
+		return nil, usage(cmd, "a command is for one image, got several")
+	}
+	return &input{groups: []spec.Group{g}, bare: g.Platform != spec.PlatformOwn}, nil
+}
+
+func (a *app) descriptionInput(ctx context.Context, cmd *cobra.Command, o *generateOptions, args []string) (*input, error) {
+	for _, name := range imageFlags {
+		if cmd.Flags().Changed(name) {
+			return nil, usage(cmd, fmt.Sprintf("--%s is for images; a description says it itself", name))
+		}
+	}
+	if len(o.run.command) > 0 {
+		return nil, usage(cmd, "a command is for an image; a description says it itself")
+	}
+	if o.write && (len(args) > 1 || args[0] == "-") {
+		return nil, usage(cmd, "--write needs one file")
+	}
+	in := &input{file: args[0], single: len(args) == 1}
+	var files []reader.Input
+	for _, arg := range args {
+		data, err := readLimited(arg, a.In, doc.MaxBytes)
+		if err != nil {
+			return nil, fmt.Errorf("reading the description: %w", err)
+		}
+		files = append(files, reader.Input{Name: arg, Data: data})
+	}
+	in.data = files[0].Data
+	ro, err := o.readerOptions(cmd, a)
+	if err != nil {
+		return nil, err
+	}
+	ro.Files, err = variableFiles(files)
+	if err != nil {
+		return nil, err
+	}
+	var warnings []spec.Warning
+	in.groups, warnings, err = reader.Read(ctx, files, ro)
+	if err != nil {
+		return nil, a.readFailure(err)
+	}
+	for _, w := range warnings {
+		a.say("%s %s", a.style(a.Err).warn("warning:"), w)
+	}
+	for i := range in.groups {
+		if o.platform != "" {
+			in.groups[i].Platform = platforms[o.platform]
+		}
+	}
+	return in, nil
+}
+
+// variableFiles reads the files that Compose files name (env_file), from beside them.
+func variableFiles(inputs []reader.Input) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, in := range inputs {
+		documents, err := doc.ParseYAML(in.Data)
+		if err != nil || len(documents) != 1 {
+			continue // no Compose file, or one that the reader refuses
+		}
+		for _, service := range documents[0].Get("services").MembersOf() {
+			for _, name := range namedFiles(service.Value.Get("env_file")) {
+				path := name
+				if !filepath.IsAbs(path) {
+					path = filepath.Join(filepath.Dir(in.Name), name)
+				}
+				data, err := readLimited(path, nil, maxEnvFile)
+				if errors.Is(err, fs.ErrNotExist) {
+					continue // the reader knows whether it has to be there
+				}
+				if err != nil {
+					return nil, fmt.Errorf("reading variables: %w", err)
+				}
+				files[name] = data
+			}
+		}
+	}
+	return files, nil
+}
+
+// namedFiles are the names in a value of env_file: a string, or a list of strings and of objects with a path.
+func namedFiles(v *doc.Value) []string {
+	if v == nil {
+		return nil
+	}
+	list := v.Items
+	if v.Kind == doc.String {
+		list = []*doc.Value{v}
+	}
+	var names []string
+	for _, item := range list {
+		if path := item.Get("path"); path != nil {
+			item = path
+		}
+		if item.Kind == doc.String {
+			names = append(names, item.Text)
+		}
+	}
+	return names
+}
+
+// readFailure puts the way out beside what a description leaves open.
+func (a *app) readFailure(err error) error {
+	var wildcard *spec.WildcardError
+	if errors.As(err, &wildcard) {
+		return fixed(err, "-p NAME=VALUE if the value is known, else --approve-wildcards")
+	}
+	return err
+}
+
+// readerOptions is what the flags say about a description.
+func (o *generateOptions) readerOptions(cmd *cobra.Command, a *app) (reader.Options, error) {
+	out := reader.Options{
+		Parameters: map[string]string{}, VirtualNode: platforms[o.platform] == spec.PlatformVirtualNode, Variable: a.LookupEnv,
+		SubscriptionID: o.subscription, ResourceGroup: o.resourceGroup, Location: o.location,
+		AllowWildcards: o.wildcards, DisableStdio: o.run.noStdio, Debug: o.run.debug,
+	}
+	for _, text := range o.parameters {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok || name == "" {
+			return out, usage(cmd, fmt.Sprintf("--parameter %q is not NAME=VALUE", text))
+		}
+		out.Parameters[name] = value
+	}
+	for _, name := range o.parameterFiles {
+		data, err := readLimited(name, nil, doc.MaxBytes)
+		if err != nil {
+			return out, fmt.Errorf("reading the parameters: %w", err)
+		}
+		out.ParameterFiles = append(out.ParameterFiles, reader.Input{Name: name, Data: data})
+	}
+	return out, nil
+}
+
+// readFragments reads a file of fragments as confcom takes it: an object with fragments, or a list of them.
+func readFragments(name string) ([]policy.Fragment, error) {
+	if name == "" {
+		return nil, nil
+	}
+	data, err := readLimited(name, nil, doc.MaxBytes)
+	if err != nil {
+		return nil, fmt.Errorf("reading fragments: %w", err)
+	}
+	v, err := doc.ParseJSON(data)
+	if err == nil && v.Kind == doc.Array {
+		v = &doc.Value{Kind: doc.Object, Path: v.Path, Line: v.Line, Members: []doc.Member{{Key: "fragments", Value: v}}}
+	}
+	var g spec.Group
+	if err == nil {
+		g, err = confcom.Read(v, &spec.Warnings{})
+	}
+	if err == nil && len(g.Fragments) == 0 {
+		err = errors.New("there are none")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading fragments of %s: %w", name, err)
+	}
+	var out []policy.Fragment
+	for _, f := range g.Fragments {
+		out = append(out, policy.Fragment{Issuer: f.Issuer, Feed: f.Feed, MinimumSVN: f.MinimumSVN, Includes: slices.Clone(f.Includes)})
+	}
+	return out, nil
+}
