@@ -73,14 +73,20 @@ var memoryUnits = map[string]int{"m": 1, "mb": 1, "mib": 1, "g": 1024, "gb": 102
 // ParseMemory reads a size such as 512m or 2GiB. Units are powers of 1024 and may not be left out: a bare number means
 // bytes to some tools and megabytes to others.
 func ParseMemory(s string) (int, error) {
-	number := strings.TrimRight(s, "bBgGiImM")
-	unit, ok := memoryUnits[strings.ToLower(s[len(number):])]
-	if !ok {
-		return 0, fmt.Errorf("memory %q: unit %q is none of m, g, MiB, GiB", s, s[len(number):])
+	unit := strings.TrimLeft(s, "0123456789.")
+	number := s[:len(s)-len(unit)]
+	factor, ok := memoryUnits[strings.ToLower(unit)]
+	switch {
+	case number == "" || strings.Contains(number, "."):
+		return 0, fmt.Errorf("memory %q is no whole number with a unit, such as 512m or 2g", s)
+	case unit == "":
+		return 0, fmt.Errorf("memory %q has no unit: write %sm for MiB, or %sg for GiB", s, s, s)
+	case !ok:
+		return 0, fmt.Errorf("memory %q: unit %q is none of m, g, MiB, GiB", s, unit)
 	}
 	n, err := strconv.ParseUint(number, 10, 24)
 	if err != nil {
-		return 0, fmt.Errorf("memory %q: %q is no whole number", s, number)
+		return 0, fmt.Errorf("memory %q is too much", s)
 	}
-	return int(n) * unit, nil
+	return int(n) * factor, nil
 }

@@ -3,6 +3,7 @@
 package spec
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -73,7 +74,11 @@ func FromRunFlags(f RunFlags) (*Group, error) {
 			return nil, err
 		}
 	}
-	return g, g.Validate()
+	err = g.Validate()
+	if err != nil { // there is one container, and nobody counted
+		return nil, errors.New(strings.TrimPrefix(err.Error(), fmt.Sprintf("container 1 (%q): ", f.Name)))
+	}
+	return g, nil
 }
 
 func environment(f RunFlags) ([]EnvVar, error) {
