@@ -92,13 +92,38 @@ func (a *app) versionCommand() *cobra.Command {
 	return c
 }
 
-// version is what the build recorded; builds are reproducible, so nothing is linked in by hand.
+// linkedVersion is set by builds that leave the checkout out of the binary, which keeps their bytes the same everywhere:
+// -ldflags "-X cofferdam.dev/internal/cli.linkedVersion=v1.2.3".
+var linkedVersion string
+
+// version is the one that was linked in, else that of the module, else the revision of the checkout.
 func version() string {
 	b, ok := debug.ReadBuildInfo()
-	if !ok || b.Main.Version == "" {
-		return "(devel)"
+	if !ok {
+		b = &debug.BuildInfo{}
 	}
-	return b.Main.Version
+	return versionOf(linkedVersion, b)
+}
+
+func versionOf(linked string, b *debug.BuildInfo) string {
+	if linked != "" {
+		return linked
+	}
+	if b.Main.Version != "" && b.Main.Version != "(devel)" {
+		return b.Main.Version
+	}
+	settings := map[string]string{}
+	for _, s := range b.Settings {
+		settings[s.Key] = s.Value
+	}
+	revision := settings["vcs.revision"]
+	switch {
+	case revision == "":
+		return "unknown"
+	case settings["vcs.modified"] == "true":
+		return revision[:min(len(revision), 12)] + "-modified"
+	}
+	return revision[:min(len(revision), 12)]
 }
 
 func (a *app) completionCommand() *cobra.Command {
