@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -82,7 +83,7 @@ Start with ` + "`cofferdam doctor`" + `: it says what this machine can do.`,
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err.Error()) })
+	root.SetFlagErrorFunc(flagError)
 	root.CompletionOptions.DisableDefaultCmd = true
 	f := root.PersistentFlags()
 	f.StringVar(&a.home, "home", "", "state directory (default $COFFERDAM_HOME, else cofferdam in the XDG data directory)")
@@ -100,6 +101,22 @@ Start with ` + "`cofferdam doctor`" + `: it says what this machine can do.`,
 	}
 	root.AddCommand(a.superviseCommand())
 	return root
+}
+
+// badValue is the flag library's message about a value; what follows it is meant for programmers.
+var badValue = regexp.MustCompile(`^invalid argument ("(?s:.*)") for "(?:-[a-zA-Z], )?(--[a-z-]+)" flag: `)
+
+// flagError says what is wrong with a flag.
+func flagError(cmd *cobra.Command, err error) error {
+	m := badValue.FindStringSubmatch(err.Error())
+	if m == nil {
+		return usage(cmd, err.Error())
+	}
+	want := "something else"
+	if f := cmd.Flag(strings.TrimPrefix(m[2], "--")); f != nil {
+		want = map[string]string{"int": "a whole number", "duration": "a duration such as 10s", "bool": "true or false"}[f.Value.Type()]
+	}
+	return usage(cmd, fmt.Sprintf("%s is %s; want %s", m[2], m[1], want))
 }
 
 // usageTemplate is how every help ends.

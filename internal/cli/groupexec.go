@@ -5,11 +5,14 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	guestv1 "cofferdam.dev/api/guest/v1"
+	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/group"
 )
 
@@ -67,6 +70,11 @@ func (a *app) exec(ctx context.Context, ref string, o group.ExecOptions) error {
 	signals, release := forwarded()
 	defer release()
 	id, streams, err := client.Exec(ctx, o)
+	if d := guestv1.DenialFrom(err); d.GetCode() == guestv1.CodePolicyDenied {
+		f := refusal(d)
+		f.fix = "the policy is fixed at launch; allow the command there: cofferdam run --allow-exec " + strconv.Quote(plain.Printable(plain.Command(o.Command))) + " ..."
+		return f
+	}
 	if err != nil {
 		return err
 	}

@@ -38,6 +38,9 @@ for hardware on the firmware and the processor's model; --explain lists all inpu
 			if err != nil {
 				return err
 			}
+			if o.VCPUs < 1 || o.VCPUs > maxCPUs {
+				return usage(cmd, fmt.Sprintf("--cpus is %d; want 1 to %d", o.VCPUs, maxCPUs))
+			}
 			if accel != qemu.TCG && accel != qemu.KVM {
 				return usage(cmd, fmt.Sprintf("--accel is %q; want tcg or kvm", accel))
 			}

@@ -50,7 +50,7 @@ environment; a value at least stays off the command line with -e NAME or --env-f
 			o.image, o.command = args[0], afterDashes(args[1:])
 			g, err := o.group(cmd, a)
 			if err != nil {
-				return err
+				return own(err)
 			}
 			return own(a.run(cmd.Context(), &o, g))
 		},
@@ -71,6 +71,10 @@ func afterDashes(args []string) []string {
 func (a *app) run(ctx context.Context, o *runOptions, g *spec.Group) error {
 	starting, stop := interruptible(ctx)
 	defer stop()
+	err := a.nameFree(o.name)
+	if err != nil {
+		return err
+	}
 	prep, err := a.prepare(starting, o, g)
 	if err != nil {
 		return err
@@ -83,6 +87,7 @@ func (a *app) run(ctx context.Context, o *runOptions, g *spec.Group) error {
 	if err != nil {
 		return err
 	}
+	l.prep = prep
 	defer l.close()
 	if !o.detach {
 		return a.foreground(starting, stop, o, l)
@@ -125,6 +130,10 @@ func (a *app) foreground(ctx context.Context, stop context.CancelFunc, o *runOpt
 	if errors.Is(err, errLeft) {
 		return err
 	}
+	var told *failure
+	if err != nil && !errors.As(err, &told) && !o.remove {
+		err = fixed(err, "%s", howToLook(l.created.Record.Name))
+	}
 	_ = client.Close() // the supervisor waits for its clients before it ends
 	store, storeErr := a.store()
 	if storeErr == nil && !a.gone(store, l.created.Record.ID) {
@@ -146,6 +155,7 @@ func (a *app) gone(s *group.Store, id string) bool {
 
 // launched is a group whose start is under way, and the board that shows it.
 type launched struct {
+	prep    *prepared
 	created *group.Created
 	start   *group.Starting
 	board   *progress.Board
@@ -163,6 +173,27 @@ func (l *launched) close() {
 	_ = l.start.Close() // the status connection has served
 }
 
+// nameFree looks whether a group can have a name, before any work is done for it. Whether it really can is settled when
+// the group is made.
+func (a *app) nameFree(name string) error {
+	if name == "" {
+		return nil
+	}
+	s, err := a.store()
+	if err != nil {
+		return err
+	}
+	g, err := s.Lookup(name)
+	if err != nil || g.Record.Name != name {
+		return nil // a record that can not be read is another command's news
+	}
+	err = fmt.Errorf("%w: %s, which is %s", group.ErrExists, name, describeState(g.Record))
+	if g.Alive {
+		return fixed(err, "cofferdam group rm --force %s stops and removes it; or another --name", name)
+	}
+	return fixed(err, "cofferdam group rm %s, or another --name", name)
+}
+
 // launch makes the group of a plan and starts its supervisor.
 func (a *app) launch(plan *group.Plan) (*launched, error) {
 	s, err := a.store()
@@ -171,7 +202,7 @@ func (a *app) launch(plan *group.Plan) (*launched, error) {
 	}
 	created, err := s.Create(plan)
 	if errors.Is(err, group.ErrExists) {
-		return nil, fixed(err, "cofferdam group rm %s, or another --name", plan.Name)
+		return nil, fixed(err, "cofferdam group rm --force %s, or another --name", plan.Name)
 	}
 	if err != nil {
 		return nil, err
@@ -212,15 +243,9 @@ var comes = map[string]string{
 // startFailure says why a group did not start. Its record stays, unless --rm asked for its removal; the supervisor sees
 // to that, if it lives long enough.
 func (a *app) startFailure(l *launched, o *runOptions, err error) error {
-	name := l.created.Record.Name
 	var se *group.StartError
-	if errors.As(err, &se) && se.Denial != nil {
-		f := refusal(se.Denial)
-		f.details = append(f.details, "group: "+name)
-		if f.fix == "" {
-			f.fix = "cofferdam policy generate with the same flags shows what the policy would have to say"
-		}
-		err = f
+	if errors.As(err, &se) {
+		err = l.explain(se, o)
 	}
 	s, openErr := a.store()
 	if openErr == nil && o.remove {
@@ -230,4 +255,27 @@ func (a *app) startFailure(l *launched, o *runOptions, err error) error {
 		}
 	}
 	return errors.Join(err, openErr)
+}
+
+// explain says what a person can do about a start that failed.
+func (l *launched) explain(se *group.StartError, o *runOptions) error {
+	f := &failure{code: exitError, err: se}
+	if se.Denial != nil {
+		f = refusal(se.Denial)
+	}
+	f.details = append(f.details, "group: "+l.created.Record.Name)
+	given := o.policyFile != ""
+	switch {
+	case f.code == exitRefused && given:
+		f.details = append(f.details, mismatch(l.prep.parts.Policy, l.prep.text)...)
+		f.fix = fmt.Sprintf("cofferdam policy show %s, and compare with `cofferdam policy generate` and the flags of this run", o.policyFile)
+	case f.code == exitRefused && f.fix == "":
+		f.fix = "cofferdam policy generate with the same flags shows what the policy says"
+	case f.fix == "":
+		f.fix = hint(se.Message)
+	}
+	if f.fix == "" && !o.remove {
+		f.fix = howToLook(l.created.Record.Name)
+	}
+	return f
 }

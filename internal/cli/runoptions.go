@@ -3,7 +3,9 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -103,6 +105,10 @@ func (o *runOptions) launchFlags(c *cobra.Command) {
 
 // group reads the flags. What can not be meant is refused before anything is opened.
 func (o *runOptions) group(cmd *cobra.Command, a *app) (*spec.Group, error) {
+	err := o.check(cmd, a)
+	if err != nil {
+		return nil, err
+	}
 	fileEnv, err := readEnvFiles(o.envFiles)
 	if err != nil {
 		return nil, err
@@ -125,7 +131,7 @@ func (o *runOptions) group(cmd *cobra.Command, a *app) (*spec.Group, error) {
 			g.Ports[i].HostIP = defaultHostIP
 		}
 	}
-	return g, o.check(cmd, a)
+	return g, nil
 }
 
 // check refuses what the flags of `run` can not mean together.
@@ -162,7 +168,7 @@ func (o *runOptions) check(cmd *cobra.Command, a *app) error {
 		}
 	}
 	if o.firmware != "" {
-		o.firmware, err = filepath.Abs(o.firmware)
+		err = o.checkFirmware()
 		if err != nil {
 			return usage(cmd, "--firmware: "+err.Error())
 		}
@@ -170,5 +176,25 @@ func (o *runOptions) check(cmd *cobra.Command, a *app) error {
 	if o.terminal && o.interactive && !o.detach {
 		return a.needTerminal()
 	}
+	return nil
+}
+
+// checkFirmware settles the firmware's path, which the supervisor reads from another directory.
+func (o *runOptions) checkFirmware() error {
+	if o.tee == qemu.Simulated {
+		return errors.New("a simulated TEE boots without firmware")
+	}
+	path, err := filepath.Abs(o.firmware)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", path)
+	}
+	o.firmware = path
 	return nil
 }

@@ -304,7 +304,9 @@ func TestSessionRawTerminal(t *testing.T) {
 // refuses is standard output that takes nothing.
 type refuses struct{ err error }
 
-func (r refuses) Write([]byte) (int, error) { return 0, &os.PathError{Op: "write", Path: "out", Err: r.err} }
+func (r refuses) Write([]byte) (int, error) {
+	return 0, &os.PathError{Op: "write", Path: "out", Err: r.err}
+}
 
 func TestSessionStopsWhenOutputIsLost(t *testing.T) {
 	t.Parallel()
