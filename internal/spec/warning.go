@@ -4,6 +4,7 @@ package spec
 
 import (
 	"fmt"
+	"regexp"
 	"regexp/syntax"
 	"strings"
 )
@@ -61,7 +62,9 @@ func (e *WildcardError) Error() string {
 func (e *WildcardError) Unwrap() error { return e.Cause }
 
 // Wildcard is a variable that may have any value.
-func Wildcard(name string) EnvVar { return EnvVar{Name: name, Value: ".*", Regexp: true} }
+func Wildcard(name string) EnvVar {
+	return EnvVar{Name: regexp.QuoteMeta(name), Value: ".*", Regexp: true}
+}
 
 // Matching is a variable whose name and value are regular expressions. An alternation is kept within its part:
 // enforcers anchor a rule by text, and A=x|y would become ^A=x|y$, which admits far more than either.

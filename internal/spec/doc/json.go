@@ -68,7 +68,7 @@ func (p *jsonParser) space() {
 			if end < 0 {
 				return // reported as an unexpected character
 			}
-			p.line += bytes.Count(rest[:end], []byte("\n"))
+			p.line += bytes.Count(rest[:end+4], []byte("\n"))
 			p.pos += end + 4
 		default:
 			return

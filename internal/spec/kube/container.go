@@ -37,7 +37,7 @@ func (p *pod) container(c *doc.Value) (spec.Container, error) {
 	if err != nil {
 		return out, err
 	}
-	out.Env = env.list
+	out.Env = env.variables()
 	if out.Command, err = p.words(c, "command", env); err != nil {
 		return out, err
 	}

@@ -12,8 +12,23 @@ import (
 	"cofferdam.dev/internal/spec/doc"
 )
 
-// environment are the variables of a container, in order, one for each name.
+// environment are the variables of a container, in order, one for each name. One that is marked as a regular expression
+// may have any value; its name is still the plain one.
 type environment struct{ list []spec.EnvVar }
+
+func anyValue(name string) spec.EnvVar { return spec.EnvVar{Name: name, Regexp: true} }
+
+// variables are the final ones.
+func (e *environment) variables() []spec.EnvVar {
+	var out []spec.EnvVar
+	for _, v := range e.list {
+		if v.Regexp {
+			v = spec.Wildcard(v.Name)
+		}
+		out = append(out, v)
+	}
+	return out
+}
 
 func (e *environment) set(v spec.EnvVar) {
 	for i := range e.list {
@@ -132,7 +147,7 @@ func (p *pod) variable(c, v *doc.Value, name string, env *environment) error {
 	}
 	if p.options.VirtualNode && placeholder.MatchString(value) {
 		p.warnings.Add(spec.WarnWildcard, v.Path, "%s is filled in by the virtual node: any value is admitted", name)
-		env.set(spec.Wildcard(name))
+		env.set(anyValue(name))
 		return nil
 	}
 	expanded, err := env.expand(value)
@@ -152,7 +167,7 @@ func (p *pod) wildcard(v *doc.Value, name string, cause error, env *environment)
 		return v.Errorf("%w", &spec.WildcardError{Variable: name, Cause: cause})
 	}
 	p.warnings.Add(spec.WarnWildcard, v.Path, "any value of %s is admitted: %v", name, cause)
-	env.set(spec.Wildcard(name))
+	env.set(anyValue(name))
 	return nil
 }
 
@@ -168,7 +183,7 @@ func (p *pod) valueFrom(c, from *doc.Value, name string, env *environment) error
 	case "fieldRef":
 		// The pod's fields change with each pod, so there is nothing to approve of.
 		p.warnings.Add(spec.WarnWildcard, from.Path, "any value of %s is admitted: it is a field of the running pod", name)
-		env.set(spec.Wildcard(name))
+		env.set(anyValue(name))
 		return nil
 	case "resourceFieldRef":
 		value, err := p.resource(c, source.Value)
