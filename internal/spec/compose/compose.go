@@ -87,6 +87,9 @@ func (r *reader) service(name string, v, volumes *doc.Value) (spec.Container, er
 	if err := checkKeys(v, known...); err != nil {
 		return c, err
 	}
+	if w := v.Get("read_only"); w != nil && w.True {
+		r.warnings.Add(spec.WarnIgnored, v.Path, "read_only has no rule in a policy: the host decides whether the root file system can be written")
+	}
 	for key, to := range map[string]*string{"image": &c.Image, "working_dir": &c.WorkingDir, "user": &c.User} {
 		var err error
 		if *to, err = r.text(v, key); err != nil {
