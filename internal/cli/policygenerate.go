@@ -140,9 +140,9 @@ func (o *generateOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.form, "format", "raw", "form of the printed policy: raw, pretty or base64 (what ccePolicy holds)")
 	f.BoolVar(&o.hash, "hash", false, "print the policy's SHA-256 instead of its text")
 	f.StringVar(&o.file, "file", "", "write the text to a file, too")
-	f.BoolVar(&o.write, "write", false, "write the policy into the template and print its SHA-256")
-	f.BoolVarP(&o.yes, "yes", "y", false, "replace a policy that the template holds without asking")
-	f.BoolVar(&o.diff, "diff", false, "compare with the policy that the template holds; exit code 3 if they differ")
+	f.BoolVar(&o.write, "write", false, "write the policy into the description and print its SHA-256")
+	f.BoolVarP(&o.yes, "yes", "y", false, "replace a policy that the description holds without asking")
+	f.BoolVar(&o.diff, "diff", false, "compare with the policy that the description holds; exit code 3 if they differ")
 	f.BoolVar(&o.sidecars, "validate-sidecar", false, "check that the sidecars' images may run as described; exit code 3 if not")
 	for name, values := range map[string][]string{
 		"for": {"run", "aci", "vn2"}, "api": policygen.APIs(), "compat": policygen.Eras(), "format": forms,

@@ -21,19 +21,23 @@ import (
 	"cofferdam.dev/policy"
 )
 
-// writePolicies puts the policies into the template that they were made from.
+// writePolicies puts the policies into the description that they were made from.
 func (a *app) writePolicies(in *input, list []made, yes bool) error {
 	data, replaced := in.data, 0
 	for _, m := range list {
-		if !strings.HasPrefix(m.group.Origin, "$.") {
-			return errors.New("--write is for ARM templates; print the policy with --format base64 and put it in its place")
-		}
 		value := base64.StdEncoding.EncodeToString(m.text)
 		if m.group.ExistingPolicy != "" && m.group.ExistingPolicy != value {
 			replaced++
 		}
 		var err error
-		data, err = inject.Policy(data, m.group.Origin, value)
+		switch {
+		case strings.HasPrefix(m.group.Origin, wholeDocument+"."):
+			data, err = inject.Policy(data, m.group.Origin, value)
+		case m.group.Platform == spec.PlatformVirtualNode && m.group.Origin != wholeDocument:
+			data, err = inject.Annotation(data, m.group.Origin, value)
+		default:
+			err = errors.New("--write is for ARM templates and for pods of the virtual node (--for vn2); --format base64 prints what belongs elsewhere")
+		}
 		if err != nil {
 			return err
 		}
@@ -51,7 +55,7 @@ func (a *app) writePolicies(in *input, list []made, yes bool) error {
 	if !bytes.Equal(data, in.data) {
 		err := lockfile.WriteFile(in.file, data)
 		if err != nil {
-			return fmt.Errorf("writing the template: %w", err)
+			return fmt.Errorf("writing the policy into %s: %w", in.file, err)
 		}
 	}
 	o := generateOptions{hash: true}
