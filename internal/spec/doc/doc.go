@@ -147,8 +147,14 @@ func Boolean(b bool) *Value { return &Value{Kind: Bool, True: b} }
 // List makes a list.
 func List(items ...*Value) *Value { return &Value{Kind: Array, Items: items} }
 
+// maxPath bounds a path: each value has its own, and a document may nest long keys.
+const maxPath = 400
+
 // memberPath is the path of a member of the value at path.
 func memberPath(path, key string) string {
+	if len(path)+len(key) > maxPath {
+		return cut(path)
+	}
 	for i, r := range key {
 		letter := r == '_' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
 		if !letter && (i == 0 || r != '-' && (r < '0' || r > '9')) {
@@ -161,7 +167,20 @@ func memberPath(path, key string) string {
 	return path + "." + key
 }
 
-func itemPath(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
+func itemPath(path string, i int) string {
+	if len(path) > maxPath {
+		return cut(path)
+	}
+	return path + "[" + strconv.Itoa(i) + "]"
+}
+
+// cut marks a path that goes on.
+func cut(path string) string {
+	if strings.HasSuffix(path, "…") {
+		return path
+	}
+	return path + "…"
+}
 
 // MembersOf returns the members of an object, and none of anything else.
 func (v *Value) MembersOf() []Member {

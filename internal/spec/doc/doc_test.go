@@ -30,6 +30,22 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
+// TestLongPaths: paths do not grow with the document.
+func TestLongPaths(t *testing.T) {
+	t.Parallel()
+	key := `{"` + strings.Repeat("k", 300) + `":`
+	v, err := ParseJSON([]byte(strings.Repeat(key, 50) + "[[1]]" + strings.Repeat("}", 50)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for v.Kind == Object {
+		v = v.Members[0].Value
+	}
+	if path := v.Items[0].Items[0].Path; len(path) > 2*maxPath || !strings.Contains(path, "…") {
+		t.Errorf("path of %d bytes: %.20s", len(path), path)
+	}
+}
+
 func TestJSONRefusals(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
