@@ -24,7 +24,8 @@ const groupPrefix = "group:"
 
 func (a *app) policyCommand() *cobra.Command {
 	return noun("policy", "Make execution policies, look at them, hash them",
-		a.policyGenerateCommand(), a.policyShowCommand(), a.policyHashCommand(), a.policyFragmentCommand())
+		a.policyGenerateCommand(), a.policyShowCommand(), a.policyHashCommand(), a.policyFragmentCommand(),
+		a.acipolicygenCommand())
 }
 
 // policyText reads a policy from a file, standard input (-), or the plan of a group (group:NAME).

@@ -158,3 +158,31 @@ func TestConfcomSamplesWritten(t *testing.T) {
 		})
 	}
 }
+
+// TestACIPolicyGen asks as for confcom and gets what confcom printed, to the last newline. Only samples of the current
+// tool can be had that way.
+func TestACIPolicyGen(t *testing.T) {
+	t.Parallel()
+	dir, index := confcomSamples(t)
+	tried := 0
+	for _, s := range index {
+		if s.API != "0.11.0" || len(s.Signals) == 0 || s.SVN != "4" {
+			continue
+		}
+		tried++
+		want, err := os.ReadFile(filepath.Join(dir, "aci", s.Sample, "policy.rego"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		args := []string{
+			"policy", "acipolicygen", "-a", filepath.Join(dir, "aci", s.Sample, "arm_template.json"), "--facts", filepath.Join(dir, "image-facts.json"),
+		}
+		code, out, stderr := cofferdam(t, append(args, "--outraw")...)
+		if diff := cmp.Diff(string(want), out); diff != "" || code != 0 {
+			t.Errorf("%s: exit code %d: %s\n%s", s.Sample, code, stderr, diff)
+		}
+	}
+	if tried == 0 {
+		t.Error("no sample of the current tool")
+	}
+}

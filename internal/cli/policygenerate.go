@@ -52,6 +52,8 @@ type generateOptions struct {
 	yes      bool
 	diff     bool
 	sidecars bool
+
+	asConfcom bool // print as confcom does, with two empty lines after each policy
 }
 
 // platforms are the values of --for.
@@ -229,6 +231,10 @@ func (a *app) generate(ctx context.Context, cmd *cobra.Command, o *generateOptio
 	if err != nil {
 		return err
 	}
+	return a.generateFrom(ctx, o, in)
+}
+
+func (a *app) generateFrom(ctx context.Context, o *generateOptions, in *input) error {
 	list, err := a.makePolicies(ctx, o, in)
 	if err != nil {
 		return err

@@ -26,6 +26,7 @@ type imageSource struct {
 	locked     bool     // never open an image
 	updateLock bool     // open all images and write down what they are
 	plainHTTP  bool
+	archives   map[string]string // where an image is found in place of its reference
 }
 
 func (s *imageSource) flags(c *cobra.Command) {
@@ -143,7 +144,11 @@ func (f *imageFacts) lookUp(ref string) (policygen.ImageFacts, bool, error) {
 }
 
 func (f *imageFacts) open(ctx context.Context, ref string) (policygen.ImageFacts, error) {
-	img, err := f.a.openImage(ctx, ref, f.source.plainHTTP)
+	where := ref
+	if archive, ok := f.source.archives[ref]; ok {
+		where = archive
+	}
+	img, err := f.a.openImage(ctx, where, f.source.plainHTTP)
 	if err != nil {
 		return policygen.ImageFacts{}, err
 	}

@@ -31,8 +31,6 @@ type input struct {
 	// file is the description, or the first of several; empty for images.
 	file string
 	data []byte
-	// single says that there is but one file, so that a policy can be written back.
-	single bool
 	// bare says that the containers are images without a name of their own.
 	bare bool
 }
@@ -78,6 +76,7 @@ func (a *app) inputs(ctx context.Context, cmd *cobra.Command, o *generateOptions
 	return a.descriptionInput(ctx, cmd, o, args)
 }
 
+// imageInput makes one group of images.
 func (a *app) imageInput(cmd *cobra.Command, o *generateOptions, args []string) (*input, error) {
 	switch {
 	case o.write || o.diff:
@@ -108,6 +107,7 @@ func (a *app) imageInput(cmd *cobra.Command, o *generateOptions, args []string) 
 	return &input{groups: []spec.Group{g}, bare: g.Platform != spec.PlatformOwn}, nil
 }
 
+// descriptionInput reads the arguments as descriptions.
 func (a *app) descriptionInput(ctx context.Context, cmd *cobra.Command, o *generateOptions, args []string) (*input, error) {
 	for _, name := range imageFlags {
 		if cmd.Flags().Changed(name) {
@@ -120,7 +120,6 @@ func (a *app) descriptionInput(ctx context.Context, cmd *cobra.Command, o *gener
 	if o.write && (len(args) > 1 || args[0] == "-") {
 		return nil, usage(cmd, "--write needs one file")
 	}
-	in := &input{file: args[0], single: len(args) == 1}
 	var files []reader.Input
 	for _, arg := range args {
 		data, err := readLimited(arg, a.In, doc.MaxBytes)
@@ -129,7 +128,12 @@ func (a *app) descriptionInput(ctx context.Context, cmd *cobra.Command, o *gener
 		}
 		files = append(files, reader.Input{Name: arg, Data: data})
 	}
-	in.data = files[0].Data
+	return a.readDescriptions(ctx, cmd, o, files)
+}
+
+// readDescriptions reads the groups of files that belong together.
+func (a *app) readDescriptions(ctx context.Context, cmd *cobra.Command, o *generateOptions, files []reader.Input) (*input, error) {
+	in := &input{file: files[0].Name, data: files[0].Data}
 	ro, err := o.readerOptions(cmd, a)
 	if err != nil {
 		return nil, err

@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -54,7 +53,7 @@ func (a *app) printPolicies(o *generateOptions, list []made) error {
 	}
 	return a.answer(v, func(w io.Writer) error {
 		for i, m := range list {
-			err := o.print(w, m, i+1 < len(list))
+			err := o.print(w, m, o.asConfcom || i+1 < len(list))
 			if err != nil {
 				return err
 			}
@@ -73,13 +72,15 @@ func (o *generateOptions) print(w io.Writer, m made, more bool) error {
 		text = []byte(hashOf(m.text))
 	case o.form == "base64":
 		text = []byte(base64.StdEncoding.EncodeToString(m.text))
+		if o.asConfcom {
+			end = "\n\n\n"
+		}
 	default:
 		if o.form == "pretty" {
 			text = m.policy.PrettyText()
 		}
 		end = ""
 		if more {
-			text = bytes.TrimRight(text, "\n")
 			end = "\n\n\n"
 		}
 	}
