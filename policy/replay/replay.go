@@ -113,8 +113,13 @@ type Result struct {
 // Allowed says whether the request was allowed.
 func (r Result) Allowed() bool { return r.Err == nil && r.Decision.Allowed }
 
+// Decider is an engine, or a unit of decisions of one.
+type Decider interface {
+	Decide(ctx context.Context, point engine.Point, input map[string]any) (engine.Decision, error)
+}
+
 // Run decides the steps in order. Denied steps change nothing, and the rest is decided all the same.
-func Run(ctx context.Context, e *engine.Engine, steps []Step) []Result {
+func Run(ctx context.Context, e Decider, steps []Step) []Result {
 	out := make([]Result, 0, len(steps))
 	for _, s := range steps {
 		out = append(out, Ask(ctx, e, s))
@@ -123,7 +128,7 @@ func Run(ctx context.Context, e *engine.Engine, steps []Step) []Result {
 }
 
 // Ask decides one step.
-func Ask(ctx context.Context, e *engine.Engine, s Step) Result {
+func Ask(ctx context.Context, e Decider, s Step) Result {
 	s = s.Complete()
 	d, err := e.Decide(ctx, s.Name, s.Input)
 	r := Result{Step: s, Decision: d, Err: err}
