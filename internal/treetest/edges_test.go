@@ -28,6 +28,7 @@ var rooms = map[string][]string{
 	"evidence/cose1":                 {"evidence/didx509", "internal/cbor"},
 	"internal/cbor":                  {},
 	"internal/testchain":             {},
+	"internal/oraclecases":           {}, // tests alone
 	"policy/fragment":                {"evidence/cose1", "policy"},
 	"verify":                         {"evidence", "evidence/snp"},
 	"attest":                         {"evidence/snp"},
