@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 
+	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/spec"
 	"cofferdam.dev/policy"
 )
@@ -100,27 +101,24 @@ func existing(m made) ([]byte, error) {
 	return text, nil
 }
 
-// warnSecrets names what looks like a secret, or is called one: it becomes part of the policy's text, which is public,
-// and passes through the host.
+// warnSecrets names what looks like a secret: it becomes part of the policy's text, which is public, and passes through
+// the host. What a description itself calls secret was named when it was read.
 func (a *app) warnSecrets(g *spec.Group, p *policy.Policy) {
-	const consequence = "its value stands in the policy, which is public, and the host sees it"
-	warning := a.style(a.Err).warn("warning:")
-	place := func(container, what string) string {
-		if len(p.Containers) > 1 {
-			return "container " + container + ": " + what
-		}
-		return what
-	}
-	said := map[string]bool{}
-	for _, s := range p.Secrets() {
-		said[place(s.Container, s.Place)] = true
-		a.say("%s %s looks like a secret; %s", warning, place(s.Container, s.Place), consequence)
-	}
+	named := map[string]bool{}
 	for _, c := range g.Containers {
 		for _, v := range c.Env {
-			if at := place(c.Name, v.Name); v.Secret && !v.Regexp && v.Value != "" && !said[at] {
-				a.say("%s %s is a secret in the description; %s", warning, at, consequence)
-			}
+			named[c.Name+"\x00"+v.Name] = v.Secret
 		}
+	}
+	for _, s := range p.Secrets() {
+		if named[s.Container+"\x00"+s.Place] {
+			continue
+		}
+		place := s.Place
+		if len(p.Containers) > 1 {
+			place = "container " + s.Container + ": " + place
+		}
+		a.say("%s %s looks like a secret; its value stands in the policy, which is public, and the host sees it",
+			a.style(a.Err).warn("warning:"), plain.Printable(place))
 	}
 }

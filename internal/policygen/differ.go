@@ -88,8 +88,8 @@ func fieldDifferences(name string, have, want policy.Container) []Difference {
 	var out []Difference
 	for _, field := range slices.Sorted(maps.Keys(w)) {
 		set := slices.Contains(sets, field)
-		if a, b := canonical(h[field], set), canonical(w[field], set); a != b {
-			out = append(out, Difference{Container: name, Field: field, Have: a, Want: b})
+		if canonical(h[field], set) != canonical(w[field], set) {
+			out = append(out, Difference{Container: name, Field: field, Have: canonical(h[field], false), Want: canonical(w[field], false)})
 		}
 	}
 	return out
