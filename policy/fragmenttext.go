@@ -28,7 +28,8 @@ var (
 )
 
 // reservedNamespaces are the documents of the enforcement framework and of the policy itself, and the words of Rego.
-var reservedNamespaces = strings.Fields(`framework api policy metadata data input as contains default else every false if
+var reservedNamespaces = strings.Fields(`framework api policy metadata facts given
+	defaultMounts privilegedMounts data input as contains default else every false if
 	import in not null package some true with`)
 
 // Text writes the fragment as the confcom extension does, one value after another, lists indented.
