@@ -5,6 +5,7 @@ package arm
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"cofferdam.dev/internal/spec/doc"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 )
 
 func read(text string, o Options) ([]spec.Group, spec.Warnings, error) {
@@ -281,4 +283,41 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzRead: a template is read the same way each time, and what is read holds no unknown value.
+func FuzzRead(f *testing.F) {
+	f.Add([]byte(whole), "x")
+	f.Add([]byte(group(`, "command": ["[parameters('image')]"]`, "", `, "parameters": {"image": {"type": "string"}}`)), "y")
+	f.Fuzz(func(t *testing.T, data []byte, value string) {
+		o := Options{Parameters: map[string]string{"image": value}, AllowWildcards: len(value)%2 == 0}
+		g1, _, err1 := read(string(data), o)
+		g2, _, err2 := read(string(data), o)
+		if diff := cmp.Diff(g1, g2); diff != "" || (err1 == nil) != (err2 == nil) {
+			t.Errorf("%v %v %s", err1, err2, diff)
+		}
+	})
+}
+
+// TestTextsSurvive: any text comes through a template as it is, escaped or by way of a parameter.
+func TestTextsSurvive(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s := rapid.StringMatching(`\[?\[?[a'\]"\\()\[é]{0,12}`).Draw(t, "s")
+		literal := s
+		if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
+			literal = "[" + s
+		}
+		quoted, err := json.Marshal([]string{literal, "[concat('" + strings.ReplaceAll(s, "'", "''") + "')]", "[parameters('p')]"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		groups, _, err := read(group(`, "command": `+string(quoted), "", `, "parameters": {"p": {"type": "string"}}`), Options{Parameters: map[string]string{"p": s}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := groups[0].Containers[0].Command; got[0] != s || got[1] != s || got[2] != s {
+			t.Fatalf("%q became %q", s, got)
+		}
+	})
 }

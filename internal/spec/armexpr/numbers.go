@@ -81,7 +81,7 @@ func intFunc(a []*doc.Value) (*doc.Value, error) {
 	if a[0].Kind == doc.String {
 		n, err := strconv.ParseInt(a[0].Text, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("%q is no whole number", a[0].Text)
+			return nil, errors.New("the text is no whole number") // which may be a secret: not in the message
 		}
 		return doc.Int(n), nil
 	}

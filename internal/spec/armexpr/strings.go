@@ -83,11 +83,11 @@ func uriFunc(a []*doc.Value) (*doc.Value, error) {
 	}
 	base, err := url.Parse(list[0])
 	if err != nil || base.Scheme == "" || base.Host == "" {
-		return nil, fmt.Errorf("%q is no absolute URI", list[0])
+		return nil, errors.New("the first text is no absolute URI")
 	}
 	rel, err := url.Parse(list[1])
 	if err != nil {
-		return nil, fmt.Errorf("%q is no relative URI", list[1])
+		return nil, errors.New("the second text is no relative URI")
 	}
 	return doc.Str(base.ResolveReference(rel).String()), nil
 }

@@ -27,6 +27,9 @@ func read(text string, o Options) (spec.Group, spec.Warnings, error) {
 	if err != nil {
 		return spec.Group{}, nil, err
 	}
+	if len(docs) == 0 {
+		return spec.Group{}, nil, nil
+	}
 	var w spec.Warnings
 	g, err := Read(docs[0], o, &w)
 	if err == nil {
@@ -143,4 +146,19 @@ func TestEnvFileRefusals(t *testing.T) {
 			t.Errorf("%q: error %v, want one with %q", text, err, want)
 		}
 	}
+}
+
+func FuzzRead(f *testing.F) {
+	if text, err := os.ReadFile("testdata/app.yaml"); err == nil {
+		f.Add(text, "A=\"x\"")
+	}
+	f.Add([]byte("services: {a: {image: '${A:-i}', env_file: app.env}}"), "A=1")
+	f.Fuzz(func(t *testing.T, data []byte, env string) {
+		o := Options{Files: map[string][]byte{"app.env": []byte(env)}, Variable: variables(map[string]string{"A": "a", "TAG": env})}
+		g1, _, err1 := read(string(data), o)
+		g2, _, err2 := read(string(data), o)
+		if diff := cmp.Diff(g1, g2); diff != "" || (err1 == nil) != (err2 == nil) {
+			t.Errorf("%v %v %s", err1, err2, diff)
+		}
+	})
 }

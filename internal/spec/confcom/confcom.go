@@ -26,8 +26,11 @@ const workloadIdentity = "azure.workload.identity/use"
 // Read reads a description for --input.
 func Read(root *doc.Value, w *spec.Warnings) (spec.Group, error) {
 	g := spec.Group{Platform: spec.PlatformACI, Origin: root.Path}
-	if err := checkKeys(root, "version", "scenario", "labels", "fragments", "standalonefragments", "containers"); err != nil {
+	if err := checkKeys(root, "version", "scenario", "labels", "fragments", "standalonefragments", "containers", "allowhostnetwork"); err != nil {
 		return g, err
+	}
+	if host, err := truth(root, "allowHostNetwork", false); err != nil || host {
+		return g, root.Fold("allowHostNetwork").Errorf("the host's network is not allowed by a description")
 	}
 	scenario, err := text(root, "scenario")
 	if err != nil {

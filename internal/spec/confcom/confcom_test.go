@@ -84,6 +84,7 @@ func TestRefusals(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"unknown key":      {container(`, "entrypoint": []`), `$.containers[0].properties.entrypoint (line 1): key "entrypoint" is not known`},
 		"unknown top key":  {`{"containers": [], "more": 1}`, `key "more"`},
+		"host network":     {`{"containers": [], "allowHostNetwork": true}`, "not allowed by a description"},
 		"version":          {`{"version": "2.0", "containers": []}`, "expected 1.0"},
 		"scenario":         {`{"scenario": "x", "containers": []}`, "neither aci nor vn2"},
 		"no image":         {`{"containers": [{"name": "c", "properties": {}}]}`, "image is missing"},
@@ -126,4 +127,36 @@ func TestDefinitions(t *testing.T) {
 			t.Errorf("%s: error %v, want one with %q", text, err, want)
 		}
 	}
+}
+
+// FuzzRead: what is read is the same each time, in either form.
+func FuzzRead(f *testing.F) {
+	for _, s := range []string{
+		`{"version": "1.0", "containers": [{"name": "c", "properties": {"image": "i", "environmentVariables": [{"name": "A", "value": "x|y", "regex": true}]}}]}`,
+		`{"containers": [{"containerImage": "i", "mounts": [{"mountType": "secret", "mountPath": "/s"}]}]}`,
+		`[{"name": "d", "layers": ["x"], "env_rules": []}]`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		v, err := doc.ParseJSON(data)
+		if err != nil {
+			return
+		}
+		var w1, w2 spec.Warnings
+		g1, err1 := Read(v, &w1)
+		g2, err2 := Read(v, &w2)
+		if diff := cmp.Diff(g1, g2); diff != "" || (err1 == nil) != (err2 == nil) {
+			t.Errorf("%v %v %s", err1, err2, diff)
+		}
+		d, err := ReadDefinitions(v)
+		if err != nil {
+			return
+		}
+		for _, one := range d.Definitions {
+			if _, err := doc.ParseJSON(one.JSON); err != nil {
+				t.Errorf("definition %s: %v", one.JSON, err)
+			}
+		}
+	})
 }

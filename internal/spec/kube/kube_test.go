@@ -185,3 +185,18 @@ func TestExpansion(t *testing.T) {
 		}
 	}
 }
+
+func FuzzRead(f *testing.F) {
+	if text, err := os.ReadFile("testdata/workloads.yaml"); err == nil {
+		f.Add(text)
+	}
+	f.Add([]byte(podText(", command: ['$(A)'], env: [{name: A, value: 'x'}]", "")))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		o := Options{VirtualNode: len(data)%2 == 0, AllowWildcards: true}
+		g1, _, err1 := read(string(data), o)
+		g2, _, err2 := read(string(data), o)
+		if diff := cmp.Diff(g1, g2); diff != "" || (err1 == nil) != (err2 == nil) {
+			t.Errorf("%v %v %s", err1, err2, diff)
+		}
+	})
+}
