@@ -35,7 +35,6 @@ func envRules(g *spec.Group, vars []spec.EnvVar, image []string, o Options) ([]p
 		}
 		if !named[name] {
 			rules = append(rules, fixed(text))
-			named[name] = true
 		}
 	}
 	rules = append(rules, platformRules(g, rules)...)
