@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -218,6 +219,37 @@ func TestSignalsRefused(t *testing.T) {
 	_ = client.Close()
 	if g := b.waitDead(c.Record.Name); g.Record.State != group.StateExited {
 		t.Errorf("record is %s (%s)", g.Record.State, g.Record.Reason)
+	}
+}
+
+// TestStopInAHurry asks a container that ignores its stop signal for patience first, and then for none.
+func TestStopInAHurry(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	c, client := b.start(b.plan("stubborn", "/bin/sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done"))
+	s, err := client.Attach(t.Context(), group.AttachOptions{Replay: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.ReadFull(s.Stdout, make([]byte, len("up\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	patient := make(chan error, 1)
+	go func() { patient <- client.Stop(t.Context(), 10*time.Minute) }()
+	time.Sleep(100 * time.Millisecond) // the order of the two does not matter for the outcome, only for what is tested
+	err = errors.Join(client.Stop(t.Context(), time.Millisecond), <-patient)
+	if err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begun); took > 5*time.Minute {
+		t.Errorf("stopping took %v", took)
+	}
+	_ = errors.Join(s.Close(), client.Close()) // the group has ended
+	g := b.waitDead(c.Record.Name)
+	if code, _ := g.Record.ExitCode(); g.Record.State != group.StateExited || code != 137 {
+		t.Errorf("record is %s (%s), exit code %d", g.Record.State, g.Record.Reason, code)
 	}
 }
 

@@ -113,16 +113,41 @@ func (s *supervisor) loss(err error) string {
 }
 
 // stopContainers ends all containers at the same time: the stop signal, some time, and the kill signal. A policy that
-// allows no signals is no obstacle for long: the machine goes down anyway.
+// allows no signals is no obstacle for long: the machine goes down anyway. Whoever asks once more, with less time, is
+// heard.
 func (s *supervisor) stopContainers(timeout time.Duration) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	hurry := make(chan struct{})
+	go s.hasten(ctx, hurry)
 	var all sync.WaitGroup
 	for _, c := range s.containers {
-		all.Go(func() { s.stopContainer(c, timeout) })
+		all.Go(func() { s.stopContainer(c, timeout, hurry) })
 	}
 	all.Wait()
 }
 
-func (s *supervisor) stopContainer(c *container, timeout time.Duration) {
+// hasten closes hurry when the time of a later request to stop is over. A request without a time adds nothing.
+func (s *supervisor) hasten(ctx context.Context, hurry chan<- struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case timeout := <-s.stop:
+			if timeout == 0 {
+				continue
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(timeout):
+				close(hurry)
+			}
+			return
+		}
+	}
+}
+
+func (s *supervisor) stopContainer(c *container, timeout time.Duration, hurry <-chan struct{}) {
 	if timeout == 0 {
 		timeout = c.plan.StopTimeout
 	}
@@ -138,7 +163,7 @@ func (s *supervisor) stopContainer(c *container, timeout time.Duration) {
 	var refused []string
 	err := c.process.Signal(ctx, stop)
 	if err == nil {
-		if c.ended(timeout) {
+		if c.ended(timeout, hurry) {
 			return
 		}
 	} else {
@@ -149,7 +174,7 @@ func (s *supervisor) stopContainer(c *container, timeout time.Duration) {
 		refused = append(refused, err.Error())
 		err = s.vm.Guest().ShutdownContainer(ctx, c.plan.ID)
 	}
-	if err == nil && c.ended(killGrace) {
+	if err == nil && c.ended(killGrace, nil) {
 		return
 	}
 	if err != nil {
@@ -160,11 +185,13 @@ func (s *supervisor) stopContainer(c *container, timeout time.Duration) {
 	}
 }
 
-// ended waits for the container's end.
-func (ct *container) ended(timeout time.Duration) bool {
+// ended waits for the container's end, until the time is over or hurry is closed.
+func (ct *container) ended(timeout time.Duration, hurry <-chan struct{}) bool {
 	select {
 	case <-ct.done:
 		return true
+	case <-hurry:
+		return false
 	case <-time.After(timeout):
 		return false
 	}
