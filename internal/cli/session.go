@@ -21,6 +21,8 @@ import (
 const (
 	// insist is how soon after a signal the next one means that the group shall stop now.
 	insist = 3 * time.Second
+	// echo is how soon after a signal the same one is the same wish: some send it to us and to our process group.
+	echo = 200 * time.Millisecond
 	// drainIdle is how long output may pause after the process has ended before the rest is given up: something in
 	// the container may hold a stream open for ever.
 	drainIdle = 10 * time.Second
@@ -98,6 +100,7 @@ func (s *session) run(ctx context.Context) (int, error) {
 		ended <- end{code, reason, err}
 	}()
 	var last time.Time
+	var latest os.Signal
 	pressed := 0
 	var undelivered error
 	for {
@@ -125,14 +128,22 @@ func (s *session) run(ctx context.Context) (int, error) {
 			}
 			return e.code, nil
 		case sig := <-s.signals:
-			if sig == syscall.SIGWINCH {
+			switch sig {
+			case syscall.SIGWINCH:
 				s.resize(ctx)
 				continue
+			case syscall.SIGUSR1, syscall.SIGUSR2: // never a wish to end, however often
+				s.deliver(ctx, sig.(syscall.Signal), 1)
+				continue
 			}
-			if s.now().Sub(last) > insist {
+			since := s.now().Sub(last)
+			if sig == latest && since < echo {
+				continue
+			}
+			if since > insist {
 				pressed = 0
 			}
-			last = s.now()
+			last, latest = s.now(), sig
 			pressed++
 			if pressed > 2 {
 				return 0, &failure{code: exitInterrupt, err: errLeft}

@@ -90,7 +90,9 @@ func start(s *session) <-chan result {
 	if s.say == nil {
 		s.say = func(string, ...any) {}
 	}
-	s.now = time.Now
+	if s.now == nil {
+		s.now = time.Now
+	}
 	c := make(chan result, 1)
 	go func() {
 		code, err := s.run(context.Background())
@@ -187,7 +189,7 @@ func TestSessionSecondInterruptStopsTheGroup(t *testing.T) {
 	t.Parallel()
 	f := newFake()
 	signals := make(chan os.Signal, 4)
-	done := start(&session{process: f, signals: signals, out: io.Discard, err: io.Discard})
+	done := start(&session{process: f, signals: signals, out: io.Discard, err: io.Discard, now: ticks(time.Second)})
 	signals <- syscall.SIGINT
 	f.expect(t, "signal 2")
 	signals <- syscall.SIGINT
@@ -200,7 +202,7 @@ func TestSessionThirdInterruptLeaves(t *testing.T) {
 	f := newFake()
 	f.endWith = make(chan int) // Stop hangs
 	signals := make(chan os.Signal, 4)
-	done := start(&session{process: f, signals: signals, out: io.Discard, err: io.Discard})
+	done := start(&session{process: f, signals: signals, out: io.Discard, err: io.Discard, now: ticks(time.Second)})
 	signals <- syscall.SIGINT
 	signals <- syscall.SIGINT
 	signals <- syscall.SIGINT
@@ -338,5 +340,34 @@ func TestSessionStopsWhenOutputIsLost(t *testing.T) {
 				t.Fatal("the session did not end")
 			}
 		})
+	}
+}
+
+// ticks is a clock that goes on by a step whenever it is read.
+func ticks(step time.Duration) func() time.Time {
+	now := time.Unix(1700000000, 0)
+	return func() time.Time {
+		now = now.Add(step)
+		return now
+	}
+}
+
+// A signal that is sent to the process and to its group, as timeout(1) does, is one wish and not an insistence.
+func TestSessionTakesAnEchoForOneSignal(t *testing.T) {
+	t.Parallel()
+	f := newFake()
+	signals := make(chan os.Signal, 4)
+	done := start(&session{process: f, signals: signals, out: io.Discard, err: io.Discard, now: ticks(time.Millisecond)})
+	signals <- syscall.SIGTERM
+	signals <- syscall.SIGTERM
+	f.expect(t, "signal 15")
+	signals <- syscall.SIGUSR1 // the echo was taken before this one
+	f.expect(t, "signal 10")
+	signals <- syscall.SIGUSR1
+	f.expect(t, "signal 10")
+	f.endWith <- 0
+	finished(t, done, 0)
+	if len(f.called) > 0 {
+		t.Errorf("the session called %q", f.calls)
 	}
 }
