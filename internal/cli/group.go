@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -206,35 +207,27 @@ guest image stay.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			for _, name := range args {
-				s, g, err := a.lookup(name)
-				if err != nil {
-					return err
-				}
-				if g.Alive && force {
-					err = a.stopGroup(ctx, s, g, 0)
-					if err != nil {
-						return err
-					}
-				}
-				err = s.Remove(g.Record.ID)
-				if errors.Is(err, group.ErrRunning) {
-					return fixed(err, "cofferdam group stop %s, or cofferdam group rm --force %s", name, name)
-				}
-				if errors.Is(err, group.ErrNotFound) {
-					err = nil // --rm was quicker
-				}
-				if err != nil {
-					return err
-				}
-				_, err = fmt.Fprintln(a.Out, g.Record.Name)
-				if err != nil {
-					return fmt.Errorf("writing the answer: %w", err)
-				}
-			}
-			return nil
+			return a.each(args, func(s *group.Store, g *group.Group) error { return a.removeGroup(ctx, s, g, force) })
 		},
 	}
 	c.Flags().BoolVarP(&force, "force", "f", false, "stop groups that run, first")
 	return c
+}
+
+// removeGroup removes a group that has ended, or with force any.
+func (a *app) removeGroup(ctx context.Context, s *group.Store, g *group.Group, force bool) error {
+	if g.Alive && force {
+		err := a.stopGroup(ctx, s, g, 0)
+		if err != nil {
+			return err
+		}
+	}
+	err := s.Remove(g.Record.ID)
+	if errors.Is(err, group.ErrRunning) {
+		return fixed(err, "cofferdam group stop %s, or cofferdam group rm --force %s", g.Record.Name, g.Record.Name)
+	}
+	if errors.Is(err, group.ErrNotFound) {
+		return nil // --rm was quicker
+	}
+	return err
 }

@@ -4,8 +4,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -97,25 +99,48 @@ then the machine is powered off. The record and the logs stay until ` + "`coffer
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := interruptible(cmd.Context())
 			defer cancel()
-			for _, name := range args {
-				s, g, err := a.lookup(name)
-				if err != nil {
-					return err
-				}
-				err = a.stopGroup(ctx, s, g, timeout)
-				if err != nil {
-					return err
-				}
-				_, err = fmt.Fprintln(a.Out, g.Record.Name)
-				if err != nil {
-					return fmt.Errorf("writing the answer: %w", err)
-				}
-			}
-			return nil
+			return a.each(args, func(s *group.Store, g *group.Group) error { return a.stopGroup(ctx, s, g, timeout) })
 		},
 	}
 	c.Flags().DurationVar(&timeout, "timeout", 0, "how long containers may take (default: what they were started with)")
 	return c
+}
+
+// each does something to several groups at the same time, since stopping may take long, and prints the names of those
+// that it worked for. One that fails does not hold up the others.
+func (a *app) each(refs []string, do func(*group.Store, *group.Group) error) error {
+	type result struct {
+		name string
+		err  error
+	}
+	results := make([]result, len(refs))
+	var all sync.WaitGroup
+	for i, ref := range refs {
+		all.Go(func() {
+			s, g, err := a.lookup(ref)
+			if err == nil {
+				results[i].name = g.Record.Name
+				err = do(s, g)
+			}
+			results[i].err = err
+		})
+	}
+	all.Wait()
+	var errs []error
+	for _, r := range results {
+		if r.err != nil {
+			errs = append(errs, r.err)
+			continue
+		}
+		_, err := fmt.Fprintln(a.Out, r.name)
+		if err != nil {
+			return fmt.Errorf("writing the answer: %w", err)
+		}
+	}
+	if len(errs) == 1 {
+		return errs[0] // with what to do about it
+	}
+	return errors.Join(errs...)
 }
 
 // stopGroup stops a group and returns when its supervisor has gone, too. One that has ended is stopped already.

@@ -193,6 +193,9 @@ func (a *app) trustedPolicies(cmd *cobra.Command, o *verifyOptions) ([][32]byte,
 		if err != nil {
 			return nil, err
 		}
+		if len(text) == 0 {
+			return nil, fixed(fmt.Errorf("%s is empty: nothing runs under such a policy", name), "cofferdam policy generate with the image and flags of the run")
+		}
 		if strings.HasPrefix(name, groupPrefix) {
 			a.say("policy: taken from this machine's record of %s; whoever runs the machine could have changed it", name)
 		}
