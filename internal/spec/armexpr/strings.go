@@ -194,15 +194,13 @@ func affix(prefix bool) func([]*doc.Value) (*doc.Value, error) {
 		if err != nil {
 			return nil, err
 		}
-		s, part := string(runes(list[0])), string(runes(list[1]))
+		s, part := strings.ToLower(list[0]), strings.ToLower(list[1])
 		if prefix {
 			return doc.Boolean(strings.HasPrefix(s, part)), nil
 		}
 		return doc.Boolean(strings.HasSuffix(s, part)), nil
 	}
 }
-
-func runes(s string) []rune { return []rune(strings.ToLower(s)) }
 
 func padLeft(a []*doc.Value) (*doc.Value, error) {
 	s, err := asText(a[0])
@@ -239,16 +237,16 @@ func format(a []*doc.Value) (*doc.Value, error) {
 			b.WriteByte(in[i])
 			i++
 		case in[i] == '{':
-			close := strings.IndexByte(in[i:], '}')
-			if close < 0 {
+			end := strings.IndexByte(in[i:], '}')
+			if end < 0 {
 				return nil, errors.New("a brace is not closed")
 			}
-			s, err := placeholder(in[i+1:i+close], a[1:])
+			s, err := placeholder(in[i+1:i+end], a[1:])
 			if err != nil {
 				return nil, err
 			}
 			b.WriteString(s)
-			i += close
+			i += end
 		case in[i] == '}':
 			return nil, errors.New("a closing brace stands alone")
 		default:

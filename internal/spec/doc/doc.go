@@ -86,13 +86,15 @@ func (v *Value) Get(key string) *Value {
 	return nil
 }
 
-// Fold is Get for keys whose case does not matter.
+// Fold is Get for keys whose case does not matter. Keys are the same if they are in lower case, as ParseJSON has it when
+// it refuses two of one name; full case folding would let ſ stand for s.
 func (v *Value) Fold(key string) *Value {
 	if v == nil {
 		return nil
 	}
+	lower := strings.ToLower(key)
 	for _, m := range v.Members {
-		if strings.EqualFold(m.Key, key) {
+		if m.Key == key || strings.EqualFold(m.Key, key) && strings.ToLower(m.Key) == lower {
 			return m.Value
 		}
 	}

@@ -25,6 +25,10 @@ func TestPlaces(t *testing.T) {
 	if err := w.Errorf("wrong"); !errors.As(err, &at) || err.Error() != `$.a[1]["b c"] (line 4): wrong` {
 		t.Errorf("error %v", err)
 	}
+	long, err := ParseJSON([]byte(`{"uſer": 1, "\u212A": 2}`))
+	if err != nil || long.Fold("user") != nil || long.Fold("k") == nil {
+		t.Errorf("folding goes beyond lower case: %+v, %v", long, err)
+	}
 	if !v.Get("n").IsNull() || v.Fold("A") == nil || v.Get("A") != nil || v.Get("x").Get("y") != nil {
 		t.Error("members are not found as they should be")
 	}

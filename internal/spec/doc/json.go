@@ -137,11 +137,11 @@ func (p *jsonParser) object(v *Value, depth int) error {
 		if err != nil {
 			return err
 		}
-		if folded := strings.ToLower(key); seen[folded] {
+		lower := strings.ToLower(key)
+		if seen[lower] {
 			return p.errorf(v.Path, "key %q is given twice", key)
-		} else {
-			seen[folded] = true
 		}
+		seen[lower] = true
 		p.space()
 		if p.peek() != ':' {
 			return p.errorf(v.Path, "expected a colon after key %q", key)

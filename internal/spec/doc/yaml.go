@@ -105,6 +105,7 @@ func scalar(v *Value, n *yaml.Node) error {
 func (c *yamlConverter) object(v *Value, n *yaml.Node, depth int) error {
 	v.Kind = Object
 	var merged []*Value
+	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, w := n.Content[i], n.Content[i+1]
 		if k.Kind != yaml.ScalarNode {
@@ -121,9 +122,10 @@ func (c *yamlConverter) object(v *Value, n *yaml.Node, depth int) error {
 			merged = append(merged, value.Items...)
 			continue
 		}
-		if v.Get(k.Value) != nil {
+		if seen[k.Value] {
 			return value.Errorf("key %q is given twice", k.Value)
 		}
+		seen[k.Value] = true
 		v.Members = append(v.Members, Member{Key: k.Value, Value: value, Line: k.Line})
 	}
 	for _, m := range merged {
@@ -131,7 +133,8 @@ func (c *yamlConverter) object(v *Value, n *yaml.Node, depth int) error {
 			return v.Errorf("only mappings can be merged, not %s", m.Kind)
 		}
 		for _, member := range m.Members {
-			if v.Get(member.Key) == nil {
+			if !seen[member.Key] {
+				seen[member.Key] = true
 				v.Members = append(v.Members, member)
 			}
 		}
