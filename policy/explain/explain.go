@@ -52,26 +52,35 @@ type Fault struct {
 	Fix      string `json:"fix,omitempty"`      // the smallest change of the policy, or what to do
 }
 
-// Request explains the step after the prior ones have been decided. If there are no prior ones, what the request needs
-// (mounted layers, a started container) is assumed.
+// Request explains the step, unless one of the prior ones is denied already. If there are no prior ones, what the request
+// needs (mounted layers, a started container) is assumed.
 func Request(ctx context.Context, text []byte, prior []replay.Step, step replay.Step) (*Explanation, error) {
+	return First(ctx, text, append(slices.Clone(prior), step))
+}
+
+// First explains the first of the requests that is denied after those before it. If none is, the last one's allowance is
+// all there is to tell.
+func First(ctx context.Context, text []byte, steps []replay.Step) (*Explanation, error) {
 	e, err := engine.New(text, engine.Options{})
 	if err != nil {
 		return nil, err
 	}
-	replay.Run(ctx, e, prior)
-	r := replay.Ask(ctx, e, step)
-	if r.Err != nil {
-		return nil, r.Err
+	x := &Explanation{}
+	for i, step := range steps {
+		r := replay.Ask(ctx, e, step)
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		x = &Explanation{Point: step.Name, Allowed: r.Decision.Allowed, Reasons: r.Decision.Reasons}
+		if !x.Allowed {
+			return x, explain(ctx, x, text, steps[:i], r.Step)
+		}
 	}
-	x := &Explanation{Point: step.Name, Allowed: r.Decision.Allowed, Reasons: r.Decision.Reasons}
-	if x.Allowed {
-		return x, nil
-	}
-	return x, explain(ctx, x, text, prior, r.Step)
+	return x, nil
 }
 
-// Denial explains a denial that was made under the policy. Nothing is known of what went before.
+// Denial explains a denial that was made under the policy. Nothing is known of what went before. Without a policy (nil)
+// it says what the denial says.
 func Denial(ctx context.Context, text []byte, d *denial.Denial) (*Explanation, error) {
 	x := &Explanation{Point: engine.Point(d.Point()), Reasons: slices.Clone(d.Errors)}
 	for _, extra := range []string{d.Remark, d.PolicyError} {
@@ -82,7 +91,7 @@ func Denial(ctx context.Context, text []byte, d *denial.Denial) (*Explanation, e
 	if len(d.Truncated) > 0 {
 		x.Notes = append(x.Notes, "left out of the denial for its size: "+strings.Join(d.Truncated, ", "))
 	}
-	if d.Input == nil || x.Point == "" {
+	if d.Input == nil || x.Point == "" || text == nil {
 		return x, nil
 	}
 	input := map[string]any{}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/cli/plain"
+	"cofferdam.dev/policy/denial"
+	reading "cofferdam.dev/policy/explain"
+)
+
+// maxDenial bounds a text with a denial in it.
+const maxDenial = 1 << 20
+
+// explainAnswer is the document behind `policy explain -o json`.
+type explainAnswer struct {
+	Schema string         `json:"schema"`
+	Input  map[string]any `json:"input,omitempty"` // of a denial
+	*reading.Explanation
+}
+
+func (a *app) policyExplainCommand() *cobra.Command {
+	var policyFile, requestFile string
+	c := &cobra.Command{
+		Use:   "explain [DENIAL|FILE|-] [--policy FILE] [--request FILE]",
+		Short: "Say why a request was denied, and what would admit it",
+		Long: `Decode a denial out of an error message or log, or decide requests from a file, and say what
+was at fault. With a policy: the container that comes nearest, each field that differs with
+what was expected and what came, and the smallest change that would admit the request, as
+the engine itself confirmed it.
+
+A denial holds no values of variables; what was assumed is said. --request takes recorded
+requests as ` + "`policy simulate`" + ` does; the first one that is denied is explained.`,
+		Example: `  cofferdam policy explain 'policyDecision< eyJkZWNpc2lvbiI6ImRlbnkifQ== >policyDecision'
+  journalctl -u containerd | cofferdam policy explain - --policy policy.rego
+  cofferdam policy explain --policy policy.rego --request commands.json`,
+		Args: arguments(0, 1, "one denial"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (len(args) == 1) == (requestFile != "") {
+				return usage(cmd, "give either a denial or --request")
+			}
+			if requestFile != "" && policyFile == "" {
+				return usage(cmd, "--request needs --policy")
+			}
+			var text []byte
+			var err error
+			if policyFile != "" {
+				text, err = a.policyText(policyFile)
+				if err != nil {
+					return err
+				}
+			}
+			if requestFile != "" {
+				return a.explainRequest(cmd.Context(), text, requestFile)
+			}
+			return a.explainDenial(cmd.Context(), text, args[0])
+		},
+	}
+	c.Flags().StringVar(&policyFile, "policy", "", "the policy: a file, - or group:NAME")
+	c.Flags().StringVar(&requestFile, "request", "", "recorded requests, a file or -")
+	a.outputFlag(c)
+	return c
+}
+
+// denialText is the argument itself, unless it names standard input or a file.
+func (a *app) denialText(arg string) (string, error) {
+	if arg != "-" {
+		_, err := os.Stat(arg)
+		if err != nil {
+			return arg, nil
+		}
+	}
+	data, err := readLimited(arg, a.In, maxDenial)
+	if err != nil {
+		return "", fmt.Errorf("reading the denial: %w", err)
+	}
+	return string(data), nil
+}
+
+func (a *app) explainDenial(ctx context.Context, text []byte, arg string) error {
+	message, err := a.denialText(arg)
+	if err != nil {
+		return err
+	}
+	d, err := denial.Decode(message)
+	if err != nil {
+		return err
+	}
+	x, err := reading.Denial(ctx, text, d)
+	if err != nil {
+		return err
+	}
+	return a.showExplanation(explainAnswer{Schema: "cofferdam.dev/policy-explanation/v1", Input: d.Input, Explanation: x})
+}
+
+func (a *app) explainRequest(ctx context.Context, text []byte, file string) error {
+	steps, err := a.recording(file)
+	if err != nil {
+		return err
+	}
+	x, err := reading.First(ctx, text, steps)
+	if err != nil {
+		return err
+	}
+	return a.showExplanation(explainAnswer{Schema: "cofferdam.dev/policy-explanation/v1", Explanation: x})
+}
+
+func (a *app) showExplanation(v explainAnswer) error {
+	return a.answer(v, func(w io.Writer) error {
+		var b strings.Builder
+		x := v.Explanation
+		if x.Allowed {
+			b.WriteString("every request is allowed\n")
+		} else {
+			fmt.Fprintf(&b, "%s was denied\n", plain.Printable(string(x.Point)))
+		}
+		for _, r := range x.Reasons {
+			fmt.Fprintf(&b, "  reason: %s\n", plain.Printable(r))
+		}
+		writeFaults(&b, "", x.Faults)
+		if n := x.Nearest; n != nil {
+			fmt.Fprintf(&b, "\nnearest container: %s\n", plain.Printable(strings.TrimSpace(fmt.Sprintf("containers[%d] %s", n.Index, n.Name))))
+			writeFaults(&b, "  ", n.Faults)
+			if n.Proven && len(n.Faults) > 0 {
+				b.WriteString("  With these changes, and not with fewer, the policy admits the request.\n")
+			}
+		}
+		for _, note := range x.Notes {
+			fmt.Fprintf(&b, "note: %s\n", plain.Printable(note))
+		}
+		_, err := io.WriteString(w, b.String())
+		return err
+	})
+}
+
+func writeFaults(b *strings.Builder, indent string, faults []reading.Fault) {
+	for _, f := range faults {
+		for _, line := range [][2]string{
+			{"field", f.Field}, {"rule", f.Rule}, {"expected", f.Expected}, {"actual", f.Actual}, {"fix", f.Fix},
+		} {
+			if line[1] != "" {
+				fmt.Fprintf(b, "%s  %-9s %s\n", indent, line[0]+":", plain.Printable(line[1]))
+			}
+		}
+	}
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/cli/plain"
+	"cofferdam.dev/policy/engine"
+	"cofferdam.dev/policy/replay"
+)
+
+// maxRecording bounds a file of recorded requests.
+const maxRecording = 64 << 20
+
+// simulateAnswer is the document behind `policy simulate -o json`.
+type simulateAnswer struct {
+	Schema     string         `json:"schema"`
+	AsExpected bool           `json:"as_expected"`
+	Allowed    int            `json:"allowed"`
+	Denied     int            `json:"denied"`
+	Steps      []simulateStep `json:"steps"`
+}
+
+type simulateStep struct {
+	Step    int      `json:"step"`
+	Name    string   `json:"name"`
+	Allowed bool     `json:"allowed"`
+	Reasons []string `json:"reasons,omitempty"`
+	Dropped []string `json:"dropped,omitempty"`
+	Stdio   bool     `json:"allow_stdio,omitempty"`
+}
+
+func (a *app) policySimulateCommand() *cobra.Command {
+	var policyFile string
+	var expect []int
+	c := &cobra.Command{
+		Use:   "simulate --policy FILE REQUESTS|-",
+		Short: "Put recorded requests to a policy",
+		Long: `Decide recorded requests in order, with the engine that guests use and with its state: what
+was mounted and started before counts.
+
+REQUESTS is a JSON array of {"name": POINT, "input": {...}}, as Microsoft's policy simulator
+reads it, or the same objects one a line. Exits with 3 if a request is denied; with
+--expect-denied, if others are denied than the numbered ones.`,
+		Example: `  cofferdam policy simulate --policy policy.rego commands.json
+  cofferdam policy simulate --policy policy.rego --expect-denied 4,7 commands.json`,
+		Args: arguments(1, 1, "one file of requests"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if policyFile == "" {
+				return usage(cmd, "--policy is missing")
+			}
+			text, err := a.policyText(policyFile)
+			if err != nil {
+				return err
+			}
+			steps, err := a.recording(args[0])
+			if err != nil {
+				return err
+			}
+			e, err := engine.New(text, engine.Options{})
+			if err != nil {
+				return err
+			}
+			return a.simulate(cmd.Context(), e, steps, expect)
+		},
+	}
+	c.Flags().StringVar(&policyFile, "policy", "", "the policy: a file, - or group:NAME")
+	c.Flags().IntSliceVar(&expect, "expect-denied", nil, "numbers of the requests that must be denied, the first is 1")
+	a.outputFlag(c)
+	return c
+}
+
+// recording reads recorded requests from a file or standard input.
+func (a *app) recording(name string) ([]replay.Step, error) {
+	data, err := readLimited(name, a.In, maxRecording)
+	if err != nil {
+		return nil, fmt.Errorf("reading recorded requests: %w", err)
+	}
+	return replay.Read(data)
+}
+
+func (a *app) simulate(ctx context.Context, e *engine.Engine, steps []replay.Step, expect []int) error {
+	v := simulateAnswer{Schema: "cofferdam.dev/policy-simulation/v1", AsExpected: true}
+	for i, r := range replay.Run(ctx, e, steps) {
+		s := simulateStep{
+			Step: i + 1, Name: string(r.Step.Name), Allowed: r.Allowed(), Reasons: r.Decision.Reasons, Dropped: r.Dropped,
+			Stdio: r.Decision.AllowStdio,
+		}
+		if s.Allowed {
+			v.Allowed++
+		} else {
+			v.Denied++
+		}
+		v.AsExpected = v.AsExpected && s.Allowed != slices.Contains(expect, s.Step)
+		v.Steps = append(v.Steps, s)
+	}
+	for _, n := range expect {
+		v.AsExpected = v.AsExpected && n >= 1 && n <= len(steps)
+	}
+	err := a.answer(v, func(w io.Writer) error { return a.showSimulation(w, v) })
+	if err != nil {
+		return err
+	}
+	if !v.AsExpected {
+		return quiet(exitRefused)
+	}
+	return nil
+}
+
+func (a *app) showSimulation(w io.Writer, v simulateAnswer) error {
+	s := a.style(a.Out)
+	width := len(strconv.Itoa(len(v.Steps)))
+	for _, x := range v.Steps {
+		answer, rest := s.good("allow"), ""
+		if !x.Allowed {
+			answer, rest = s.bad("deny "), strings.Join(x.Reasons, "; ")
+		} else if len(x.Dropped) > 0 {
+			rest = "dropped: " + strings.Join(x.Dropped, ", ")
+		}
+		line := strings.TrimRight(fmt.Sprintf("%*d  %s  %-24s  %s", width, x.Step, answer, plain.Printable(x.Name), plain.Printable(rest)), " ")
+		_, err := fmt.Fprintln(w, line)
+		if err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, "%d allowed, %d denied\n", v.Allowed, v.Denied)
+	return err
+}
