@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"strings"
 
 	guestv1 "cofferdam.dev/api/guest/v1"
 	"cofferdam.dev/policy/engine"
@@ -34,7 +35,7 @@ func (s *Service) LoadFragment(ctx context.Context, r *guestv1.LoadFragmentReque
 	}
 	f, err := fragment.Open(r.GetMessage())
 	if err != nil {
-		d := denial(guestv1.CodeFragmentInvalid, string(point), clip(err.Error(), maxReason))
+		d := denial(guestv1.CodeFragmentInvalid, string(point), strings.ToValidUTF8(clip(err.Error(), maxReason), "?"))
 		d.Field = "message"
 		return nil, d
 	}

@@ -29,13 +29,14 @@ func (a *app) fragmentGenerateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "generate --namespace NAME --svn N POLICY|-",
 		Short: "Print a fragment that adds the containers of a policy to others",
-		Long: `Print the text of a fragment with the containers of a policy, which ` + "`policy generate`" + ` makes of
-an image, a template or any other input. Azure's pause container is left out.
+		Long: `Print the text of a fragment with the containers of a policy, which ` + "`policy generate`" + ` makes
+of an image, a template or any other input. Azure's pause container is left out.
 
 The security version (svn) is what policies compare: raise it when older fragments of the
 same feed must no longer be loaded. The text is public, like a policy's.`,
-		Example: `  cofferdam policy generate oci-archive:redis.tar | cofferdam policy fragment generate --namespace redis --svn 1 - > redis.rego`,
-		Args:    arguments(1, 1, "a policy"),
+		Example: `  cofferdam policy generate oci-archive:redis.tar > policy.rego
+  cofferdam policy fragment generate --namespace redis --svn 1 policy.rego > redis.rego`,
+		Args: arguments(1, 1, "a policy"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			text, err := a.policyText(args[0])
 			if err != nil {
@@ -101,7 +102,7 @@ By default issuer and feed are written as the deployed platform reads them. --cl
 them as CWT claims, with the security version of the text in the signed header.
 
 The time of signing is part of the message; the chain must be valid at it.`,
-		Example: `  cofferdam policy fragment sign --key key.pem --chain chain.pem --feed registry.example/redis redis.rego`,
+		Example: `  cofferdam policy fragment sign --key key.pem --chain chain.pem --feed redis redis.rego`,
 		Args:    arguments(1, 1, "a fragment"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.signFragment(cmd, &o, args[0])

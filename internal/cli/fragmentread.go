@@ -109,7 +109,7 @@ signer. Then say who it is. Exit code 3 if it does not verify.
 Anybody can sign a fragment: compare the issuer, or let --issuer, --feed and --minimum-svn
 compare. Receipts of ledgers are counted and not verified.`,
 		Example: `  cofferdam policy fragment verify redis.rego.cose
-  cofferdam policy fragment verify --attached-to registry.example/redis:7 --feed registry.example/redis`,
+  cofferdam policy fragment verify --attached-to registry.example/redis:7 --feed redis`,
 		Args: arguments(0, 1, "a signed fragment"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := strconv.ParseUint(o.minimum, 10, 63); o.minimum != "" && err != nil {

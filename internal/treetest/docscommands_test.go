@@ -63,7 +63,7 @@ func flagsOf(text string) map[string]bool {
 // fault says what is wrong with a command line of the program, and is empty when nothing is.
 func fault(tree map[string]command, words []string) string {
 	name, rest := "", words
-	for n := min(3, len(words)); n > 1; n-- {
+	for n := min(4, len(words)); n > 1; n-- {
 		if _, ok := tree[strings.Join(words[:n], " ")]; ok {
 			name, rest = strings.Join(words[:n], " "), words[n:]
 			break
