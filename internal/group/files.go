@@ -21,7 +21,11 @@ const (
 	fileSupervisor = "supervisor.log"
 	fileConsole    = "console.log"
 	dirLogs        = "logs"
+	fileReserve    = "reserve"
 )
+
+// reserveSize is room for a last record on a disk that is full.
+const reserveSize = 64 << 10
 
 // writeAtomic replaces the file name in dir, or leaves it as it was.
 func writeAtomic(dir, name string, data []byte) error {
@@ -43,6 +47,26 @@ func writeAtomic(dir, name string, data []byte) error {
 	}
 	return syncDir(dir)
 }
+
+// makeReserve sets room aside in dir. A disk without that much room is full already.
+func makeReserve(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, fileReserve), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("setting room aside: %w", err)
+	}
+	err = unix.Fallocate(int(f.Fd()), 0, 0, reserveSize)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		_, err = f.Write(make([]byte, reserveSize))
+	}
+	err = errors.Join(err, f.Close())
+	if err != nil {
+		return fmt.Errorf("setting room aside: %w", err)
+	}
+	return nil
+}
+
+// dropReserve gives the room back. It is false when there was none.
+func dropReserve(dir string) bool { return os.Remove(filepath.Join(dir, fileReserve)) == nil }
 
 // syncDir makes a rename in dir durable.
 func syncDir(dir string) error {

@@ -164,6 +164,10 @@ func (c *Created) fill(plan *Plan) error {
 	if err != nil {
 		return err
 	}
+	err = makeReserve(c.Dir)
+	if err != nil {
+		return err
+	}
 	data, err := marshalPlan(plan)
 	if err != nil {
 		return err
@@ -183,13 +187,21 @@ func (c *Created) fill(plan *Plan) error {
 	return nil
 }
 
-// WriteRecord stores r in the group directory dir.
+// WriteRecord stores r in the group directory dir. On a disk that is full it falls back on the room that was set aside,
+// once; a final record needs none any more.
 func WriteRecord(dir string, r *Record) error {
 	data, err := r.Marshal()
 	if err != nil {
 		return err
 	}
-	return writeAtomic(dir, fileRecord, data)
+	err = writeAtomic(dir, fileRecord, data)
+	if errors.Is(err, unix.ENOSPC) && dropReserve(dir) {
+		err = writeAtomic(dir, fileRecord, data)
+	}
+	if err == nil && r.State.Final() {
+		dropReserve(dir)
+	}
+	return err
 }
 
 // Load reads the plan and the record of the group directory dir.
