@@ -75,7 +75,7 @@ func failed(doing string, err error) error {
 	if d != nil {
 		return fmt.Errorf("%s: %w", doing, d)
 	}
-	if errors.Is(err, ttrpc.ErrClosed) {
+	if errors.Is(err, ttrpc.ErrClosed) || errors.Is(err, ttrpc.ErrStreamClosed) {
 		return fmt.Errorf("%s: %w", doing, ErrSupervisorGone)
 	}
 	s, ok := status.FromError(err)

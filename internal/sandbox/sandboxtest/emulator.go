@@ -69,10 +69,13 @@ type machine struct {
 	mu      sync.Mutex
 	monitor net.Conn
 	exit    chan int
+	// listened is closed when the monitor has had its first command: QEMU tells of no event before.
+	listened   chan struct{}
+	listenOnce sync.Once
 }
 
 func run(args []string) int {
-	m := &machine{append: commandLine(args), tee: qemu.Simulated, exit: make(chan int, 1)}
+	m := &machine{append: commandLine(args), tee: qemu.Simulated, exit: make(chan int, 1), listened: make(chan struct{})}
 	if m.has(BootFails) {
 		fmt.Fprintln(os.Stderr, "qemu: the fake emulator was told to fail")
 		return 1
@@ -100,7 +103,10 @@ func run(args []string) int {
 	switch {
 	case m.has(BootHangs):
 	case m.has(BootPanics):
-		go m.end("guest-panic", true)
+		go func() {
+			<-m.listened
+			m.end("guest-panic", true)
+		}()
 	default:
 		go newGuest(m).serve(ctx, control)
 	}
@@ -150,6 +156,7 @@ func (m *machine) serveMonitor() {
 			continue
 		}
 		m.send(`{"return": {}}`)
+		m.listenOnce.Do(func() { close(m.listened) })
 		if c.Execute == "quit" {
 			m.end("host-qmp-quit", false)
 		}
