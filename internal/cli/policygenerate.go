@@ -267,7 +267,7 @@ func (a *app) makePolicies(ctx context.Context, o *generateOptions, in *input) (
 			return nil, err
 		}
 		options.Fragments = fragments
-		options.NameByImage, options.DefaultFragmentLast = in.bare, g.Origin == wholeDocument
+		options.NameByImage, options.ConfcomJSON = in.bare, g.Origin == wholeDocument && g.Platform != spec.PlatformOwn
 		facts, err := images.resolve(ctx, &g)
 		if err != nil {
 			return nil, err

@@ -17,6 +17,10 @@ import (
 func envRules(g *spec.Group, vars []spec.EnvVar, image []string, o Options) ([]policy.EnvRule, error) {
 	var rules []policy.EnvRule
 	named := map[string]bool{}
+	identity := g.Platform == spec.PlatformVirtualNode && g.WorkloadIdentity
+	if identity && o.ConfcomJSON {
+		rules = append(rules, patterns(workloadIdentityVariables)...)
+	}
 	for _, v := range vars {
 		named[v.Name] = true
 		rule := fixed(v.Name + "=" + v.Value)
@@ -25,7 +29,7 @@ func envRules(g *spec.Group, vars []spec.EnvVar, image []string, o Options) ([]p
 		}
 		rules = append(rules, rule)
 	}
-	if g.Platform == spec.PlatformVirtualNode && g.WorkloadIdentity {
+	if identity && !o.ConfcomJSON {
 		rules = append(rules, patterns(workloadIdentityVariables)...)
 	}
 	for _, text := range image {

@@ -28,10 +28,11 @@ var (
 )
 
 // mounts lists the description's mounts and the image's volumes, and what every container gets from its platform.
-func mounts(g *spec.Group, c spec.Container, volumes []string) []policy.Mount {
+func mounts(g *spec.Group, c spec.Container, volumes []string, o Options) []policy.Mount {
 	node := g.Platform == spec.PlatformVirtualNode
+	identity := node && g.WorkloadIdentity
 	var list []spec.Mount
-	if node && g.WorkloadIdentity {
+	if identity && !o.ConfcomJSON {
 		list = append(list, nodeIdentityMount)
 	}
 	list = append(list, c.Mounts...)
@@ -40,6 +41,9 @@ func mounts(g *spec.Group, c spec.Container, volumes []string) []policy.Mount {
 	}
 	if node && c.Privileged {
 		list = append(list, nodePrivilegedMounts...)
+	}
+	if identity && o.ConfcomJSON {
+		list = append(list, nodeIdentityMount)
 	}
 	names := spec.Mount{Kind: spec.MountResolvConf, Path: resolver}
 	if node {

@@ -108,6 +108,29 @@ func TestVirtualNode(t *testing.T) {
 	}
 }
 
+// TestConfcomJSONOrder is the order that confcom gives a virtual node's description in its own JSON.
+func TestConfcomJSONOrder(t *testing.T) {
+	t.Parallel()
+	c := service(t, spec.PlatformVirtualNode, func(g *spec.Group, f *ImageFacts, o *Options) {
+		g.WorkloadIdentity, o.ConfcomJSON = true, true
+		g.Containers[0].Privileged = true
+		g.Containers[0].Env = []spec.EnvVar{{Name: "A", Value: "1"}}
+		g.Containers[0].Mounts = []spec.Mount{{Kind: spec.MountAzureFile, Path: "/data"}}
+		f.Config.Entrypoint, f.Config.Cmd = nil, nil
+	}).Containers[0]
+	if got := envPatterns(c); got[0] != "AZURE_CLIENT_ID=.+" || got[4] != "A=1" {
+		t.Errorf("variables begin %q", got[:5])
+	}
+	if got := destinations(c); !slices.Equal(got[:5], []string{
+		"/data rw", "/sys/fs/cgroup rw", "/sys rw", "/var/run/secrets/azure/tokens ro", "/etc/resolv.conf rw",
+	}) {
+		t.Errorf("mounts begin %q", got)
+	}
+	if c.Command != nil {
+		t.Errorf("command %q, want none", c.Command)
+	}
+}
+
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -137,7 +160,7 @@ func TestOptions(t *testing.T) {
 		},
 			[]string{"7", "g", "o"}},
 		"default fragment last": {func(g *spec.Group, _ *ImageFacts, o *Options) {
-			g.Fragments, o.DefaultFragmentLast = []spec.Fragment{{Feed: "g"}}, true
+			g.Fragments, o.ConfcomJSON = []spec.Fragment{{Feed: "g"}}, true
 		}, func(p *policy.Policy) any { return p.Fragments[0].Feed }, "g"},
 		"group without default fragment": {func(g *spec.Group, _ *ImageFacts, _ *Options) { g.ExcludeDefaultFragment = true },
 			func(p *policy.Policy) any { return len(p.Fragments) }, 0},

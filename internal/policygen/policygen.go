@@ -45,7 +45,6 @@ type Options struct {
 	// Fragments are further fragments that may be loaded. Unless excluded, the service's own fragment comes first.
 	Fragments              []policy.Fragment
 	ExcludeDefaultFragment bool
-	DefaultFragmentLast    bool   // confcom's own JSON description has it after the others
 	InfrastructureSVN      string // minimum_svn of the default fragment; empty means DefaultInfrastructureSVN
 
 	// ExcludePause leaves the service's pause container out.
@@ -53,6 +52,10 @@ type Options struct {
 
 	// OmitID leaves the image reference out of the text.
 	OmitID bool
+
+	// ConfcomJSON says that the description is confcom's own JSON. From that it puts the default fragment last, and on
+	// the virtual node the workload identity's variables first and its mount last; a command that is missing is null.
+	ConfcomJSON bool
 
 	// NameByImage names each container by its image's reference, as confcom does with images that are given bare.
 	NameByImage bool
@@ -127,7 +130,7 @@ func imports(g *spec.Group, o Options) []policy.Fragment {
 	switch standard := infrastructure(o.InfrastructureSVN); {
 	case o.ExcludeDefaultFragment || g.ExcludeDefaultFragment:
 		return list
-	case o.DefaultFragmentLast:
+	case o.ConfcomJSON:
 		return append(list, standard)
 	default:
 		return append([]policy.Fragment{standard}, list...)
@@ -152,9 +155,9 @@ func container(g *spec.Group, c spec.Container, f ImageFacts, o Options) (policy
 		return pc, fmt.Errorf("image %q: %w", c.Image, err)
 	}
 	pc = policy.Container{
-		AllowElevated: c.Privileged, AllowStdioAccess: c.AllowStdio && !o.WithoutStdio, Capabilities: caps, Command: command(g, c, f.Config),
+		AllowElevated: c.Privileged, AllowStdioAccess: c.AllowStdio && !o.WithoutStdio, Capabilities: caps, Command: command(g, c, f.Config, o),
 		EnvRules: env, ExecProcesses: execProcesses(c.AllowExec, g.Debug), Layers: slices.Clone(f.LayerRoots),
-		Mounts: mounts(g, c, volumes(f.Config, o)), Name: c.Name, NoNewPrivileges: !c.AllowPrivilegeEscalation,
+		Mounts: mounts(g, c, volumes(f.Config, o), o), Name: c.Name, NoNewPrivileges: !c.AllowPrivilegeEscalation,
 		SeccompProfileSHA256: c.SeccompProfileSHA256, Signals: signals, User: user(c, f.Config.User),
 		WorkingDir: firstSet(c.WorkingDir, f.Config.WorkingDir, "/"),
 	}
@@ -180,7 +183,7 @@ func volumes(image ImageConfig, o Options) []string {
 
 // command is what the container starts with. Replacing the entrypoint drops the image's arguments too. Nil means that
 // there is nothing to start, which the tool for the virtual node writes as an empty list.
-func command(g *spec.Group, c spec.Container, image ImageConfig) []string {
+func command(g *spec.Group, c spec.Container, image ImageConfig, o Options) []string {
 	if len(c.Command) > 0 {
 		return slices.Concat(c.Command, c.Args)
 	}
@@ -191,7 +194,7 @@ func command(g *spec.Group, c spec.Container, image ImageConfig) []string {
 	if all := slices.Concat(image.Entrypoint, args); len(all) > 0 {
 		return all
 	}
-	if g.Platform == spec.PlatformVirtualNode {
+	if g.Platform == spec.PlatformVirtualNode && !o.ConfcomJSON {
 		return []string{}
 	}
 	return nil
