@@ -25,7 +25,7 @@ const groupPrefix = "group:"
 func (a *app) policyCommand() *cobra.Command {
 	return noun("policy", "Make execution policies, look at them, hash them",
 		a.policyGenerateCommand(), a.policyShowCommand(), a.policyHashCommand(), a.policyFragmentCommand(),
-		a.policyLintCommand(), a.policyDiffCommand(), a.policyExplainCommand(), a.policySimulateCommand(),
+		a.policyLintCommand(), a.policyDiffCommand(), a.policyExplainCommand(), a.policySimulateCommand(), a.policyLearnCommand(),
 		a.acipolicygenCommand())
 }
 

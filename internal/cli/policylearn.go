@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/cli/plain"
+	"cofferdam.dev/policy/learn"
+)
+
+func (a *app) policyLearnCommand() *cobra.Command {
+	var all bool
+	c := &cobra.Command{
+		Use:   "learn REQUESTS|-",
+		Short: "Make a policy of recorded requests",
+		Long: `Print the least policy that admits recorded requests, in the form that ` + "`policy simulate`" + `
+takes. Every value is listed literally, and the engine has confirmed what is printed.
+
+What no policy can admit (a second start, devices) is left out and named on standard error.
+Look at the result before you use it: it admits what the host asked for.`,
+		Example: `  cofferdam policy learn commands.json > policy.rego
+  cofferdam policy learn commands.json | cofferdam policy lint -`,
+		Args: arguments(1, 1, "one file of requests"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			steps, err := a.recording(args[0])
+			if err != nil {
+				return err
+			}
+			p, notes, err := learn.Learn(cmd.Context(), steps)
+			if err != nil {
+				return err
+			}
+			for _, n := range notes {
+				a.say("%s %s", a.style(a.Err).warn("left out:"), plain.Printable(n))
+			}
+			_, err = a.Out.Write(p.Text())
+			if err != nil {
+				return fmt.Errorf("writing the policy: %w", err)
+			}
+			if all && len(notes) > 0 {
+				return quiet(exitRefused)
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&all, "all", false, "exit with 3 when something was left out")
+	return c
+}
