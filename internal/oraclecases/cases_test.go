@@ -135,7 +135,7 @@ func TestCases(t *testing.T) {
 	got := cases{Requests: allRequests(t), Policies: map[string]string{}}
 	for i, p := range policies(t) {
 		got.Policies[p.name] = string(p.text)
-		random := rand.New(rand.NewPCG(uint64(i), 2026)) //nolint:gosec // the same sequences each time, on purpose
+		random := rand.New(rand.NewPCG(uint64(i), 2026)) // the same sequences each time
 		for n := range 8 {
 			s := sequence{Name: fmt.Sprintf("%s-%d", p.name, n), Policy: p.name}
 			if n > 0 {
