@@ -134,6 +134,18 @@ func containerFacts(i int, c policy.Container) [][2]string {
 	if c.AllowElevated {
 		pairs = append(pairs, [2]string{"  elevated", "true: may be privileged"})
 	}
+	if c.NoNewPrivileges {
+		pairs = append(pairs, [2]string{"  no new privileges", "true"})
+	}
+	if c.SeccompProfileSHA256 != "" {
+		pairs = append(pairs, [2]string{"  seccomp", c.SeccompProfileSHA256})
+	}
+	if len(c.Capabilities.Effective) > 0 {
+		pairs = append(pairs, [2]string{"  capabilities", strings.Join(c.Capabilities.Effective, ", ")})
+	}
+	if len(c.Signals) > 0 {
+		pairs = append(pairs, [2]string{"  signals", strings.Trim(fmt.Sprint(c.Signals), "[]")})
+	}
 	for _, l := range c.Layers {
 		pairs = append(pairs, [2]string{"  layer", l})
 	}
