@@ -81,7 +81,7 @@ fragment and the pause container of Azure's platform. --for aci adds them, and t
 images as the containers of one group.
 
 The images are opened, since a policy pins their layers' root hashes. ` + "`--update-lock`" + ` writes
-what was found to a lock file; with it, generation needs no image and no network.` + aboutReferences,
+what was found to a lock file; with it, generation needs no image and no network.` + "\n" + aboutReferences,
 		Example: `  cofferdam policy generate oci-archive:redis.tar > policy.rego
   cofferdam policy generate --hash oci-archive:redis.tar -- redis-server --save ''
   cofferdam policy generate --parameters values.json --write template.json

@@ -41,8 +41,11 @@ func describes(arg string) (bool, error) {
 		return true, nil
 	}
 	info, err := os.Stat(arg)
-	if err != nil || !info.Mode().IsRegular() {
+	switch {
+	case err != nil || info.IsDir():
 		return false, nil // an image, or nothing; opening it says which
+	case !info.Mode().IsRegular():
+		return true, nil // a pipe, which can be read but once
 	}
 	f, err := os.Open(arg)
 	if err != nil {
