@@ -13,7 +13,6 @@ import (
 	guestv1 "cofferdam.dev/api/guest/v1"
 	"cofferdam.dev/internal/channel"
 
-	"github.com/containerd/ttrpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -68,21 +67,30 @@ type RemoteError struct {
 // Error returns the supervisor's message.
 func (e *RemoteError) Error() string { return e.Message }
 
+// goneGrace is how long a connection that broke may take to be known as broken.
+const goneGrace = time.Second
+
 // failed names what was asked. A refusal of the guest becomes a *guestv1.Denial in the error's chain, any other answer
-// a *RemoteError.
-func failed(doing string, err error) error {
+// a *RemoteError, and none at all because the connection broke ErrSupervisorGone: in which of its layers the break is
+// noticed first is chance.
+func (c *Client) failed(doing string, err error) error {
 	d := guestv1.DenialFrom(err)
 	if d != nil {
 		return fmt.Errorf("%s: %w", doing, d)
-	}
-	if errors.Is(err, ttrpc.ErrClosed) || errors.Is(err, ttrpc.ErrStreamClosed) {
-		return fmt.Errorf("%s: %w", doing, ErrSupervisorGone)
 	}
 	s, ok := status.FromError(err)
 	if ok {
 		return fmt.Errorf("%s: %w", doing, &RemoteError{Code: s.Code(), Message: s.Message()})
 	}
-	return fmt.Errorf("%s: %w", doing, err)
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	select {
+	case <-c.Done():
+		return fmt.Errorf("%s: %w", doing, ErrSupervisorGone)
+	case <-time.After(goneGrace):
+		return fmt.Errorf("%s: %w", doing, err)
+	}
 }
 
 // Close ends the connection and every stream of it.
@@ -95,7 +103,7 @@ func (c *Client) Done() <-chan struct{} { return c.ch.Done() }
 func (c *Client) Inspect(ctx context.Context) (*Record, error) {
 	resp, err := c.svc.Inspect(ctx, &groupv1.InspectRequest{})
 	if err != nil {
-		return nil, failed("inspecting the group", err)
+		return nil, c.failed("inspecting the group", err)
 	}
 	return ParseRecord(resp.GetRecord())
 }
@@ -136,7 +144,7 @@ func (c *Client) Attach(ctx context.Context, opts AttachOptions) (*Streams, erro
 		Container: opts.Container, Stdin: opts.Stdin, Replay: opts.Replay, Wait: opts.Wait,
 	})
 	if err != nil {
-		return nil, failed("attaching", err)
+		return nil, c.failed("attaching", err)
 	}
 	return c.open(resp.GetStdin(), resp.GetStdout(), resp.GetStderr(), resp.GetTerminal())
 }
@@ -180,7 +188,7 @@ func (c *Client) Exec(ctx context.Context, opts ExecOptions) (string, *Streams, 
 		Stdin: opts.Stdin, Terminal: opts.Terminal, Columns: opts.Columns, Rows: opts.Rows,
 	})
 	if err != nil {
-		return "", nil, failed("starting the process", err)
+		return "", nil, c.failed("starting the process", err)
 	}
 	s, err := c.open(resp.GetStdin(), resp.GetStdout(), resp.GetStderr(), opts.Terminal)
 	return resp.GetExecId(), s, err
@@ -190,7 +198,7 @@ func (c *Client) Exec(ctx context.Context, opts ExecOptions) (string, *Streams, 
 func (c *Client) Signal(ctx context.Context, container, execID string, signal uint32) error {
 	_, err := c.svc.Signal(ctx, &groupv1.SignalRequest{Container: container, ExecId: execID, Signal: signal})
 	if err != nil {
-		return failed("signalling", err)
+		return c.failed("signalling", err)
 	}
 	return nil
 }
@@ -201,7 +209,7 @@ func (c *Client) Resize(ctx context.Context, container, execID string, columns, 
 		Container: container, ExecId: execID, Columns: columns, Rows: rows,
 	})
 	if err != nil {
-		return failed("resizing the terminal", err)
+		return c.failed("resizing the terminal", err)
 	}
 	return nil
 }
@@ -219,7 +227,7 @@ type Ended struct {
 func (c *Client) Wait(ctx context.Context, container, execID string) (Ended, error) {
 	resp, err := c.svc.Wait(ctx, &groupv1.WaitRequest{Container: container, ExecId: execID})
 	if err != nil {
-		return Ended{}, failed("waiting for the process", err)
+		return Ended{}, c.failed("waiting for the process", err)
 	}
 	return Ended{ExitCode: int(resp.GetExitCode()), Reason: resp.GetReason(), Broken: resp.GetBroken()}, nil
 }
@@ -228,7 +236,7 @@ func (c *Client) Wait(ctx context.Context, container, execID string) (Ended, err
 func (c *Client) Stop(ctx context.Context, timeout time.Duration) error {
 	_, err := c.svc.Stop(ctx, &groupv1.StopRequest{TimeoutMs: uint32(min(timeout.Milliseconds(), 1<<31))})
 	if err != nil {
-		return failed("stopping the group", err)
+		return c.failed("stopping the group", err)
 	}
 	return nil
 }
@@ -237,7 +245,7 @@ func (c *Client) Stop(ctx context.Context, timeout time.Duration) error {
 func (c *Client) Attest(ctx context.Context, nonce, runtimeData []byte) ([]byte, error) {
 	resp, err := c.svc.Attest(ctx, &groupv1.AttestRequest{Nonce: nonce, RuntimeData: runtimeData})
 	if err != nil {
-		return nil, failed("getting evidence", err)
+		return nil, c.failed("getting evidence", err)
 	}
 	return resp.GetEvidence(), nil
 }
