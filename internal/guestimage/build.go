@@ -22,7 +22,7 @@ import (
 
 // recipeVersion is raised when the code of the build changes what it makes of the same inputs; checkRecipe in the tests says when.
 // Otherwise a machine that has an older image would take it for the new one.
-const recipeVersion = "3"
+const recipeVersion = "4"
 
 // MaxInitrd bounds the initramfs: its size is boot time and guest memory.
 const MaxInitrd = 40 << 20

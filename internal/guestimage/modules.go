@@ -39,8 +39,6 @@ func moduleGroups() []moduleGroup {
 			"reports of SEV-SNP through configfs"},
 		{"tdx", []string{"tdx_guest"},
 			"quotes of TDX through configfs"},
-		{"vsock", []string{"vmw_vsock_virtio_transport"},
-			"control channel where the host offers vsock"},
 	}
 }
 
