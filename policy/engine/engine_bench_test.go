@@ -122,6 +122,19 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
+// BenchmarkComplete measures what the first denial takes besides.
+func BenchmarkComplete(b *testing.B) {
+	e := mustLoad(b, groupPolicy(1))
+	plain := *e.program
+	for b.Loop() {
+		e.program = &plain
+		err := e.complete()
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkDecide measures one decision of each frequent kind, undone afterwards.
 func BenchmarkDecide(b *testing.B) {
 	ctx := context.Background()
@@ -173,6 +186,12 @@ func BenchmarkDecide(b *testing.B) {
 				defer tx.Rollback()
 				if c.before != nil {
 					c.before(tx.Requests)
+				}
+				if c.denied { // the first denial compiles what explains it
+					_, err = c.ask(tx.Requests)
+					if err != nil {
+						b.Fatal(err)
+					}
 				}
 				b.ReportAllocs()
 				for b.Loop() {
