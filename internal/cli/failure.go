@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -82,6 +84,9 @@ func (a *app) finish(err error) int {
 	if errors.Is(err, errSilent) {
 		return f.code
 	}
+	if f.fix == "" {
+		f.fix = a.homeHint(err)
+	}
 	s := a.style(a.Err)
 	a.say("%s %s", s.bad("cofferdam:"), strings.TrimSpace(err.Error()))
 	for _, d := range f.details {
@@ -106,4 +111,22 @@ func explain(err error) error {
 		return &failure{code: exitInterrupt, err: errors.New("interrupted")}
 	}
 	return err
+}
+
+// homeHint is what to do when the state directory can not be used.
+func (a *app) homeHint(err error) string {
+	var at *fs.PathError
+	if !errors.As(err, &at) || a.home == "" {
+		return ""
+	}
+	inside := strings.HasPrefix(at.Path, a.home) || strings.HasPrefix(a.home, at.Path)
+	switch {
+	case !inside:
+		return ""
+	case errors.Is(err, syscall.ENOSPC):
+		return "make room, or another state directory: --home DIR or COFFERDAM_HOME"
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrNotExist):
+		return "a state directory that can be written: --home DIR or COFFERDAM_HOME"
+	}
+	return ""
 }
