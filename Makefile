@@ -40,6 +40,10 @@ test: setup setup-test build guest images ## run all tests (real VMs included)
 race: setup setup-test build guest images ## run the tests of the concurrent parts under the race detector
 	CGO_ENABLED=1 COFFERDAM_CACHE=$(CACHE) go test -race -short -timeout 20m ./internal/agent/... ./internal/channel/... ./internal/group/... ./internal/layer/... ./internal/sandbox/... ./internal/simsp/... ./policy/...
 
+.PHONY: oracle
+oracle: ## ask an independent enforcer about our policies (a module of its own, for tests only)
+	cd internal/oracle && go test -tags rego -timeout 15m ./...
+
 .PHONY: bench
 bench: setup setup-test build guest images ## measure, as ratios against references in the same run
 	scripts/bench
@@ -76,8 +80,9 @@ images: $(addprefix $(IMAGES)/,busybox.tar redis.tar nginx.tar python.tar layers
 clean: ## remove what was built (keeps downloads)
 	rm -rf bin $(HOME_) $(IMAGES)
 
+# The version is linked into the command only: the guest's bytes are measured, and depend on its sources alone.
 bin/cofferdam: $(GO_FILES) go.mod go.sum
-	go build $(GOFLAGS_BUILD) -o $@ ./cmd/cofferdam
+	go build -trimpath -buildvcs=false -ldflags='-s -w -buildid= -X cofferdam.dev/internal/cli.linkedVersion=$(VERSION)' -o $@ ./cmd/cofferdam
 
 bin/cofferdam-guest: $(GO_FILES) go.mod go.sum
 	go build $(GOFLAGS_BUILD) -o $@ ./cmd/cofferdam-guest
