@@ -51,23 +51,28 @@ func fragmentInput(issuer, feed string, svn int) map[string]any {
 	}
 }
 
-// switched are requests that a switch allows, with the switch.
-func switched() map[string]replay.Step {
+// switched are requests that a switch allows.
+func switched() []switchProbe {
 	disk := map[string]any{"target": engine.GuestRoot + "/" + strangerID, "encrypted": false, "ensureFilesystem": true, "filesystem": "ext4"}
-	return map[string]replay.Step{
-		"allow_properties_access":   {Name: engine.PointGetProperties, Input: map[string]any{}},
-		"allow_dump_stacks":         {Name: engine.PointDumpStacks, Input: map[string]any{}},
-		"allow_runtime_logging":     {Name: engine.PointRuntimeLogging, Input: map[string]any{}},
-		"allow_host_network":        {Name: engine.PointHostNetwork, Input: map[string]any{}},
-		"allow_unencrypted_scratch": {Name: engine.PointRWMountDevice, Input: disk},
+	return []switchProbe{
+		{"allow_properties_access", replay.Step{Name: engine.PointGetProperties, Input: map[string]any{}}},
+		{"allow_dump_stacks", replay.Step{Name: engine.PointDumpStacks, Input: map[string]any{}}},
+		{"allow_runtime_logging", replay.Step{Name: engine.PointRuntimeLogging, Input: map[string]any{}}},
+		{"allow_host_network", replay.Step{Name: engine.PointHostNetwork, Input: map[string]any{}}},
+		{"allow_unencrypted_scratch", replay.Step{Name: engine.PointRWMountDevice, Input: disk}},
 	}
+}
+
+type switchProbe struct {
+	name string
+	step replay.Step
 }
 
 // probes are what may tell the policy from another: first what concerns no container.
 func (s *side) probes() []probe {
 	var out []probe
-	for name, step := range switched() {
-		out = append(out, probe{what: fmt.Sprintf("%s (%s)", step.Name, name), steps: []replay.Step{step}})
+	for _, x := range switched() {
+		out = append(out, probe{what: fmt.Sprintf("%s (%s)", x.step.Name, x.name), steps: []replay.Step{x.step}})
 	}
 	for _, encrypted := range []bool{true, false} {
 		out = append(out, probe{what: "scratch_mount", steps: []replay.Step{{Name: engine.PointScratchMount, Input: map[string]any{

@@ -5,6 +5,7 @@ package diff
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,11 +42,12 @@ func (s *side) readable() string {
 	if len(o.Unread) > 0 {
 		return fmt.Sprintf("line %d cannot be read without evaluating it: %s", o.Unread[0].Line, o.Unread[0].Text)
 	}
-	for name, r := range o.Rules {
+	for _, name := range slices.Sorted(maps.Keys(o.Rules)) {
+		r := o.Rules[name]
 		if !r.Framework && r.Constant == nil && name != "reason" {
 			return fmt.Sprintf("line %d: %s is decided by a rule of the policy itself", r.Line, name)
 		}
-		if r.Constant != nil && slices.Contains(points, name) {
+		if r.Constant != nil && !slices.Contains(constants, name) {
 			return fmt.Sprintf("line %d: %s is a constant", r.Line, name)
 		}
 	}
@@ -63,6 +65,14 @@ func (s *side) readable() string {
 		}
 	}
 	return ""
+}
+
+// constants are the names whose values are compared here, or decide nothing.
+var constants = []string{
+	"api_version", "api_svn", "framework_version", "framework_svn", "fragments", "containers", "external_processes",
+	"platform_rules", "transparency_trust_lists", "allow_properties_access", "allow_dump_stacks", "allow_runtime_logging",
+	"allow_host_network", "allow_unencrypted_scratch", "allow_environment_variable_dropping", "allow_capability_dropping",
+	"reason",
 }
 
 var containerKeys = []string{
@@ -103,8 +113,8 @@ var points = func() []string {
 	for _, s := range strangers() {
 		out = append(out, string(s.Name))
 	}
-	for _, s := range switched() {
-		out = append(out, string(s.Name))
+	for _, x := range switched() {
+		out = append(out, string(x.step.Name))
 	}
 	return append(out, string(engine.PointScratchMount))
 }()
@@ -132,11 +142,11 @@ func (s *side) pointsWithin(t *side) string {
 }
 
 func (s *side) switchesWithin(t *side) string {
-	for name := range switched() {
-		mine, _ := s.outline.Switch(name)
-		theirs, _ := t.outline.Switch(name)
+	for _, x := range switched() {
+		mine, _ := s.outline.Switch(x.name)
+		theirs, _ := t.outline.Switch(x.name)
 		if mine && !theirs {
-			return name + " is true in one only"
+			return x.name + " is true in one only"
 		}
 	}
 	return ""
@@ -171,7 +181,7 @@ func (s *side) containersWithin(t *side) string {
 		covered := false
 		stdio := map[bool]bool{}
 		for _, d := range t.outline.Containers {
-			if !slices.Equal(c.Layers, d.Layers) {
+			if strings.Join(c.Layers, "/") != strings.Join(d.Layers, "/") { // as the engine groups them
 				continue
 			}
 			stdio[d.AllowStdioAccess] = true

@@ -231,3 +231,26 @@ func TestDenial(t *testing.T) {
 		t.Errorf("%+v, %v", x, err)
 	}
 }
+
+// FuzzDenial explains whatever a log may hold.
+func FuzzDenial(f *testing.F) {
+	text := testPolicy(nil)
+	step := createStep(testContainer("web", "aaaa"), nil)
+	message, err := denial.New(string(step.Name), step.Input, []string{"invalid command", "invalid user"}).Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(message)
+	f.Add(`{"decision":"deny","input":{"rule":"create_container","mounts":[7],"groups":{},"envList":[1]},"reason":{"errors":["invalid mount list: /d"]}}`)
+	f.Add(`{"decision":"deny","input":{"rule":"signal_container_process","signal":"x"}}`)
+	f.Fuzz(func(t *testing.T, message string) {
+		d, err := denial.Decode(message)
+		if err != nil {
+			return
+		}
+		x, err := Denial(context.Background(), text, d)
+		if err == nil && x.Nearest != nil && x.Nearest.Proven && x.Nearest.Index > 1 {
+			t.Fatalf("%+v", x.Nearest)
+		}
+	})
+}

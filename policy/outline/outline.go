@@ -88,15 +88,16 @@ func Read(text []byte) (*Outline, error) {
 	o := &Outline{Text: text, Rules: map[string]Rule{}}
 	_, err = policy.Parse(text)
 	o.Generated = err == nil
+	aliased := aliases(m)
 	for _, r := range m.Rules {
-		o.rule(r)
+		o.rule(r, aliased)
 	}
 	o.lists()
 	return o, nil
 }
 
 // rule notes one rule. A name that is defined in several places, or under conditions, is none of the simple kinds.
-func (o *Outline) rule(r *ast.Rule) {
+func (o *Outline) rule(r *ast.Rule, aliased bool) {
 	name := r.Head.Ref()[0].Value.String()
 	line := 0
 	if r.Location != nil {
@@ -108,10 +109,18 @@ func (o *Outline) rule(r *ast.Rule) {
 	}
 	n := Rule{Line: line}
 	if plain(r) {
-		n.Framework = r.Head.Value.Value.String() == "data.framework."+name
+		n.Framework = !aliased && r.Head.Value.Value.String() == "data.framework."+name
 		n.Constant, n.span = constant(o.Text, r.Head.Value)
 	}
 	o.Rules[name] = n
+}
+
+// aliases says whether imports may give names another meaning; those of keywords do not.
+func aliases(m *ast.Module) bool {
+	return slices.ContainsFunc(m.Imports, func(i *ast.Import) bool {
+		path := i.Path.String()
+		return i.Alias != "" || !strings.HasPrefix(path, "future.keywords") && path != "rego.v1"
+	})
 }
 
 // plain says whether a rule is NAME := VALUE, without arguments, conditions or alternatives.

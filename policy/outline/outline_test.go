@@ -106,6 +106,22 @@ dump_stacks := data.framework.dump_stacks
 	}
 }
 
+// TestAliases has imports that may change what a name means.
+func TestAliases(t *testing.T) {
+	t.Parallel()
+	for imports, want := range map[string]bool{
+		"": true, "import future.keywords.in": true, "import data.policy.x as framework": false, "import data.framework": false,
+	} {
+		o, err := Read([]byte("package policy\n" + imports + "\nmount_device := data.framework.mount_device\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Rules["mount_device"].Framework != want {
+			t.Errorf("%q: %v", imports, !want)
+		}
+	}
+}
+
 func TestRefuses(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", "hello", "package other\nx := 1", "package policy\nx := ", strings.Repeat(" ", policy.MaxTextSize+1)} {
