@@ -124,6 +124,7 @@ func ruleChanges(a, b *outline.Outline) []Change {
 	}
 	delete(names, "containers")
 	delete(names, "fragments")
+	delete(names, "reason") // it decides nothing
 	sorted := make([]string, 0, len(names))
 	for n := range names {
 		sorted = append(sorted, n)
@@ -136,7 +137,7 @@ func ruleChanges(a, b *outline.Outline) []Change {
 		}
 		effect := Differs
 		switch {
-		case n == "reason", strings.HasSuffix(n, "_dropping"):
+		case strings.HasSuffix(n, "_dropping"):
 			effect = Nothing
 		case strings.HasPrefix(n, "allow_") && y == "true":
 			effect = Widens
