@@ -13,6 +13,7 @@ import (
 // the kernel's and the OCI runtime's; where they change, a hint is missing and the message still stands.
 var hints = []struct{ words, fix string }{
 	{"cannot set up guest memory", "a smaller --memory; cofferdam doctor says how much this machine has"},
+	{"MiB of memory, ", "a larger --memory: the guest did not fit"},
 	{"Initramfs unpacking failed", "a larger --memory: the guest did not fit"},
 	{"Out of memory and no killable processes", "a larger --memory: the guest did not fit"},
 	{"address already in use", "another host port, or find who has it: ss -lntup"},

@@ -42,10 +42,11 @@ func TestStartFailures(t *testing.T) {
 			Reasons: []string{"looking up\n\tuser"}}}, runOptions{remove: true}, exitError, "create_container failed in the guest (BAD_REQUEST); reason: looking up user; group: calm-weir; try "},
 		"the program is missing": {group.StartError{Message: `exec: "x": executable file not found in $PATH`,
 			Denial: &guestv1.Denial{Code: guestv1.CodeFailed, Point: "create_container"}}, runOptions{}, exitError, "try cofferdam image inspect IMAGE"},
-		"a port is taken":   {group.StartError{Message: "bind: address already in use"}, runOptions{}, exitError, "try another host port"},
-		"memory is short":   {group.StartError{Message: "qemu: cannot set up guest memory 'pc.ram'"}, runOptions{}, exitError, "try a smaller --memory"},
-		"something is kept": {group.StartError{Message: "odd"}, runOptions{}, exitError, "odd; group: calm-weir; try cofferdam group inspect calm-weir"},
-		"nothing is kept":   {group.StartError{Message: "odd"}, runOptions{remove: true}, exitError, "odd; group: calm-weir; try "},
+		"a port is taken":     {group.StartError{Message: "bind: address already in use"}, runOptions{}, exitError, "try another host port"},
+		"memory is short":     {group.StartError{Message: "qemu: cannot set up guest memory 'pc.ram'"}, runOptions{}, exitError, "try a smaller --memory"},
+		"memory is too small": {group.StartError{Message: "the machine has 117 MiB of memory, 167 are needed"}, runOptions{}, exitError, "try a larger --memory"},
+		"something is kept":   {group.StartError{Message: "odd"}, runOptions{}, exitError, "odd; group: calm-weir; try cofferdam group inspect calm-weir"},
+		"nothing is kept":     {group.StartError{Message: "odd"}, runOptions{remove: true}, exitError, "odd; group: calm-weir; try "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
