@@ -11,9 +11,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/testcap"
 )
 
@@ -63,7 +65,7 @@ func TestMachineScripts(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			env.Defer(func() { _ = os.RemoveAll(home) })
+			env.Defer(func() { leaveNothing(t, home) })
 			cache := filepath.Join(testcap.Dir(), "home")
 			for _, d := range []string{"guest", "layers"} {
 				err = os.MkdirAll(filepath.Join(cache, d), 0o700)
@@ -93,4 +95,29 @@ func freePort() (string, error) {
 	}
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	return port, errors.Join(err, l.Close())
+}
+
+// leaveNothing ends the groups that a script which failed left running, and removes its state directory.
+func leaveNothing(t *testing.T, home string) {
+	t.Helper()
+	store, err := group.OpenStore(home)
+	if err != nil {
+		t.Errorf("cleaning up: %v", err)
+		return
+	}
+	groups, err := store.List()
+	for _, g := range groups {
+		if !g.Alive {
+			continue
+		}
+		client, dialErr := group.DialDir(g.Dir)
+		if dialErr == nil {
+			dialErr = errors.Join(client.Stop(context.Background(), time.Millisecond), client.Close())
+		}
+		err = errors.Join(err, dialErr)
+	}
+	err = errors.Join(err, os.RemoveAll(home))
+	if err != nil {
+		t.Errorf("cleaning up: %v", err)
+	}
 }
