@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // FragmentText is what a policy fragment says, before it is signed: containers, and further fragments, that a policy
@@ -21,10 +22,11 @@ type FragmentText struct {
 	Containers       []Container
 }
 
+// Compiled when first used: the guest imports the package, and starts on an emulated processor.
 var (
-	namespaceForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	svnForm       = regexp.MustCompile(`^(0|[1-9][0-9]{0,17})$`)
-	versionForm   = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+$`)
+	namespaceForm = form(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	svnForm       = form(`^(0|[1-9][0-9]{0,17})$`)
+	versionForm   = form(`^[0-9]+\.[0-9]+\.[0-9]+$`)
 )
 
 // reservedNamespaces are the documents of the enforcement framework and of the policy itself, and the words of Rego.
@@ -35,13 +37,13 @@ var reservedNamespaces = strings.Fields(`framework api policy metadata facts giv
 // Text writes the fragment as the confcom extension does, one value after another, lists indented.
 func (f *FragmentText) Text() ([]byte, error) {
 	switch {
-	case !namespaceForm.MatchString(f.Namespace):
+	case !namespaceForm().MatchString(f.Namespace):
 		return nil, fmt.Errorf("namespace %q is not a letter or _ and then letters, digits and _", f.Namespace)
 	case slices.Contains(reservedNamespaces, f.Namespace):
 		return nil, fmt.Errorf("namespace %q is reserved", f.Namespace)
-	case !svnForm.MatchString(f.SVN):
+	case !svnForm().MatchString(f.SVN):
 		return nil, fmt.Errorf("svn %q is not a number from 0 on", f.SVN)
-	case !versionForm.MatchString(f.FrameworkVersion):
+	case !versionForm().MatchString(f.FrameworkVersion):
 		return nil, fmt.Errorf("framework_version %q is not of the form 0.2.3", f.FrameworkVersion)
 	case len(f.Containers) == 0 && len(f.Fragments) == 0:
 		return nil, errors.New("fragment has neither containers nor fragments")
@@ -62,4 +64,8 @@ func (f *FragmentText) Text() ([]byte, error) {
 	fmt.Fprintf(&b, "fragments := %s\n\n", encode(fragments, true))
 	fmt.Fprintf(&b, "containers := %s\n", encode(containers, true))
 	return b.Bytes(), nil
+}
+
+func form(pattern string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
 }

@@ -5,7 +5,6 @@ package policy
 import (
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -17,13 +16,14 @@ type Secret struct {
 	Why       string // "its name" or "its value": what looks like a secret
 }
 
+// Compiled when first used: the guest imports the package, and starts on an emulated processor.
 var (
-	secretName  = regexp.MustCompile(`(?i)(^|_)(pass|passwd|password|passphrase|secret|token|credentials?|private_?key|api_?key|access_?key|account_?key|connection_?string|auth)(_|$)`)
-	secretValue = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----` +
+	secretName  = form(`(?i)(^|_)(pass|passwd|password|passphrase|secret|token|credentials?|private_?key|api_?key|access_?key|account_?key|connection_?string|auth)(_|$)`)
+	secretValue = form(`-----BEGIN [A-Z ]*PRIVATE KEY-----` +
 		`|^(ghp_|gho_|ghs_|github_pat_|glpat-|xox[bap]-|sk-|AKIA|ASIA|AIza)[A-Za-z0-9_-]{12,}` +
 		`|^eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.` +
 		`|(^|;)AccountKey=[A-Za-z0-9+/=]{20,}|[?&]sig=[A-Za-z0-9%+/=]{20,}`)
-	secretFlag = regexp.MustCompile(`(?i)^--?([a-z0-9]+[-_])*(pass|passwd|password|passphrase|secret|token|api[-_]?key|access[-_]?key)=.`)
+	secretFlag = form(`(?i)^--?([a-z0-9]+[-_])*(pass|passwd|password|passphrase|secret|token|api[-_]?key|access[-_]?key)=.`)
 )
 
 // Secrets finds what looks like a secret: by the names of variables and flags, and by the shapes of values. The text of
@@ -73,7 +73,7 @@ func variableSecret(name, value string) string {
 	switch {
 	case value == "":
 		return ""
-	case secretName.MatchString(name):
+	case secretName().MatchString(name):
 		return "its name"
 	case valueSecret(value):
 		return "its value"
@@ -81,7 +81,7 @@ func variableSecret(name, value string) string {
 	return ""
 }
 
-func valueSecret(s string) bool { return secretValue.MatchString(s) || userInfo(s) }
+func valueSecret(s string) bool { return secretValue().MatchString(s) || userInfo(s) }
 
 // userInfo says whether a URL carries a password.
 func userInfo(s string) bool {
@@ -101,7 +101,7 @@ func commandSecrets(place string, command []string) []Secret {
 	for i, arg := range command {
 		where := fmt.Sprintf("%s, argument %d", place, i)
 		switch {
-		case secretFlag.MatchString(arg):
+		case secretFlag().MatchString(arg):
 			found = append(found, Secret{Place: where, Why: "its name"})
 		case valueSecret(arg):
 			found = append(found, Secret{Place: where, Why: "its value"})

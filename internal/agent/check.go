@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	guestv1 "cofferdam.dev/api/guest/v1"
 	"cofferdam.dev/internal/agent/container"
@@ -18,16 +19,19 @@ import (
 // form is what a name or path looks like. The length is bounded apart from the pattern: a bounded repetition makes a
 // pattern that is slow to prepare, which counts when a processor is emulated.
 type form struct {
-	pattern  *regexp.Regexp
-	low, max int // length in bytes
+	pattern  string
+	compiled func() *regexp.Regexp // when first used: all of them would take a part of the boot
+	low, max int                   // length in bytes
 }
 
 func formOf(low, high int, pattern string) form {
-	return form{pattern: regexp.MustCompile("^" + pattern + "$"), low: low, max: high}
+	whole := "^" + pattern + "$"
+	compiled := sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(whole) })
+	return form{pattern: whole, compiled: compiled, low: low, max: high}
 }
 
 func (f form) match(s string) bool {
-	return f.low <= len(s) && len(s) <= f.max && f.pattern.MatchString(s)
+	return f.low <= len(s) && len(s) <= f.max && f.compiled().MatchString(s)
 }
 
 func (f form) String() string {

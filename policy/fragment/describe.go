@@ -7,6 +7,7 @@ import (
 	"errors"
 	"regexp"
 	"strconv"
+	"sync"
 
 	"cofferdam.dev/policy"
 )
@@ -19,25 +20,26 @@ type Description struct {
 	Defines   []string // of what a policy may include: containers, external_processes, fragments, platform_rules
 }
 
+// Compiled when first used: the guest imports the package, and starts on an emulated processor.
 var (
-	packageLine = regexp.MustCompile(`^package ([A-Za-z_][A-Za-z0-9_]*)$`)
-	svnLine     = regexp.MustCompile(`(?m)^svn\s*:?=\s*(?:"([0-9]{1,18})"|([0-9]{1,18}))\s*$`)
-	ruleLine    = regexp.MustCompile(`(?m)^(containers|external_processes|fragments|platform_rules)\s*:?=(\s*\[\s*\]\s*$)?`)
+	packageLine = form(`^package ([A-Za-z_][A-Za-z0-9_]*)$`)
+	svnLine     = form(`(?m)^svn\s*:?=\s*(?:"([0-9]{1,18})"|([0-9]{1,18}))\s*$`)
+	ruleLine    = form(`(?m)^(containers|external_processes|fragments|platform_rules)\s*:?=(\s*\[\s*\]\s*$)?`)
 )
 
 // Describe reads the lines of a fragment's text.
 func Describe(text []byte) (*Description, error) {
 	first, _, _ := bytes.Cut(text, []byte("\n"))
-	m := packageLine.FindSubmatch(first)
+	m := packageLine().FindSubmatch(first)
 	if m == nil {
 		return nil, errors.New(`fragment's first line is not "package NAME"`)
 	}
 	d := &Description{Namespace: string(m[1])}
-	if m = svnLine.FindSubmatch(text); m != nil {
+	if m = svnLine().FindSubmatch(text); m != nil {
 		d.SVN = string(m[1]) + string(m[2])
 	}
 	for _, name := range []string{"containers", "external_processes", "fragments", "platform_rules"} {
-		for _, m := range ruleLine.FindAllSubmatch(text, -1) {
+		for _, m := range ruleLine().FindAllSubmatch(text, -1) {
 			if string(m[1]) == name && len(m[2]) == 0 {
 				d.Defines = append(d.Defines, name)
 				break
@@ -67,4 +69,8 @@ func (s *Signed) Import(minimum string, includes []string) (policy.Fragment, err
 		includes = d.Defines
 	}
 	return policy.Fragment{Feed: s.Feed, Includes: includes, Issuer: s.Issuer, MinimumSVN: minimum}, nil
+}
+
+func form(pattern string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
 }
