@@ -74,7 +74,7 @@ func Read(ctx context.Context, root *doc.Value, o Options, w *spec.Warnings) ([]
 func known(o Options) map[string]*doc.Value {
 	object := func(pairs ...string) *doc.Value {
 		v := &doc.Value{Kind: doc.Object}
-		for i := 0; i < len(pairs); i += 2 {
+		for i := 0; i+1 < len(pairs); i += 2 {
 			if pairs[i+1] != "" {
 				v.Members = append(v.Members, doc.Member{Key: pairs[i], Value: doc.Str(pairs[i+1])})
 			}

@@ -190,7 +190,7 @@ func TestWildcards(t *testing.T) {
 
 func TestNestedTemplates(t *testing.T) {
 	t.Parallel()
-	inner := strings.Replace(group(`, "environmentVariables": [{"name": "A", "value": "[parameters('x')]"}]`, "", `, "parameters": {"x": {"type": "string"}}`), "\n", " ", -1)
+	inner := strings.ReplaceAll(group(`, "environmentVariables": [{"name": "A", "value": "[parameters('x')]"}]`, "", `, "parameters": {"x": {"type": "string"}}`), "\n", " ")
 	deployment := func(scope string) string {
 		return `{"$schema": "x", "parameters": {"x": {"type": "string", "defaultValue": "outer"}}, "resources": {"m": {"type": "Microsoft.Resources/deployments",
 		 "properties": {"expressionEvaluationOptions": {"scope": "` + scope + `"}, "parameters": {"x": {"value": "[concat('in', parameters('x'))]"}}, "template": ` + inner + `}}}}`

@@ -315,7 +315,8 @@ func part(take bool) func([]*doc.Value) (*doc.Value, error) {
 // indexOf compares items of a list with regard to case, and strings without.
 func indexOf(last bool) func([]*doc.Value) (*doc.Value, error) {
 	return func(a []*doc.Value) (*doc.Value, error) {
-		n, matches := 0, func(int) bool { return false }
+		var n int
+		var matches func(int) bool
 		if a[0].Kind == doc.Array {
 			n = len(a[0].Items)
 			matches = func(i int) bool { return equal(a[0].Items[i], a[1]) }
