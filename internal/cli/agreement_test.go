@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 
-	"cofferdam.dev/internal/cli/assemble"
+	"cofferdam.dev/internal/assemble"
 	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/image"
 	"cofferdam.dev/internal/layer"

@@ -15,8 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/image"
+	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/policy/fragment"
 )
 

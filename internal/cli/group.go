@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/plain"
 )
 
 func (a *app) groupCommand() *cobra.Command {

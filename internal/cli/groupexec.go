@@ -14,8 +14,8 @@ import (
 	"golang.org/x/term"
 
 	guestv1 "cofferdam.dev/api/guest/v1"
-	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/plain"
 )
 
 func (a *app) execCommand() *cobra.Command {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"cofferdam.dev/internal/cli/plain"
+	"cofferdam.dev/internal/plain"
 )
 
 // hints are what to do about failures of a start that a person can mend, by words of the message. The words are QEMU's,

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	guestv1 "cofferdam.dev/api/guest/v1"
-	"cofferdam.dev/internal/cli/assemble"
+	"cofferdam.dev/internal/assemble"
 	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/spec"
 )

@@ -14,10 +14,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/cli/progress"
 	"cofferdam.dev/internal/image"
 	"cofferdam.dev/internal/layer"
+	"cofferdam.dev/internal/plain"
 )
 
 func (a *app) imageCommand() *cobra.Command {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"slices"
 
-	"cofferdam.dev/internal/cli/plain"
+	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/policy"
 )
 

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"cofferdam.dev/internal/cli/assemble"
+	"cofferdam.dev/internal/assemble"
 	"cofferdam.dev/internal/spec"
 	"cofferdam.dev/policy"
 )

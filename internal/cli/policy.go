@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/policy"
 )
 

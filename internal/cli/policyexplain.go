@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"cofferdam.dev/internal/cli/plain"
+	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/policy/denial"
 	reading "cofferdam.dev/policy/explain"
 )

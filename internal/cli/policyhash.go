@@ -16,8 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"cofferdam.dev/internal/cli/layertar"
-	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/layer"
+	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/policy"
 )
 

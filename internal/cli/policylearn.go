@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"cofferdam.dev/internal/cli/plain"
+	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/policy/learn"
 )
 

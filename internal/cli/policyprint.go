@@ -10,7 +10,7 @@ import (
 	"io"
 	"os"
 
-	"cofferdam.dev/internal/cli/plain"
+	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/internal/spec"
 	"cofferdam.dev/policy"
 )

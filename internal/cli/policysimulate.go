@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"cofferdam.dev/internal/cli/plain"
+	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/policy/engine"
 	"cofferdam.dev/policy/replay"
 )

@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/term"
 
-	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/lockfile"
+	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/internal/policygen"
 	"cofferdam.dev/internal/policygen/inject"
 	"cofferdam.dev/internal/spec"

@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/term"
 
-	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/plain"
 )
 
 // groupProcess is a process of a group that runs: a container's first one, or one that was started by exec.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"cofferdam.dev/internal/cli/assemble"
+	"cofferdam.dev/internal/assemble"
 	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/spec"

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/term"
 
-	"cofferdam.dev/internal/cli/plain"
+	"cofferdam.dev/internal/plain"
 )
 
 const (

@@ -18,8 +18,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"cofferdam.dev/evidence"
-	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/guestimage"
+	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/internal/simsp"
 	"cofferdam.dev/policy"
 	"cofferdam.dev/verify"

@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	guestv1 "cofferdam.dev/api/guest/v1"
-	"cofferdam.dev/internal/cli/plain"
 	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/internal/sandbox"
 	"cofferdam.dev/verify"
 )

@@ -12,12 +12,12 @@ import (
 	"slices"
 	"time"
 
-	"cofferdam.dev/internal/cli/assemble"
-	"cofferdam.dev/internal/cli/plain"
+	"cofferdam.dev/internal/assemble"
 	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/guestimage"
 	"cofferdam.dev/internal/image"
 	"cofferdam.dev/internal/layer"
+	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/policy"
 )

@@ -18,7 +18,7 @@ import (
 
 	"cofferdam.dev/evidence"
 	"cofferdam.dev/evidence/snp"
-	"cofferdam.dev/internal/cli/plain"
+	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/internal/simsp"
 	"cofferdam.dev/verify"
 )

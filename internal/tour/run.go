@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"time"
 
-	"cofferdam.dev/internal/cli/assemble"
+	"cofferdam.dev/internal/assemble"
 	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/guestimage"
 	"cofferdam.dev/internal/image"
