@@ -103,7 +103,10 @@ func TestExamineFindsWhatIsMissing(t *testing.T) {
 		{"no fuse", func(m *Machine) { delete(files(*m), "dev/fuse") }, "fuse", Warn, "no /dev/fuse", true},
 		{"little memory", func(m *Machine) {
 			files(*m)["proc/meminfo"] = &fstest.MapFile{Data: []byte("MemAvailable: 1024 kB\n")}
-		}, "memory", Fail, "1 MiB available", true},
+		}, "memory", Fail, "1 MiB available; the smallest group (--memory 224m) needs 480 MiB", true},
+		{"memory for a small group", func(m *Machine) {
+			files(*m)["proc/meminfo"] = &fstest.MapFile{Data: []byte("MemAvailable: 491520 kB\n")}
+		}, "memory", Warn, "480 MiB available; a group of default size needs 768 MiB", true},
 		{"odd meminfo", func(m *Machine) {
 			files(*m)["proc/meminfo"] = &fstest.MapFile{Data: []byte("MemAvailable: many kB\n")}
 		}, "memory", Warn, "meminfo", false},

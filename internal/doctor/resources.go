@@ -10,14 +10,19 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+
+	"cofferdam.dev/internal/spec"
 )
 
 const (
 	mebi = 1 << 20
 	gibi = 1 << 30
 
-	// needMemory is a group of default size (512 MiB) with what QEMU and the supervisor take beside it.
-	needMemory = 768 * mebi
+	// besideMemory is what QEMU and the supervisor take beside a guest's memory.
+	besideMemory = 256 * mebi
+	// needMemory is the smallest group, wantMemory one of default size.
+	needMemory = spec.MinMemoryMiB*mebi + besideMemory
+	wantMemory = 512*mebi + besideMemory
 	// wantDisk is room for the guest image and a few images in three forms: pulled, converted, and in conversion.
 	wantDisk = 5 * gibi
 	// needDisk is room for one small image.
@@ -34,8 +39,12 @@ func (m Machine) checkMemory() Check {
 		c.Status, c.Detail = Warn, "reading /proc/meminfo: "+err.Error()
 	case available < needMemory:
 		c.Status = Fail
-		c.Detail = fmt.Sprintf("%d MiB available; one group of default size needs %d MiB", available/mebi, uint64(needMemory/mebi))
+		c.Detail = fmt.Sprintf("%d MiB available; the smallest group (--memory %dm) needs %d MiB", available/mebi, spec.MinMemoryMiB, needMemory/mebi)
 		c.Fix = "stop something: `cofferdam group ps` lists the groups that run"
+	case available < wantMemory:
+		c.Status = Warn
+		c.Detail = fmt.Sprintf("%d MiB available; a group of default size needs %d MiB", available/mebi, wantMemory/mebi)
+		c.Fix = fmt.Sprintf("stop something, or run with less: --memory %dm is the least", spec.MinMemoryMiB)
 	default:
 		c.Detail = fmt.Sprintf("%d MiB available", available/mebi)
 	}

@@ -15,9 +15,11 @@ import (
 
 // Limits of a group.
 const (
-	MaxNameLength   = 63
-	MaxCPUs         = 256
-	MinMemoryMiB    = 128
+	MaxNameLength = 63
+	MaxCPUs       = 256
+	// MinMemoryMiB is what a guest needs to come up: with less it unpacks its own system, and refuses to go on or runs
+	// out of memory.
+	MinMemoryMiB    = 224
 	MaxMemoryMiB    = 16 << 20
 	maxStringLength = 128 << 10 // the longest argument or variable that Linux accepts (MAX_ARG_STRLEN)
 )
@@ -31,8 +33,10 @@ func (g *Group) Validate() error {
 		return errors.New("group has no containers")
 	case g.CPUs < 0 || g.CPUs > MaxCPUs:
 		return fmt.Errorf("group has %d processors, expected 1 to %d", g.CPUs, MaxCPUs)
-	case g.MemoryMiB != 0 && (g.MemoryMiB < MinMemoryMiB || g.MemoryMiB > MaxMemoryMiB):
-		return fmt.Errorf("group has %d MiB of memory, expected %d to %d", g.MemoryMiB, MinMemoryMiB, MaxMemoryMiB)
+	case g.MemoryMiB != 0 && g.MemoryMiB < MinMemoryMiB:
+		return fmt.Errorf("group has %d MiB of memory, and a guest needs at least %d MiB to come up", g.MemoryMiB, MinMemoryMiB)
+	case g.MemoryMiB > MaxMemoryMiB:
+		return fmt.Errorf("group has %d MiB of memory, at most %d are possible", g.MemoryMiB, MaxMemoryMiB)
 	}
 	names := map[string]bool{}
 	for i := range g.Containers {

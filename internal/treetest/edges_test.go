@@ -75,7 +75,7 @@ var rooms = map[string][]string{
 	"internal/plain":    {},
 	"internal/debimage": {},
 	"internal/testcap":  {},
-	"internal/doctor":   {"internal/sandbox"},
+	"internal/doctor":   {"internal/sandbox", "internal/spec"},
 	"internal/cli":      {"*"},
 	"internal/accept":   {"*"},
 	"internal/treetest": {"*"},
