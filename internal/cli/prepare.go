@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 
 	"cofferdam.dev/internal/assemble"
 	"cofferdam.dev/internal/group"
@@ -63,6 +64,9 @@ func (a *app) plan(ctx context.Context, o *runOptions, g *spec.Group, p *prepare
 	choice, err := qemu.Choose(o.accel, o.tee, qemu.DetectHost("/"), emulator, func(string) bool { return o.firmware != "" })
 	if err != nil {
 		return nil, fixed(err, "cofferdam doctor")
+	}
+	if choice.TEE == qemu.Simulated && o.firmware != "" {
+		return nil, &failure{code: exitUsage, err: fmt.Errorf("--firmware: %w", errFirmwareUnused), fix: "leave --firmware out; cofferdam doctor says why there is no hardware TEE"}
 	}
 	a.announce(o, choice)
 	boot, err := assemble.Boot(img, choice.TEE, choice.Accelerator, o.firmware, g.CPUs)

@@ -179,6 +179,9 @@ func (o *runOptions) check(cmd *cobra.Command, a *app) error {
 	return nil
 }
 
+// errFirmwareUnused says that --tee auto comes out as the one TEE that has no use for firmware.
+var errFirmwareUnused = errors.New("--tee auto is simulated here, and a simulated TEE boots without firmware; it is for snp and tdx")
+
 // checkFirmware settles the firmware's path, which the supervisor reads from another directory.
 func (o *runOptions) checkFirmware() error {
 	if o.tee == qemu.Simulated {
@@ -194,6 +197,9 @@ func (o *runOptions) checkFirmware() error {
 	}
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is not a regular file", path)
+	}
+	if host := qemu.DetectHost("/"); o.tee == qemu.Auto && (o.accel == qemu.TCG || !host.SNP.Present && !host.TDX.Present) {
+		return errFirmwareUnused
 	}
 	o.firmware = path
 	return nil

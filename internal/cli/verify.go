@@ -42,6 +42,14 @@ type verifyOptions struct {
 	source                    string
 	simulatedRoot             string
 	at                        string
+
+	// notes say on what the verdict will rest besides the flags. They are told once there is something to judge: an
+	// error comes first, and alone.
+	notes []string
+}
+
+func (o *verifyOptions) note(format string, args ...any) {
+	o.notes = append(o.notes, fmt.Sprintf(format, args...))
 }
 
 func (a *app) verifyCommand() *cobra.Command {
@@ -88,9 +96,12 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, o *verifyOptions, 
 	if err != nil {
 		return err
 	}
-	doc, err := a.evidence(ctx, name, &opts)
+	doc, err := a.evidence(ctx, o, name, &opts)
 	if err != nil {
 		return err
+	}
+	for _, n := range o.notes {
+		a.say("%s", n)
 	}
 	v := verify.Appraise(ctx, doc, opts)
 	err = a.answer(v, func(w io.Writer) error { return renderVerdict(w, v, a.style(a.Out).on) })
@@ -117,7 +128,7 @@ func renderVerdict(w io.Writer, v *verify.Verdict, color bool) error {
 }
 
 // evidence reads the document, or fetches it from a group. A nonce that is not given is made for fresh evidence only.
-func (a *app) evidence(ctx context.Context, name string, opts *verify.Options) (*evidence.Document, error) {
+func (a *app) evidence(ctx context.Context, o *verifyOptions, name string, opts *verify.Options) (*evidence.Document, error) {
 	var b []byte
 	var err error
 	ref, fresh := strings.CutPrefix(name, groupPrefix)
@@ -127,7 +138,7 @@ func (a *app) evidence(ctx context.Context, name string, opts *verify.Options) (
 			if err != nil {
 				return nil, err
 			}
-			a.say("nonce: made here (%x)", opts.Nonce)
+			o.note("nonce: made here (%x)", opts.Nonce)
 		}
 		b, err = a.attest(ctx, ref, opts.Nonce, opts.RuntimeData)
 	} else {
@@ -197,7 +208,7 @@ func (a *app) trustedPolicies(cmd *cobra.Command, o *verifyOptions) ([][32]byte,
 			return nil, fixed(fmt.Errorf("%s is empty: nothing runs under such a policy", name), "cofferdam policy generate with the image and flags of the run")
 		}
 		if strings.HasPrefix(name, groupPrefix) {
-			a.say("policy: taken from this machine's record of %s; whoever runs the machine could have changed it", name)
+			o.note("policy: taken from this machine's record of %s; whoever runs the machine could have changed it", name)
 		}
 		list = append(list, policy.Hash(text))
 	}
@@ -209,7 +220,7 @@ func (a *app) trustedPolicies(cmd *cobra.Command, o *verifyOptions) ([][32]byte,
 		list = append(list, [32]byte(h))
 	}
 	if len(list) == 0 {
-		a.say("policy: none is trusted; name one with --policy or --policy-hash (`cofferdam policy generate --hash` with the image and flags of the run)")
+		o.note("policy: none is trusted; name one with --policy or --policy-hash (`cofferdam policy generate --hash` with the image and flags of the run)")
 	}
 	return list, nil
 }
@@ -228,7 +239,7 @@ func (a *app) trustedMeasurements(cmd *cobra.Command, o *verifyOptions) ([][]byt
 	}
 	img, err := guestimage.Current(a.home)
 	if errors.Is(err, guestimage.ErrNoImage) {
-		a.say("measurement: none is trusted; name one with --measurement (`cofferdam guest measure` where the image was built)")
+		o.note("measurement: none is trusted; name one with --measurement (`cofferdam guest measure` where the image was built)")
 		return nil, nil
 	}
 	if err != nil {
@@ -239,7 +250,7 @@ func (a *app) trustedMeasurements(cmd *cobra.Command, o *verifyOptions) ([][]byt
 		return nil, err
 	}
 	d := img.Digest()
-	a.say("measurement: that of this installation's guest image %x, with 1 to %d vCPUs, simulated", d[:6], maxCPUs)
+	o.note("measurement: that of this installation's guest image %x, with 1 to %d vCPUs, simulated", d[:6], maxCPUs)
 	return list, nil
 }
 
