@@ -53,6 +53,10 @@ type generateOptions struct {
 	diff     bool
 	sidecars bool
 
+	// from are the descriptions or images, as divide told them from flags and command.
+	from   []string
+	dashes bool // the command stood behind --
+
 	asConfcom bool // print as confcom does, with two empty lines after each policy
 }
 
@@ -68,7 +72,7 @@ var imageFlags = []string{"env", "env-file", "user", "workdir", "entrypoint", "a
 func (a *app) policyGenerateCommand() *cobra.Command {
 	o := generateOptions{run: runOptions{tee: qemu.Auto, accel: qemu.Auto, cpus: defaultCPUs, network: group.NetworkNAT}}
 	c := &cobra.Command{
-		Use:   "generate [flags] FILE|IMAGE... [-- COMMAND...]",
+		Use:   "generate [flags] {IMAGE [--] [COMMAND...] | FILE...}",
 		Short: "Make the policy of a description or an image",
 		Long: `Make the policy that allows exactly what a description asks for, and print its text.
 
@@ -76,9 +80,11 @@ FILE is an ARM template, Kubernetes YAML, a Compose file, confcom's JSON or a li
 container definitions; - is standard input. The text is the one that Azure's confcom makes,
 byte for byte. A file of several groups gives several policies, one after another.
 
-IMAGE alone gives the policy of ` + "`cofferdam run`" + ` with the same flags and command: without the
-fragment and the pause container of Azure's platform. --for aci adds them, and takes several
-images as the containers of one group.
+IMAGE gives the policy of ` + "`cofferdam run`" + ` with the same flags and command: without the
+fragment and the pause container of Azure's platform. As there, flags stand before the
+image, and what follows it is the command. --for aci adds what Azure's platform has, and
+takes several images as the containers of one group; then, and for files, flags may stand
+anywhere, and a command stands behind --.
 
 The images are opened, since a policy pins their layers' root hashes. ` + "`--update-lock`" + ` writes
 what was found to a lock file; with it, generation needs no image and no network.` + "\n" + aboutReferences,
@@ -86,22 +92,16 @@ what was found to a lock file; with it, generation needs no image and no network
   cofferdam policy generate --hash oci-archive:redis.tar -- redis-server --save ''
   cofferdam policy generate --parameters values.json --write template.json
   cofferdam policy generate --locked --diff template.json`,
-		Args: arguments(1, -1, "a description or an image"),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		Args: o.divide,
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
-				o.run.command = args[dash:]
-				args = args[:dash]
-			}
-			if len(args) == 0 {
-				return usage(cmd, "a description or an image is missing before --")
-			}
 			err := o.check(cmd)
 			if err != nil {
 				return err
 			}
-			return a.generate(ctx, cmd, &o, args)
+			o.noteLikelyFlags(cmd, a)
+			return a.generate(ctx, cmd, &o, o.from)
 		},
 	}
 	o.run.policyFlags(c)
@@ -113,7 +113,6 @@ what was found to a lock file; with it, generation needs no image and no network
 
 func (o *generateOptions) flags(c *cobra.Command) {
 	f := c.Flags()
-	f.SetInterspersed(true) // a command stands behind --
 	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		switch name { // as confcom has them
 		case "debug-mode":
@@ -150,6 +149,58 @@ func (o *generateOptions) flags(c *cobra.Command) {
 		"for": {"run", "aci", "vn2"}, "api": policygen.APIs(), "compat": policygen.Eras(), "format": forms,
 	} {
 		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // the flag exists: just defined
+	}
+}
+
+// divide tells what the policy is made of from the command. What follows an image belongs to the command, as for run;
+// what follows a description, or an image among several, may hold further flags. It runs before the flags are checked.
+func (o *generateOptions) divide(cmd *cobra.Command, args []string) error {
+	err := arguments(1, -1, "a description or an image")(cmd, args)
+	if err != nil {
+		return err
+	}
+	if cmd.ArgsLenAtDash() == 0 {
+		return usage(cmd, "a description or an image is missing before --")
+	}
+	description, err := describes(args[0])
+	if err != nil {
+		return fmt.Errorf("reading the description: %w", err)
+	}
+	if !description && platforms[o.platform] == spec.PlatformOwn {
+		o.from, o.run.command = args[:1], afterDashes(args[1:])
+		o.dashes = len(args) > 1 && args[1] == "--"
+		return nil
+	}
+	f := cmd.Flags()
+	f.SetInterspersed(true)
+	err = f.Parse(args[1:])
+	if errors.Is(err, pflag.ErrHelp) {
+		return err
+	}
+	if err != nil {
+		return cmd.FlagErrorFunc()(cmd, err)
+	}
+	if help, _ := f.GetBool("help"); help {
+		return pflag.ErrHelp
+	}
+	rest := f.Args()
+	if dash := f.ArgsLenAtDash(); dash >= 0 {
+		rest, o.run.command = rest[:dash], rest[dash:]
+	}
+	o.from = append(args[:1:1], rest...)
+	return nil
+}
+
+// noteLikelyFlags says so when the command of an image begins with what is a flag of ours: it may have been meant as
+// one, and the policy would silently say something else.
+func (o *generateOptions) noteLikelyFlags(cmd *cobra.Command, a *app) {
+	if o.dashes || len(o.run.command) == 0 {
+		return
+	}
+	name, long := strings.CutPrefix(o.run.command[0], "--")
+	name, _, _ = strings.Cut(name, "=")
+	if long && cmd.Flags().Lookup(name) != nil {
+		a.say("%s --%s stands behind the image and is the command's; flags of ours stand before the image", a.style(a.Err).warn("warning:"), name)
 	}
 }
 

@@ -86,8 +86,6 @@ func (a *app) imageInput(cmd *cobra.Command, o *generateOptions, args []string) 
 		return nil, usage(cmd, "--write and --diff need a description that holds a policy")
 	case len(o.parameters) > 0 || len(o.parameterFiles) > 0:
 		return nil, usage(cmd, "parameters are for ARM templates")
-	case len(args) > 1 && platforms[o.platform] == spec.PlatformOwn:
-		return nil, usage(cmd, "several images are the containers of one group: say for which platform with --for aci; a command stands behind --")
 	case platforms[o.platform] == spec.PlatformOwn && (o.svn != "" || o.exclude):
 		return nil, usage(cmd, "--infrastructure-svn and --exclude-default-fragments are about Azure's platform: add --for aci")
 	}
