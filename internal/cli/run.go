@@ -159,12 +159,20 @@ type launched struct {
 	created *group.Created
 	start   *group.Starting
 	board   *progress.Board
+	// warnings are what the supervisor wants a person to know, told when nothing is drawn over them.
+	warnings []string
+	warn     func(text string)
 }
 
 // wait follows the start to a stage. The board is down afterwards.
 func (l *launched) wait(ctx context.Context, stage string) error {
-	defer l.board.Close()
-	return l.start.Wait(ctx, stage)
+	err := l.start.Wait(ctx, stage)
+	l.board.Close()
+	for _, text := range l.warnings {
+		l.warn(text)
+	}
+	l.warnings = nil
+	return err
 }
 
 // close lets go of the start: by then the group runs on its own, or is gone.
@@ -211,7 +219,9 @@ func (a *app) launch(plan *group.Plan) (*launched, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("finding this program: %w", err), created.Close())
 	}
-	l := &launched{created: created, board: a.board()}
+	l := &launched{created: created, board: a.board(), warn: func(text string) {
+		a.say("%s %s", a.style(a.Err).warn("warning:"), oneLine(text))
+	}}
 	step := l.board.Start("starting "+plan.Name, 0)
 	l.start, err = group.Start(created, group.StartOptions{
 		Command: []string{self, "--home", a.home, "supervise"},
@@ -223,6 +233,7 @@ func (a *app) launch(plan *group.Plan) (*launched, error) {
 				step = l.board.Start(next, 0)
 			}
 		},
+		Warning: func(text string) { l.warnings = append(l.warnings, text) },
 	})
 	if err != nil {
 		l.board.Close()

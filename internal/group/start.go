@@ -42,6 +42,8 @@ const (
 type Event struct {
 	Stage string    `json:"stage,omitempty"`
 	Time  time.Time `json:"time"`
+	// Warning is something that a person should know and that does not end the start. An event with it has no stage.
+	Warning string `json:"warning,omitempty"`
 	// Error ends a start; Denial is the guest's refusal behind it, if there was one.
 	Error  string          `json:"error,omitempty"`
 	Denial json.RawMessage `json:"denial,omitempty"`
@@ -64,6 +66,8 @@ type StartOptions struct {
 	Command []string
 	// Progress, if set, is called for every stage in order.
 	Progress func(Event)
+	// Warning, if set, is called for everything that the record notes as a warning while the start is followed.
+	Warning func(text string)
 }
 
 // Starting is a start under way.
@@ -129,6 +133,12 @@ func (s *Starting) Wait(ctx context.Context, until string) error {
 		}
 		if e.Error != "" {
 			return s.failed(ctx, e)
+		}
+		if e.Warning != "" {
+			if s.opts.Warning != nil {
+				s.opts.Warning(e.Warning)
+			}
+			continue
 		}
 		if s.opts.Progress != nil {
 			s.opts.Progress(e)

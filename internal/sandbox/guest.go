@@ -158,6 +158,8 @@ type Process struct {
 	g                     *Guest
 	ContainerID, ExecID   string
 	Stdin, Stdout, Stderr net.Conn
+	// Env is what the policy let through of the environment that was asked for, for a container's first process.
+	Env []string
 }
 
 // CreateContainer prepares a container and opens the standard streams of its init process.
@@ -166,7 +168,7 @@ func (g *Guest) CreateContainer(ctx context.Context, req *guestv1.CreateContaine
 	if err != nil {
 		return nil, failed("creating the container", err)
 	}
-	p := &Process{g: g, ContainerID: req.GetContainerId()}
+	p := &Process{g: g, ContainerID: req.GetContainerId(), Env: resp.GetEnv()}
 	return p, p.open(resp.GetStdio())
 }
 

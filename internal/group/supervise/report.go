@@ -20,6 +20,7 @@ type report struct {
 	conn net.Conn
 	gone chan struct{} // closed when the starter has gone, or has called the start off
 	once sync.Once
+	mu   sync.Mutex // held while an event is written
 }
 
 func newReport(conn net.Conn) *report {
@@ -36,11 +37,15 @@ func (r *report) send(e group.Event) {
 	if err != nil {
 		return // an event is strings and a time
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	_ = r.conn.SetWriteDeadline(time.Now().Add(time.Minute)) // a starter that hangs must not hang us
 	_, _ = r.conn.Write(append(line, '\n'))
 }
 
 func (r *report) stage(name string, now time.Time) { r.send(group.Event{Stage: name, Time: now}) }
+
+func (r *report) warning(text string) { r.send(group.Event{Warning: text, Time: time.Now()}) }
 
 // failed is the last event of a start that failed, told when nothing of it is left.
 func (r *report) failed(err error) {

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	guestv1 "cofferdam.dev/api/guest/v1"
@@ -193,10 +195,25 @@ func (s *supervisor) createContainers(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("container %s: %w", c.plan.Name, err)
 		}
+		if names := dropped(c.plan.Env, c.process.Env); len(names) > 0 {
+			s.warn(fmt.Sprintf("the policy drops environment variables of %s: %s", c.plan.Name, strings.Join(names, ", ")))
+		}
 		c.hub.pump("stdout", c.process.Stdout)
 		c.hub.pump("stderr", c.process.Stderr)
 	}
 	return nil
+}
+
+// dropped are the names of variables that were asked for and not given. Their values are nobody's business.
+func dropped(asked, given []string) []string {
+	var names []string
+	for _, v := range asked {
+		name, _, _ := strings.Cut(v, "=")
+		if !slices.Contains(given, v) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func createRequest(c group.ContainerPlan) *guestv1.CreateContainerRequest {

@@ -48,6 +48,7 @@ type supervisor struct {
 	plan  *group.Plan
 	log   *slog.Logger
 
+	rep *report
 	vm  *sandbox.VM
 	sim *simsp.Guest // nil on hardware
 
@@ -90,7 +91,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	s := &supervisor{
-		cfg: cfg, store: store, dir: filepath.Join(store.Home(), "groups", cfg.Name), log: cfg.Logger,
+		cfg: cfg, rep: rep, store: store, dir: filepath.Join(store.Home(), "groups", cfg.Name), log: cfg.Logger,
 		attached: make(chan struct{}), stop: make(chan time.Duration, 1), ended: make(chan struct{}),
 	}
 	s.plan, s.record, err = group.Load(s.dir)
@@ -129,10 +130,11 @@ func (s *supervisor) stage(rep *report, name string) {
 	rep.stage(name, now)
 }
 
-// warn notes something that did not end the group.
+// warn notes something that did not end the group. Whoever still follows the start hears of it.
 func (s *supervisor) warn(text string) {
 	s.log.Warn(text)
 	s.update(func(r *group.Record) { r.Warnings = append(r.Warnings, text) })
+	s.rep.warning(text)
 }
 
 // finish takes the machine down, settles the record and leaves nothing else behind.

@@ -44,6 +44,9 @@ const (
 	CommandFloodPrint  = "/fake/flood-print" // sleeps, and floods the console
 )
 
+// DroppedVariable is the name of a variable that the played policy does not let through.
+const DroppedVariable = "FAKE_DROPPED"
+
 // RunIfEmulator plays the emulator and does not return, if the program was started as one. Call it first in TestMain.
 func RunIfEmulator() {
 	if len(os.Args) > 2 && os.Args[1] == "-name" && slices.Contains(os.Args, "-nodefaults") {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -185,7 +186,8 @@ func (g *guest) CreateContainer(ctx context.Context, r *guestv1.CreateContainerR
 		return nil, err
 	}
 	g.procs[r.GetContainerId()] = p
-	return &guestv1.CreateContainerResponse{Stdio: tokens, Env: r.GetEnv()}, nil
+	env := slices.DeleteFunc(slices.Clone(r.GetEnv()), func(v string) bool { return strings.HasPrefix(v, DroppedVariable+"=") })
+	return &guestv1.CreateContainerResponse{Stdio: tokens, Env: env}, nil
 }
 
 func (g *guest) StartContainer(_ context.Context, r *guestv1.StartContainerRequest) (*guestv1.StartContainerResponse, error) {
