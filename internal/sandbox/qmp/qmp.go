@@ -14,7 +14,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxLine bounds one message. QEMU's greeting and the events that we know have a few hundred bytes.
@@ -32,6 +35,8 @@ type Event struct {
 	Name string
 	// Reason is the reason of a SHUTDOWN event, such as "guest-shutdown"; Action that of GUEST_PANICKED.
 	Reason, Action string
+	// NoSpace is true for a BLOCK_IO_ERROR that the host's full disk is the reason of.
+	NoSpace bool
 }
 
 // Error is QEMU's refusal of a command.
@@ -76,9 +81,12 @@ func (m *message) event() Event {
 	var data struct {
 		Reason string `json:"reason"`
 		Action string `json:"action"`
+		// Older versions leave it out where they do not keep the state of a device; then only the reason tells.
+		NoSpace bool `json:"nospace"`
 	}
 	if json.Unmarshal(m.Data, &data) == nil { // events without data, or with other data, have neither
 		e.Reason, e.Action = data.Reason, data.Action
+		e.NoSpace = e.Name == "BLOCK_IO_ERROR" && (data.NoSpace || strings.EqualFold(data.Reason, unix.ENOSPC.Error()))
 	}
 	return e
 }
@@ -200,6 +208,11 @@ func (c *Client) Execute(ctx context.Context, command string, result any) error 
 	case m := <-c.replies:
 		return m.result(command, result)
 	case <-c.done:
+		select {
+		case m := <-c.replies: // its last words
+			return m.result(command, result)
+		default:
+		}
 		return fmt.Errorf("monitor command %s: %w", command, c.Err())
 	case <-ctx.Done():
 		_ = c.conn.Close()

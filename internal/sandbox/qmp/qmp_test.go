@@ -79,6 +79,29 @@ func TestStatusAndEvents(t *testing.T) {
 	}
 }
 
+// QEMU may end right after its answer. What it said before counts: a machine's last words tell why it ended.
+func TestLastWords(t *testing.T) {
+	t.Parallel()
+	for range 100 {
+		ours, theirs := net.Pipe()
+		go func() {
+			defer func() { _ = theirs.Close() }()
+			_, _ = theirs.Write([]byte(greeting))
+			_, _ = bufio.NewReader(theirs).ReadString('\n')
+			_, _ = theirs.Write([]byte(ok("") + `{"event": "BLOCK_IO_ERROR", "data": {"reason": "no space left on device"}}` + "\n"))
+		}()
+		c, err := New(t.Context(), ours)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := <-c.Events()
+		if e.Name != "BLOCK_IO_ERROR" || !e.NoSpace {
+			t.Fatalf("event is %+v", e)
+		}
+		_ = c.Close()
+	}
+}
+
 func TestRefusal(t *testing.T) {
 	t.Parallel()
 	conn := serve(t, greeting, func(line string) string {
