@@ -19,6 +19,7 @@ var hints = []struct{ words, fix string }{
 	{"address already in use", "another host port, or find who has it: ss -lntup"},
 	{"cannot assign requested address", "an address of this machine: ip address"},
 	{"bind: permission denied", "a host port from 1024 on: lower ones need root"},
+	{"the host's disk is full", "make room, or use another state directory: --home DIR"},
 	{"no space left on device", "make room, or use another state directory: --home DIR"},
 	{"executable file not found", "cofferdam image inspect IMAGE, or another command: it has to be in the image"},
 	{"exec format error", "an image for linux/amd64, and a script that begins with #!"},

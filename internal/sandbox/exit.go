@@ -59,6 +59,7 @@ func (e *ExitError) Error() string {
 type observed struct {
 	shutdown string // the reason of QEMU's SHUTDOWN event
 	panicked bool   // QEMU said GUEST_PANICKED
+	full     bool   // QEMU said that the host's disk is full
 	asked    bool   // we asked the guest to power off
 	killed   Reason // why we killed it, if we did
 	wait     error  // QEMU's end
@@ -68,7 +69,19 @@ type observed struct {
 // consoleLines is how much of the console goes into a message.
 const consoleLines = 12
 
+// DiskFull is what a person is told of a machine whose writes the host had no room for.
+const DiskFull = "the host's disk is full"
+
+// classify tells how a machine ended. A full disk of the host may well be why, unless the end was asked for.
 func classify(o observed, lastLines string) Exit {
+	e := classifyEnd(o, lastLines)
+	if o.full && e.Reason != PoweredOff && e.Reason != Killed {
+		e.Detail += "; " + DiskFull
+	}
+	return e
+}
+
+func classifyEnd(o observed, lastLines string) Exit {
 	switch {
 	case o.panicked || o.shutdown == "guest-panic":
 		return Exit{Panicked, "the guest's kernel panicked", lastLines}

@@ -67,6 +67,7 @@ type VM struct {
 	workers sync.WaitGroup
 	ready   chan struct{} // closed when the guest has answered
 	done    chan struct{}
+	full    chan struct{} // closed when the host had no room for what the machine wrote
 	exit    Exit
 
 	mu  sync.Mutex
@@ -89,7 +90,7 @@ func Start(ctx context.Context, cfg Config) (*VM, error) {
 		return nil, fmt.Errorf("starting a machine: an emulator is needed, and a simulator for the TEE %q alone", qemu.Simulated)
 	}
 	cfg.Machine.Version = cfg.Emulator.Version
-	vm := &VM{cfg: cfg, ready: make(chan struct{}), done: make(chan struct{})}
+	vm := &VM{cfg: cfg, ready: make(chan struct{}), done: make(chan struct{}), full: make(chan struct{})}
 	vm.ctx, vm.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	err := vm.start(ctx)
 	if err != nil {
@@ -244,6 +245,9 @@ func (vm *VM) Warnings() []string { return vm.warnings }
 
 // Done is closed when the machine has ended and nothing of it is left.
 func (vm *VM) Done() <-chan struct{} { return vm.done }
+
+// DiskFull is closed the first time that the host has no room for what the machine writes to a disk.
+func (vm *VM) DiskFull() <-chan struct{} { return vm.full }
 
 // Exit is how the machine ended. It waits for that.
 func (vm *VM) Exit() Exit {

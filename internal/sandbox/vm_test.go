@@ -178,12 +178,13 @@ func TestEnds(t *testing.T) {
 		reason Reason
 		text   string
 	}{
-		sandboxtest.CommandPanic:    {Panicked, "Kernel panic - not syncing"},
-		sandboxtest.CommandReset:    {ResetItself, "its agent ended"},
-		sandboxtest.CommandPowerOff: {StoppedItself, "without being asked"},
-		sandboxtest.CommandKillQEMU: {EmulatorKilled, "signal 9 (killed) from outside"},
-		sandboxtest.CommandHang:     {Hung, "did not answer"},
-		sandboxtest.CommandChannel:  {ChannelLost, "closed its control channel"},
+		sandboxtest.CommandPanic:     {Panicked, "Kernel panic - not syncing"},
+		sandboxtest.CommandFullPanic: {Panicked, "the guest's kernel panicked; the host's disk is full"},
+		sandboxtest.CommandReset:     {ResetItself, "its agent ended"},
+		sandboxtest.CommandPowerOff:  {StoppedItself, "without being asked"},
+		sandboxtest.CommandKillQEMU:  {EmulatorKilled, "signal 9 (killed) from outside"},
+		sandboxtest.CommandHang:      {Hung, "did not answer"},
+		sandboxtest.CommandChannel:   {ChannelLost, "closed its control channel"},
 	} {
 		t.Run(command, func(t *testing.T) {
 			t.Parallel()

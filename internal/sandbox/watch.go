@@ -58,6 +58,11 @@ func (vm *VM) observe(e qmp.Event) {
 		}
 	case "GUEST_PANICKED":
 		vm.obs.panicked = true
+	case "BLOCK_IO_ERROR":
+		if e.NoSpace && !vm.obs.full { // one for each request that failed: the first one says it
+			vm.obs.full = true
+			close(vm.full)
+		}
 	}
 }
 

@@ -305,11 +305,7 @@ func (c *client) Wait(ctx context.Context, r *groupv1.WaitRequest) (*groupv1.Wai
 	}
 	resp, err := p.Wait(ctx)
 	if err == nil {
-		w := &groupv1.WaitResponse{ExitCode: resp.GetExitCode()}
-		if resp.GetOutOfMemory() {
-			w.Reason = "out of memory"
-		}
-		return w, nil
+		return &groupv1.WaitResponse{ExitCode: resp.GetExitCode(), Reason: c.s.why(resp.GetExitCode(), resp.GetOutOfMemory())}, nil
 	}
 	if guestv1.DenialFrom(err) != nil || ctx.Err() != nil {
 		return nil, err

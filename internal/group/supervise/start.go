@@ -91,6 +91,9 @@ func (s *supervisor) startIn(ctx context.Context, rep *report) error {
 
 // explain prefers the machine's end to the broken call that was its consequence.
 func (s *supervisor) explain(err error) error {
+	if s.diskFull() {
+		err = fmt.Errorf("%s (while: %w)", sandbox.DiskFull, err)
+	}
 	if guestv1.DenialFrom(err) != nil {
 		return err
 	}
@@ -149,6 +152,7 @@ func (s *supervisor) bootMachine(ctx context.Context) ([]sandbox.Root, error) {
 		return nil, err
 	}
 	s.noteMachine(emulator)
+	s.notes.Go(s.noteDiskFull)
 	return disks.roots, nil
 }
 

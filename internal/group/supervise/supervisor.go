@@ -59,6 +59,8 @@ type supervisor struct {
 	ended      chan struct{}      // closed when the record is final and the machine gone
 	clients    clients
 
+	notes sync.WaitGroup // what waits for news of the machine, and ends with it
+
 	mu     sync.Mutex
 	record *group.Record
 }
@@ -142,6 +144,7 @@ func (s *supervisor) finish(state group.State, reason string, failedStart bool) 
 	if s.vm != nil {
 		s.vm.Kill() // harmless when it has ended in order
 		<-s.vm.Done()
+		s.notes.Wait()
 	}
 	for _, c := range s.containers {
 		if c.hub != nil {

@@ -5,6 +5,7 @@ package supervise
 import (
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"cofferdam.dev/internal/group"
@@ -46,5 +47,36 @@ func TestDroppedVariables(t *testing.T) {
 	}
 	if g := b.waitDead("dropped"); !slices.Equal(g.Record.Warnings, want) {
 		t.Errorf("the record says %q, want %q", g.Record.Warnings, want)
+	}
+}
+
+// A full disk of the host is told once, however many writes it fails, and in the process's end.
+func TestHostDiskFull(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	plan := b.plan("filled", sandboxtest.CommandDiskFull)
+	plan.Containers[0].ScratchMiB = 1
+	_, client := b.start(plan)
+	end, err := client.Wait(t.Context(), "", "")
+	if err != nil || end.ExitCode != 1 || end.Reason != "the host's disk is full" || end.Broken {
+		t.Errorf("end is %+v, %v", end, err)
+	}
+	_ = client.Close()
+	r := b.waitDead("filled").Record
+	want := []string{"the host's disk is full: writes to a container's scratch disk failed"}
+	if !slices.Equal(r.Warnings, want) || r.Containers[0].Reason != "the host's disk is full" {
+		t.Errorf("the record says %q of the group and %q of the container", r.Warnings, r.Containers[0].Reason)
+	}
+}
+
+// The machine's end says it, too.
+func TestHostDiskFullAndPanic(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	_, s := b.create(b.plan("panicked", sandboxtest.CommandFullPanic))
+	_ = s.Wait(t.Context(), group.StageRunning) // the machine may end before its start is answered
+	r := b.waitDead("panicked").Record
+	if r.State != group.StateFailed || !strings.Contains(r.Reason, "the guest's kernel panicked; the host's disk is full") || len(r.Warnings) != 1 {
+		t.Errorf("record is %s (%s), warnings %q", r.State, r.Reason, r.Warnings)
 	}
 }

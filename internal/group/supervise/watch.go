@@ -66,6 +66,37 @@ func down(vm *sandbox.VM) bool {
 	}
 }
 
+// noteDiskFull notes the first time that the host has no room for what the machine writes.
+func (s *supervisor) noteDiskFull() {
+	select {
+	case <-s.vm.DiskFull():
+	case <-s.vm.Done():
+	}
+	if s.diskFull() {
+		s.warn(sandbox.DiskFull + ": writes to a container's scratch disk failed")
+	}
+}
+
+func (s *supervisor) diskFull() bool {
+	select {
+	case <-s.vm.DiskFull():
+		return true
+	default:
+		return false
+	}
+}
+
+// why says why a process ended as it did, where the guest or the host knows more than its exit code.
+func (s *supervisor) why(code uint32, outOfMemory bool) string {
+	switch {
+	case outOfMemory:
+		return "out of memory"
+	case code != 0 && s.diskFull():
+		return sandbox.DiskFull
+	}
+	return ""
+}
+
 // await waits for one container and records its end.
 func (s *supervisor) await(c *container) {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -80,10 +111,7 @@ func (s *supervisor) await(c *container) {
 	resp, err := c.process.Wait(ctx)
 	now := time.Now()
 	if err == nil {
-		c.end = group.Ended{ExitCode: int(resp.GetExitCode())}
-		if resp.GetOutOfMemory() {
-			c.end.Reason = "out of memory"
-		}
+		c.end = group.Ended{ExitCode: int(resp.GetExitCode()), Reason: s.why(resp.GetExitCode(), resp.GetOutOfMemory())}
 	} else {
 		c.end = group.Ended{Broken: true, Reason: s.loss(err)}
 	}

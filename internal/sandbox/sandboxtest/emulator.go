@@ -40,6 +40,8 @@ const (
 	CommandChannel     = "/fake/channel"     // the agent closes the channel and goes on
 	CommandKillQEMU    = "/fake/kill"        // QEMU is killed
 	CommandOutOfMemory = "/fake/out-of-mem"  // the process is killed for want of memory
+	CommandDiskFull    = "/fake/disk-full"   // the host has no room for many writes, and the process fails
+	CommandFullPanic   = "/fake/full-panic"  // likewise, and the kernel panics
 	CommandNoSignals   = "/fake/no-signals"  // sleeps; the policy allows no signals
 	CommandFloodPrint  = "/fake/flood-print" // sleeps, and floods the console
 )
@@ -170,6 +172,14 @@ func (m *machine) send(line string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	_, _ = m.monitor.Write([]byte(line + "\n"))
+}
+
+// noSpace says many times that the host's disk is full.
+func (m *machine) noSpace() {
+	for range 10 {
+		m.send(`{"event": "BLOCK_IO_ERROR", "data": {"device": "", "node-name": "disk1", "operation": "write", ` +
+			`"action": "report", "nospace": true, "reason": "No space left on device"}}`)
+	}
 }
 
 // end tells why the machine ends, and ends it.

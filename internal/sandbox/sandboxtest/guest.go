@@ -224,6 +224,12 @@ func (g *guest) act(p *proc) bool {
 		g.mu.Unlock()
 	case CommandOutOfMemory:
 		p.finish(137, true)
+	case CommandDiskFull:
+		g.m.noSpace()
+		time.AfterFunc(200*time.Millisecond, func() { p.finish(1, false) }) // the process fails a while after its writes
+	case CommandFullPanic:
+		g.m.noSpace()
+		g.m.end("guest-panic", true)
 	case CommandFloodPrint:
 		go func() {
 			line := []byte(strings.Repeat("x", 1023) + "\n")
