@@ -45,7 +45,7 @@ func home(t testing.TB) string {
 	return dir
 }
 
-func image(name string) string {
+func ref(name string) string {
 	return "oci-archive:" + filepath.Join(testcap.Dir(), "images", name+".tar")
 }
 

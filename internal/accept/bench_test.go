@@ -60,7 +60,7 @@ type bootTimes struct{ ready, running time.Duration }
 func boot(b *testing.B, home string, i int) bootTimes {
 	b.Helper()
 	name := fmt.Sprintf("boot-%d", i)
-	must(b, home, "run", "--name", name, "--network", "none", image("busybox"), "--", "true")
+	must(b, home, "run", "--name", name, "--network", "none", ref("busybox"), "--", "true")
 	r := record(b, home, name)
 	must(b, home, "group", "rm", name)
 	at := map[string]time.Time{}
@@ -99,7 +99,7 @@ func BenchmarkOutput(b *testing.B) {
 	var rates []float64
 	for b.Loop() {
 		ctx, cancel := context.WithTimeout(b.Context(), patience)
-		cmd := exec.CommandContext(ctx, testcap.Bin("cofferdam"), "run", "--rm", image("busybox"), "--",
+		cmd := exec.CommandContext(ctx, testcap.Bin("cofferdam"), "run", "--rm", ref("busybox"), "--",
 			"sh", "-c", fmt.Sprintf("echo; dd if=/dev/zero bs=64k count=%d 2>/dev/null", size>>16))
 		cmd.Env = append(os.Environ(), "COFFERDAM_HOME="+h)
 		out, err := cmd.StdoutPipe()
@@ -139,7 +139,7 @@ func BenchmarkMemory(b *testing.B) {
 	var inside, outside float64
 	for b.Loop() {
 		name := "memory"
-		must(b, h, "run", "-d", "--name", name, "--network", "none", image("busybox"), "--", "sh", "-c", "cat /proc/meminfo; sleep 600")
+		must(b, h, "run", "-d", "--name", name, "--network", "none", ref("busybox"), "--", "sh", "-c", "cat /proc/meminfo; sleep 600")
 		var free, total float64
 		eventually(b, "the container prints", func() error {
 			out := must(b, h, "group", "logs", name).stdout

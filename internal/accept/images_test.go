@@ -18,7 +18,7 @@ import (
 func TestRedis(t *testing.T) {
 	needVM(t)
 	h, port := home(t), freePort(t)
-	detach(t, h, "redis", "-p", publish(port, 6379), image("redis"))
+	detach(t, h, "redis", "-p", publish(port, 6379), ref("redis"))
 
 	eventually(t, "redis answers PING", func() error {
 		got, err := redis(port, "PING")
@@ -84,7 +84,7 @@ func redis(port int, command string) (string, error) {
 func TestNginx(t *testing.T) {
 	needVM(t)
 	h, port := home(t), freePort(t)
-	detach(t, h, "nginx", "-p", publish(port, 80), image("nginx"))
+	detach(t, h, "nginx", "-p", publish(port, 80), ref("nginx"))
 
 	client := &http.Client{Timeout: 20 * time.Second}
 	eventually(t, "nginx serves its page", func() error {
@@ -114,7 +114,7 @@ func TestPython(t *testing.T) {
 	needVM(t)
 	h := home(t)
 	script := `import os,sys; print(os.getuid(), os.environ["COLOUR"], sys.stdin.read().strip()); sys.exit(7)`
-	r := cofferdam(t, h, "from outside\n", "run", "--rm", "-i", "-e", "COLOUR=blue", image("python"), "--", "python3", "-c", script)
+	r := cofferdam(t, h, "from outside\n", "run", "--rm", "-i", "-e", "COLOUR=blue", ref("python"), "--", "python3", "-c", script)
 	if r.code != 7 {
 		t.Errorf("exit code %d, want the script's 7\nstderr:\n%s", r.code, r.stderr)
 	}
@@ -130,6 +130,6 @@ func TestPython(t *testing.T) {
 func policyFor(t *testing.T, home, name string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "policy.rego")
-	must(t, home, "policy", "generate", "--file", path, image(name))
+	must(t, home, "policy", "generate", "--file", path, ref(name))
 	return path
 }

@@ -21,7 +21,7 @@ func TestTree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := append([]string{"run", "--rm", image("layers7"), "--"}, debimage.TreeCommand("/"+debimage.TreeRoot)...)
+	args := append([]string{"run", "--rm", ref("layers7"), "--"}, debimage.TreeCommand("/"+debimage.TreeRoot)...)
 	got, err := debimage.ParseTree([]byte(must(t, home(t), args...).stdout))
 	if err != nil {
 		t.Fatal(err)

@@ -77,6 +77,12 @@ func Run(ctx context.Context, build string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	go func() { // nobody waits for it: it only lets a panic of the kernel be told from a reset
+		err := sys.Modules.Load("panic")
+		if err != nil {
+			log.Warn("a panic will look like a reset", slog.Any("error", err))
+		}
+	}()
 	return serve(ctx, s, broker)
 }
 
