@@ -36,7 +36,7 @@ func TestStartFailures(t *testing.T) {
 		want string
 	}{
 		"a given policy refuses": {group.StartError{Denial: denied}, runOptions{policyFile: "agreed.rego"}, exitRefused,
-			"command: the policy allows /app/run a, this run asks for /app/run b; try cofferdam policy show agreed.rego"},
+			`command: the policy allows ["/app/run","a"], this run asks for ["/app/run","b"]; try cofferdam policy show agreed.rego`},
 		"a generated policy refuses": {group.StartError{Denial: denied}, runOptions{}, exitRefused, "try change something"},
 		"a request makes no sense": {group.StartError{Denial: &guestv1.Denial{Code: guestv1.CodeBadRequest, Point: "create_container",
 			Reasons: []string{"looking up\n\tuser"}}}, runOptions{remove: true}, exitError, "create_container failed in the guest (BAD_REQUEST); reason: looking up user; group: calm-weir; try "},
@@ -50,7 +50,7 @@ func TestStartFailures(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f, ok := l.explain(&tc.err, &tc.opts).(*failure) //nolint:errorlint // it is made here
+			f, ok := l.explain(t.Context(), &tc.err, &tc.opts).(*failure) //nolint:errorlint // it is made here
 			if !ok {
 				t.Fatal("the explanation is no failure")
 			}

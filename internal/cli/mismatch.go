@@ -3,63 +3,46 @@
 package cli
 
 import (
+	"context"
 	"fmt"
-	"slices"
+	"regexp"
+	"strings"
 
 	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/policy"
+	reading "cofferdam.dev/policy/explain"
+	"cofferdam.dev/policy/replay"
 )
 
-// mismatch says in which fields a policy that was given differs from the one that a run would have generated: what the
-// guest refused, in the words of whoever wrote the two. It compares with the policy's container that differs least, and
-// it is an explanation only: a policy in another form than generated ones gives none.
-func mismatch(asked *policy.Policy, text []byte) []string {
-	given, err := policy.Parse(text)
-	if err != nil || len(asked.Containers) != 1 {
+// entry is the place of a container in a policy, before the name of a field.
+var entry = regexp.MustCompile(`^containers\[[0-9]*\]\.`)
+
+// mismatch says why a policy that was given does not admit what a run asked for, by putting to it the least request
+// that the run's own policy admits: what the guest refused, in the words of whoever wrote the two. It is an explanation
+// only: there is none for a policy that the engine here can not ask, or that refused for another reason.
+func mismatch(ctx context.Context, asked *policy.Policy, text []byte) []string {
+	if len(asked.Containers) != 1 {
 		return nil
 	}
-	if len(given.Containers) == 0 {
-		return []string{"the policy lists no container"}
+	c, id := asked.Containers[0], strings.Repeat("0", 64)
+	x, err := reading.First(ctx, text, append(replay.Mount(c, id), replay.Create(c, id)))
+	if err != nil || x.Allowed {
+		return nil
 	}
-	var least []string
-	for i := range given.Containers {
-		d := differences(&given.Containers[i], &asked.Containers[0])
-		if i == 0 || len(d) < len(least) {
-			least = d
-		}
-	}
-	return least
-}
-
-// differences are the fields that the guest compares word by word.
-func differences(allowed, asked *policy.Container) []string {
 	var list []string
-	note := func(field, allows, asks string) {
-		list = append(list, plain.Printable(fmt.Sprintf("%s: the policy allows %s, this run asks for %s", field, allows, asks)))
+	note := func(f reading.Fault) {
+		list = append(list, plain.Printable(fmt.Sprintf("%s: the policy allows %s, this run asks for %s",
+			entry.ReplaceAllString(f.Rule, ""), f.Expected, f.Actual)))
 	}
-	if !slices.Equal(allowed.Layers, asked.Layers) {
-		note("layers", describeLayers(allowed.Layers), describeLayers(asked.Layers)+" (another image, or another version of it)")
+	if x.Nearest != nil {
+		for _, f := range x.Nearest.Faults {
+			note(f)
+		}
+		return list
 	}
-	if !slices.Equal(allowed.Command, asked.Command) {
-		note("command", plain.Command(allowed.Command), plain.Command(asked.Command))
-	}
-	if allowed.WorkingDir != asked.WorkingDir {
-		note("working directory", allowed.WorkingDir, asked.WorkingDir)
-	}
-	if allowed.NoNewPrivileges != asked.NoNewPrivileges {
-		note("no_new_privileges", fmt.Sprint(allowed.NoNewPrivileges), fmt.Sprint(asked.NoNewPrivileges))
-	}
-	if asked.AllowStdioAccess && !allowed.AllowStdioAccess {
-		note("standard streams", "none", "them (--no-stdio goes without)")
+	for _, f := range x.Faults {
+		note(f)
+		list = append(list, plain.Printable(f.Fix))
 	}
 	return list
-}
-
-// describeLayers names layers by the part of their root hashes that people compare.
-func describeLayers(roots []string) string {
-	short := make([]string, len(roots))
-	for i, r := range roots {
-		short[i] = r[:min(len(r), 12)]
-	}
-	return fmt.Sprint(short)
 }

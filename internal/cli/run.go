@@ -94,7 +94,7 @@ func (a *app) run(ctx context.Context, o *runOptions, g *spec.Group) error {
 	}
 	err = l.wait(starting, group.StageRunning)
 	if err != nil {
-		return a.startFailure(l, o, err)
+		return a.startFailure(ctx, l, o, err)
 	}
 	_, err = fmt.Fprintln(a.Out, plan.Name)
 	if err != nil {
@@ -107,7 +107,7 @@ func (a *app) run(ctx context.Context, o *runOptions, g *spec.Group) error {
 func (a *app) foreground(ctx context.Context, stop context.CancelFunc, o *runOptions, l *launched) error {
 	err := l.wait(ctx, group.StageAttach)
 	if err != nil {
-		return a.startFailure(l, o, err)
+		return a.startFailure(ctx, l, o, err)
 	}
 	client, err := group.DialDir(l.created.Dir)
 	if err != nil {
@@ -123,7 +123,7 @@ func (a *app) foreground(ctx context.Context, stop context.CancelFunc, o *runOpt
 	defer release()
 	err = l.wait(ctx, group.StageRunning)
 	if err != nil {
-		return a.startFailure(l, o, err)
+		return a.startFailure(ctx, l, o, err)
 	}
 	stop() // from here on signals are for the process
 	a.pass, err = a.converse(context.WithoutCancel(ctx), &groupProcess{client: client}, streams, o.interactive, signals)
@@ -253,10 +253,10 @@ var comes = map[string]string{
 
 // startFailure says why a group did not start. Its record stays, unless --rm asked for its removal; the supervisor sees
 // to that, if it lives long enough.
-func (a *app) startFailure(l *launched, o *runOptions, err error) error {
+func (a *app) startFailure(ctx context.Context, l *launched, o *runOptions, err error) error {
 	var se *group.StartError
 	if errors.As(err, &se) {
-		err = l.explain(se, o)
+		err = l.explain(ctx, se, o)
 	}
 	s, openErr := a.store()
 	if openErr == nil && o.remove {
@@ -269,7 +269,7 @@ func (a *app) startFailure(l *launched, o *runOptions, err error) error {
 }
 
 // explain says what a person can do about a start that failed.
-func (l *launched) explain(se *group.StartError, o *runOptions) error {
+func (l *launched) explain(ctx context.Context, se *group.StartError, o *runOptions) error {
 	f := &failure{code: exitError, err: se}
 	if se.Denial != nil {
 		f = refusal(se.Denial)
@@ -278,7 +278,7 @@ func (l *launched) explain(se *group.StartError, o *runOptions) error {
 	given := o.policyFile != ""
 	switch {
 	case f.code == exitRefused && given:
-		f.details = append(f.details, mismatch(l.prep.parts.Policy, l.prep.text)...)
+		f.details = append(f.details, mismatch(ctx, l.prep.parts.Policy, l.prep.text)...)
 		f.fix = fmt.Sprintf("cofferdam policy show %s, and compare with `cofferdam policy generate` and the flags of this run", o.policyFile)
 	case f.code == exitRefused && f.fix == "":
 		f.fix = "cofferdam policy generate with the same flags shows what the policy says"
