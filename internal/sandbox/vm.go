@@ -246,6 +246,9 @@ func (vm *VM) Warnings() []string { return vm.warnings }
 // Done is closed when the machine has ended and nothing of it is left.
 func (vm *VM) Done() <-chan struct{} { return vm.done }
 
+// Disconnected is closed when the guest can not be reached any more.
+func (vm *VM) Disconnected() <-chan struct{} { return vm.control.Done() }
+
 // DiskFull is closed the first time that the host has no room for what the machine writes to a disk.
 func (vm *VM) DiskFull() <-chan struct{} { return vm.full }
 

@@ -99,7 +99,13 @@ func (s *supervisor) explain(err error) error {
 	}
 	select {
 	case <-s.vm.Done():
-	case <-time.After(time.Second): // a call breaks a moment before the machine is known to be gone
+	case <-s.vm.Disconnected(): // then the machine ends too, or is ended soon
+		select {
+		case <-s.vm.Done():
+		case <-time.After(killGrace):
+			return err
+		}
+	case <-time.After(time.Second): // a call breaks a moment before the connection is known to be gone
 		return err
 	}
 	exit := s.vm.Exit().Err()
