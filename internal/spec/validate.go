@@ -17,8 +17,8 @@ import (
 const (
 	MaxNameLength = 63
 	MaxCPUs       = 256
-	// MinMemoryMiB is what a guest needs to come up: with less it unpacks its own system, and refuses to go on or runs
-	// out of memory.
+	// MinMemoryMiB is what a guest surely needs to come up. With some 10 MiB less it refuses to go on, for want of what
+	// it keeps back for itself; how many depends on the size of its kernel and its system.
 	MinMemoryMiB    = 224
 	MaxMemoryMiB    = 16 << 20
 	maxStringLength = 128 << 10 // the longest argument or variable that Linux accepts (MAX_ARG_STRLEN)
