@@ -50,7 +50,8 @@ bench: setup setup-test build guest images ## measure, as ratios against referen
 
 .PHONY: lint
 lint: $(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION) ## vet, format and lint
-	test -z "$$(gofmt -l api attest cmd evidence internal policy verify | tee /dev/stderr)"
+	@unformatted=$$(gofmt -l api attest cmd evidence internal policy verify); \
+	if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w):"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	$< run ./...
 

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,14 +19,14 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"cofferdam.dev/internal/guestimage/debian"
 )
 
 const (
-	suite           = "bookworm"
-	architecture    = "amd64"
-	archiveKeyring  = "/usr/share/keyrings/debian-archive-keyring.gpg"
-	defaultMirror   = "http://deb.debian.org/debian"
-	defaultSecurity = "http://deb.debian.org/debian-security"
+	suite          = "bookworm"
+	architecture   = "amd64"
+	archiveKeyring = debian.DefaultKeyring
 	// listsMaxAge is how old package lists may be before they are fetched again.
 	listsMaxAge = 24 * time.Hour
 )
@@ -64,9 +63,13 @@ func newApt(ctx context.Context, dir string, log *slog.Logger) (*apt, error) {
 			return nil, fmt.Errorf("preparing apt: %w", err)
 		}
 	}
+	mirror, security := debian.MachineMirrors(os.DirFS("/"))
+	if mirror == "" {
+		return nil, fmt.Errorf("preparing apt: %w", debian.ErrNoMirror)
+	}
 	files := map[string]string{
 		"status":       "",
-		"sources.list": sourcesList(os.DirFS("/")),
+		"sources.list": sourcesList(mirror, security),
 		"apt.conf":     a.config(machineSettings(ctx)),
 	}
 	for name, text := range files {
@@ -239,13 +242,4 @@ func (a *apt) run(ctx context.Context, args ...string) ([]byte, error) {
 		return nil, fmt.Errorf("apt-get %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
 	}
 	return stdout.Bytes(), nil
-}
-
-// baseOf reduces a repository address to what a sources.list line needs, or "" if it is none over HTTP.
-func baseOf(address string) string {
-	u, err := url.Parse(address)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return ""
-	}
-	return strings.TrimSuffix(u.String(), "/")
 }

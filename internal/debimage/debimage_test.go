@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -160,30 +159,6 @@ func TestParseURIs(t *testing.T) {
 		}
 		if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(deb{})); diff != "" {
 			t.Errorf("%s: differs (-want +got):\n%s", tt.name, diff)
-		}
-	}
-}
-
-func TestMirrors(t *testing.T) {
-	t.Parallel()
-	const deb822 = "Types: deb\nURIs: http://mirror.test/debian/\nSuites: bookworm bookworm-updates\nComponents: main\n\n" +
-		"Types: deb\nURIs: https://mirror.test/sec\nSuites: bookworm-security\n\nTypes: deb-src\nURIs: http://src.test\nSuites: bookworm\n\n" +
-		"Enabled: no\nTypes: deb\nURIs: http://off.test\nSuites: bookworm\n"
-	tests := []struct {
-		name           string
-		files          fstest.MapFS
-		main, security string
-	}{
-		{"none", fstest.MapFS{}, defaultMirror, defaultSecurity},
-		{"stanzas", fstest.MapFS{"etc/apt/sources.list.d/debian.sources": {Data: []byte(deb822)}}, "http://mirror.test/debian", "https://mirror.test/sec"},
-		{"lines", fstest.MapFS{"etc/apt/sources.list": {Data: []byte("# deb http://no.test bookworm main\ndeb [arch=amd64] http://one.test/debian bookworm main\n")}}, "http://one.test/debian", defaultSecurity},
-		{"other suites", fstest.MapFS{"etc/apt/sources.list": {Data: []byte("deb http://one.test/debian trixie main\n")}}, defaultMirror, defaultSecurity},
-		{"other transports", fstest.MapFS{"etc/apt/sources.list": {Data: []byte("deb file:/srv/debian bookworm main\n")}}, defaultMirror, defaultSecurity},
-	}
-	for _, tt := range tests {
-		main, security := mirrors(tt.files)
-		if main != tt.main || security != tt.security {
-			t.Errorf("%s: got %s and %s, want %s and %s", tt.name, main, security, tt.main, tt.security)
 		}
 	}
 }

@@ -73,7 +73,7 @@ var rooms = map[string][]string{
 		"internal/layer", "internal/plain", "internal/sandbox", "internal/simsp", "internal/spec", "policy", "verify",
 	},
 	"internal/plain":    {},
-	"internal/debimage": {},
+	"internal/debimage": {"internal/guestimage"},
 	"internal/testcap":  {},
 	"internal/doctor":   {"internal/sandbox", "internal/spec"},
 	"internal/cli":      {"*"},

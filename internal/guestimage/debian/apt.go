@@ -36,6 +36,9 @@ func (f Fetcher) open(ctx context.Context, suites []string) (*apt, error) {
 		}
 	}
 	mirror, security := f.mirrors(ctx)
+	if mirror == "" {
+		return nil, fmt.Errorf("preparing apt: %w: give --mirror", ErrNoMirror)
+	}
 	if err := os.WriteFile(filepath.Join(a.state, "sources.list"), []byte(sources(keyring, mirror, security, suites)), 0o600); err != nil {
 		return nil, fmt.Errorf("preparing apt: %w", err)
 	}
@@ -67,10 +70,17 @@ func (f Fetcher) mirrors(ctx context.Context) (mirror, security string) {
 	out, err := exec.CommandContext(ctx, "apt-get", "indextargets",
 		"--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)", "Created-By: Packages").Output()
 	if err != nil {
-		out = nil // no sources that apt understands: the defaults remain
+		out = nil // apt does not know, or has no lists yet: the sources may
 	}
 	m, s := parseTargets(string(out))
-	return firstOf(mirror, m, DefaultMirror), firstOf(security, s, DefaultSecurityMirror)
+	if m == "" {
+		m, s = MachineMirrors(os.DirFS("/"))
+	}
+	mirror, security = firstOf(mirror, m), firstOf(security, s)
+	if mirror != "" && security == "" {
+		security = mirror + "-security" // where Debian's own mirrors have it
+	}
+	return mirror, security
 }
 
 func parseTargets(out string) (mirror, security string) {

@@ -24,17 +24,14 @@ import (
 	"strings"
 )
 
-// DefaultMirror and DefaultSecurityMirror are used where the machine's apt names no mirror of Debian.
-const (
-	DefaultMirror         = "http://deb.debian.org/debian"
-	DefaultSecurityMirror = "http://deb.debian.org/debian-security"
-)
-
 // DefaultKeyring is where Debian's package of archive keys puts them.
 const DefaultKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 // ErrNotAvailable is wrapped when the sources have no package of the wanted name and version.
 var ErrNotAvailable = errors.New("package is not available")
+
+// ErrNoMirror says that nobody named a mirror of Debian.
+var ErrNoMirror = errors.New("apt's sources name no mirror of Debian over HTTP")
 
 // Package is a package file whose bytes were checked.
 type Package struct {
@@ -53,7 +50,7 @@ type Want struct {
 // Fetcher fetches packages into a directory.
 type Fetcher struct {
 	Dir string // packages and apt's own state are kept here
-	// Mirror and SecurityMirror are base addresses; empty asks the machine's apt, and then takes the defaults.
+	// Mirror and SecurityMirror are base addresses; empty asks the machine's apt, and then its sources.
 	Mirror, SecurityMirror string
 	// Keyring is the file that the archive's signatures are checked with; empty is DefaultKeyring.
 	Keyring string

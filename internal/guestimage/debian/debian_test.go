@@ -132,7 +132,7 @@ func TestFetchNewest(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantList := "deb [arch=amd64 signed-by=" + os.DevNull + "] http://mirror.example/debian a main\n" +
-		"deb [arch=amd64 signed-by=" + os.DevNull + "] " + DefaultSecurityMirror + " b-security main\n"
+		"deb [arch=amd64 signed-by=" + os.DevNull + "] http://mirror.example/debian-security b-security main\n"
 	if diff := cmp.Diff(wantList, string(list)); diff != "" {
 		t.Error(diff)
 	}
