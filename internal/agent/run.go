@@ -152,7 +152,7 @@ func newRunner(m *machine.Machine, log *slog.Logger) (*container.Runner, error) 
 	network := netconf.Default()
 	r := &container.Runner{
 		Runtime: runtimePath, Dir: bundleDir, Cgroups: cgroup.Root, Children: reaper.New(), Log: log,
-		Volumes: &container.Volumes{Root: volumeRoot, Nameserver: network.DNS.String()},
+		Volumes: &container.Volumes{Root: volumeRoot, ResolvConf: network.ResolvConf()},
 		Address: network.Address.Addr().String(), PIDsLimit: limit / 2, // the agent must find room for its own
 	}
 	err = r.Setup(total - kept)

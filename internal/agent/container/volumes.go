@@ -32,7 +32,7 @@ const (
 // filesystem of its own: a container that may open files by handle, or that fills its volumes, gets at nothing else.
 type Volumes struct {
 	Root       string // an absolute path that nobody else writes to
-	Nameserver string // of the resolver files
+	ResolvConf string // content of the resolver files
 
 	mu    sync.Mutex
 	known map[string]bool // volumes that exist and hold what the image had, if that was asked for
@@ -88,7 +88,7 @@ func (v *Volumes) make(rootfs string, m Mount) error {
 	defer func() { _ = parent.Close() }()
 	name := path.Base(m.Source)
 	if strings.HasPrefix(m.Source, resolvDir) {
-		return writeNew(parent, name, "nameserver "+v.Nameserver+"\n")
+		return writeNew(parent, name, v.ResolvConf)
 	}
 	dir, err := makeDir(parent, name, volumeMode)
 	if err != nil {
@@ -161,7 +161,7 @@ func (v *Volumes) network(s *Spec, address string) ([]Mount, error) {
 	files := []struct{ destination, content string }{
 		{"/etc/hostname", host + "\n"},
 		{"/etc/hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n" + address + " " + host + "\n"},
-		{"/etc/resolv.conf", "nameserver " + v.Nameserver + "\n"},
+		{"/etc/resolv.conf", v.ResolvConf},
 	}
 	base := "/etc/" + s.ID
 	dir, err := v.dir(base)

@@ -34,7 +34,7 @@ func read(t *testing.T, path string) string {
 
 func TestVolumesAreMade(t *testing.T) {
 	t.Parallel()
-	v := &Volumes{Root: filepath.Join(t.TempDir(), "volumes"), Nameserver: "192.0.2.1"}
+	v := &Volumes{Root: filepath.Join(t.TempDir(), "volumes"), ResolvConf: "nameserver 192.0.2.1\n"}
 	prepared(t, v, t.TempDir(), Mount{Source: "/tmp/atlas/resolvconf/x", Destination: "/etc/resolv.conf"})
 	if got := read(t, v.Path("/tmp/atlas/resolvconf/x")); got != "nameserver 192.0.2.1\n" {
 		t.Errorf("resolv.conf is %q", got)
@@ -150,7 +150,7 @@ func TestVolumesFollowNoLinks(t *testing.T) {
 
 func TestNetworkFiles(t *testing.T) {
 	t.Parallel()
-	v := &Volumes{Root: filepath.Join(t.TempDir(), "volumes"), Nameserver: "192.0.2.1"}
+	v := &Volumes{Root: filepath.Join(t.TempDir(), "volumes"), ResolvConf: "nameserver 192.0.2.1\n"}
 	s := &Spec{ID: strings.Repeat("c", 64), Hostname: "web", Mounts: []Mount{{Destination: "/etc/resolv.conf"}}}
 	mounts, err := v.network(s, "192.0.2.7")
 	if err != nil {
