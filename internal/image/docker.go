@@ -114,14 +114,7 @@ func chooseDocker(entries []dockerManifest, tag string) (dockerManifest, error) 
 	if len(matches) == 1 {
 		return matches[0], nil
 	}
-	what := "there is no image in it"
-	switch {
-	case tag != "" && len(matches) == 0:
-		what = fmt.Sprintf("no image is tagged %q", tag)
-	case len(matches) > 1:
-		what = fmt.Sprintf("%d images match", len(matches))
-	}
-	return dockerManifest{}, fmt.Errorf("%w: %s%s", ErrNotFound, what, hint("add one of the tags", tags))
+	return dockerManifest{}, notOne(tag, len(matches), tags)
 }
 
 // sameTag compares references as Docker does, where "redis" is short for the whole name.

@@ -68,14 +68,7 @@ func choose(entries []v1.Descriptor, tag string) (v1.Descriptor, error) {
 	if len(matches) == 1 {
 		return matches[0], nil
 	}
-	what := "there is no image in it"
-	switch {
-	case tag != "" && len(matches) == 0:
-		what = fmt.Sprintf("no image is tagged %q", tag)
-	case len(matches) > 1:
-		what = fmt.Sprintf("%d images match", len(matches))
-	}
-	return v1.Descriptor{}, fmt.Errorf("%w: %s%s", ErrNotFound, what, hint("add one of the tags", tagsOf(entries)))
+	return v1.Descriptor{}, notOne(tag, len(matches), tagsOf(entries))
 }
 
 // unsuited reports an entry that is expressly for another platform.
@@ -91,6 +84,18 @@ func tagsOf(entries []v1.Descriptor) []string {
 		}
 	}
 	return tags
+}
+
+// notOne says why a place of images, of which some match the tag, does not yield the one that was meant.
+func notOne(tag string, matches int, tags []string) error {
+	what := "there is no image in it"
+	switch {
+	case tag != "" && matches == 0:
+		what = fmt.Sprintf("no image is tagged %q", tag)
+	case matches > 1:
+		what = fmt.Sprintf("%d images match", matches)
+	}
+	return fmt.Errorf("%w: %s%s", ErrNotFound, what, hint("add one of the tags", tags))
 }
 
 // hint appends advice with a list of choices, of which it shows a few.
