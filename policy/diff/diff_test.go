@@ -5,6 +5,7 @@ package diff
 import (
 	"context"
 	"flag"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -28,11 +29,15 @@ func testContainer(name, layer string) policy.Container {
 	}
 }
 
-func testPolicy(change func(*policy.Policy)) []byte {
-	p := &policy.Policy{
+func testModel() *policy.Policy {
+	return &policy.Policy{
 		APIVersion: policy.DeployedAPI, FrameworkVersion: policy.DeployedFramework, AllowEnvironmentVariableDropping: true,
 		Containers: []policy.Container{testContainer("web", "aaaa"), testContainer("db", "bbbb")},
 	}
+}
+
+func testPolicy(change func(*policy.Policy)) []byte {
+	p := testModel()
 	if change != nil {
 		change(p)
 	}
@@ -90,7 +95,7 @@ func mutations() []mutation {
 	}
 	return []mutation{
 		{"names", web(func(c *policy.Container) { c.Name, c.ID = "x", "y" }), Equal},
-		{"order", func(p *policy.Policy) { p.Containers[0], p.Containers[1] = p.Containers[1], p.Containers[0] }, Equal},
+		{"order", func(p *policy.Policy) { slices.Reverse(p.Containers) }, Equal},
 		{"dropping", func(p *policy.Policy) { p.AllowEnvironmentVariableDropping = false }, Equal},
 		{"listed twice", func(p *policy.Policy) { p.Containers = append(p.Containers, p.Containers[0]) }, Equal},
 		{"a variable that a pattern admits", env(policy.EnvRule{Pattern: "HOSTNAME=a", Strategy: policy.StrategyString}), Equal},
@@ -103,7 +108,11 @@ func mutations() []mutation {
 			c.Mounts = append(c.Mounts, policy.Mount{Destination: "/e", Source: "sandbox:///tmp/e", Type: "bind", Options: []string{"ro"}})
 		}), Narrower},
 		{"no mount", web(func(c *policy.Container) { c.Mounts = nil }), Wider},
-		{"mount options", web(func(c *policy.Container) { c.Mounts[0].Options = []string{"rbind", "rw"} }), Incomparable},
+		{"mount options", web(func(c *policy.Container) {
+			for i := range c.Mounts {
+				c.Mounts[i].Options = []string{"rbind", "rw"}
+			}
+		}), Incomparable},
 		{"command", web(func(c *policy.Container) { c.Command = []string{"/other"} }), Incomparable},
 		{"layers", web(func(c *policy.Container) { c.Layers = []string{"ba5e", "dddd"} }), Incomparable},
 		{"a required variable", web(func(c *policy.Container) { c.EnvRules[0].Required = true }), Wider},
@@ -156,6 +165,26 @@ func TestMutations(t *testing.T) {
 				t.Error("no change was named")
 			}
 		})
+	}
+}
+
+// TestMutationsCompose applies any three mutations in any order: the property test draws from these, and a mutation must
+// not depend on what another took away.
+func TestMutationsCompose(t *testing.T) {
+	t.Parallel()
+	all := mutations()
+	for i := range all {
+		for j := range all {
+			for k := range all {
+				if i == j || j == k || i == k {
+					continue
+				}
+				p := testModel()
+				for _, n := range []int{i, j, k} {
+					all[n].change(p)
+				}
+			}
+		}
 	}
 }
 
