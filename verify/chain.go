@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"cofferdam.dev/evidence/snp"
+	"cofferdam.dev/verify/check"
 )
 
 // chain is what links a report to a root, as far as it could be established.
@@ -48,7 +49,7 @@ func (a *appraisal) parseCertificates(ders [][]byte) []*x509.Certificate {
 	for i, der := range ders {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
-			a.fail(CheckChipCertificate, CodeCertificateBad, "certificates in DER",
+			a.Fail(check.ChipCertificate, check.CodeCertificateBad, "certificates in DER",
 				fmt.Sprintf("certificate %d: %v", i, err))
 			continue
 		}
@@ -82,12 +83,12 @@ func (a *appraisal) chooseLeaf(c *chain, certs []*x509.Certificate, key snp.Sign
 	}
 	switch {
 	case c.chip != nil:
-		a.pass(CheckChipCertificate, "a certificate of a "+key.String(), fmt.Sprintf("%s of %s", c.chip.Key,
+		a.Pass(check.ChipCertificate, "a certificate of a "+key.String(), fmt.Sprintf("%s of %s", c.chip.Key,
 			c.chip.ProductName))
 	case c.leaf != nil:
-		a.fail(CheckChipCertificate, CodeCertificateBad, "a certificate of a "+key.String(), first.Error())
+		a.Fail(check.ChipCertificate, check.CodeCertificateBad, "a certificate of a "+key.String(), first.Error())
 	default:
-		a.undecided(CheckChipCertificate, CodeCertificateMissing, "a certificate of a "+key.String(),
+		a.Undecided(check.ChipCertificate, check.CodeCertificateMissing, "a certificate of a "+key.String(),
 			fmt.Sprintf("none among %d certificates", len(certs)))
 	}
 }
@@ -100,7 +101,7 @@ func (a *appraisal) usableRoots() []Root {
 			continue
 		}
 		if code, err := r.check(); err != nil {
-			a.fail(CheckTrustAnchor, code, "a usable root", fmt.Sprintf("root %q: %v", r.Name, err))
+			a.Fail(check.TrustAnchor, code, "a usable root", fmt.Sprintf("root %q: %v", r.Name, err))
 			continue
 		}
 		roots = append(roots, r)
@@ -114,7 +115,7 @@ func (a *appraisal) link(c *chain, roots []Root, certs []*x509.Certificate) {
 	expected := describeRoots(roots)
 	for _, cert := range certs {
 		if denied(cert) {
-			a.fail(CheckTrustAnchor, CodeTrustAnchorDenied, expected,
+			a.Fail(check.TrustAnchor, check.CodeTrustAnchorDenied, expected,
 				fmt.Sprintf("%s, whose private key is published", cert.Subject))
 			return
 		}
@@ -154,14 +155,14 @@ func (r *Root) signed(cert *x509.Certificate) bool {
 
 // linked records the chain. A certificate that is no part of it is refused: evidence has no room for what nobody judged.
 func (a *appraisal) linked(c *chain, certs []*x509.Certificate) {
-	a.pass(CheckTrustAnchor, describeRoots([]Root{*c.root}), c.root.Certificate.Subject.String())
+	a.Pass(check.TrustAnchor, describeRoots([]Root{*c.root}), c.root.Certificate.Subject.String())
 	left := slices.DeleteFunc(slices.Clone(certs), func(x *x509.Certificate) bool {
 		return x == c.leaf || x.Equal(c.intermediate) || x.Equal(c.root.Certificate)
 	})
 	if len(left) == 0 {
-		a.pass(CheckChain, "three certificates", "three certificates")
+		a.Pass(check.Chain, "three certificates", "three certificates")
 	} else {
-		a.fail(CheckChain, CodeCertificateUnused, "no certificate but those of the chain", left[0].Subject.String())
+		a.Fail(check.Chain, check.CodeCertificateUnused, "no certificate but those of the chain", left[0].Subject.String())
 	}
 	a.v.Chain = []Link{
 		newLink("root", c.root.Name, c.root.Certificate),
@@ -175,13 +176,13 @@ func (a *appraisal) unlinked(c *chain, expected string, named bool, roots int) {
 	issuer := c.leaf.Issuer.String()
 	switch {
 	case c.root != nil:
-		a.pass(CheckTrustAnchor, expected, c.root.Certificate.Subject.String())
-		a.fail(CheckChain, CodeChainSignature, "chip certificate signed by "+c.intermediate.Subject.String(),
+		a.Pass(check.TrustAnchor, expected, c.root.Certificate.Subject.String())
+		a.Fail(check.Chain, check.CodeChainSignature, "chip certificate signed by "+c.intermediate.Subject.String(),
 			"the signature does not verify")
 	case roots > 0 && !named:
-		a.undecided(CheckTrustAnchor, CodeCertificateMissing, "the certificate of "+issuer, "not in the evidence")
+		a.Undecided(check.TrustAnchor, check.CodeCertificateMissing, "the certificate of "+issuer, "not in the evidence")
 	default:
-		a.fail(CheckTrustAnchor, CodeTrustAnchorUnknown, expected, "chip certificate issued by "+issuer)
+		a.Fail(check.TrustAnchor, check.CodeTrustAnchorUnknown, expected, "chip certificate issued by "+issuer)
 	}
 	c.root, c.intermediate = nil, nil
 }
@@ -222,7 +223,7 @@ func (a *appraisal) profile(c *chain) {
 	if c.leaf.IsCA {
 		got += " (an authority)"
 	}
-	a.require(ok, CheckProfile, CodeChainProfile, want, got)
+	a.Require(ok, check.Profile, check.CodeChainProfile, want, got)
 }
 
 // validity requires the time of appraisal to be within all validity periods. A certificate out of its period proves
@@ -242,10 +243,10 @@ func (a *appraisal) validity(c *chain) {
 	expected := fmt.Sprintf("%s to %s", stamp(from), stamp(until))
 	switch now := a.opts.Now; {
 	case now.Before(from):
-		a.undecided(CheckValidity, CodeCertificateNotYet, expected, stamp(now))
+		a.Undecided(check.Validity, check.CodeCertificateNotYet, expected, stamp(now))
 	case now.After(until):
-		a.undecided(CheckValidity, CodeCertificateExpired, expected, stamp(now))
+		a.Undecided(check.Validity, check.CodeCertificateExpired, expected, stamp(now))
 	default:
-		a.pass(CheckValidity, expected, stamp(now))
+		a.Pass(check.Validity, expected, stamp(now))
 	}
 }

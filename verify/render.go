@@ -8,6 +8,8 @@ import (
 	"io"
 	"strings"
 	"unicode"
+
+	"cofferdam.dev/verify/check"
 )
 
 // node is one station of the picture that Render draws: a line and the checks that decide its mark.
@@ -15,19 +17,19 @@ type node struct {
 	title  string
 	depth  int
 	detail func(*Verdict) string
-	checks []CheckName
+	checks []check.Name
 }
 
 var picture = []node{
-	{"root", 0, linkDetail("root"), []CheckName{CheckTrustAnchor}},
-	{"intermediate", 1, linkDetail("intermediate"), []CheckName{CheckChain, CheckProfile}},
-	{"chip key", 2, chipDetail, []CheckName{CheckChipCertificate, CheckValidity, CheckChipTCB, CheckChipID, CheckProduct}},
-	{"report", 3, reportDetail, []CheckName{CheckFormat, CheckSignature, CheckSigner, CheckVMPL, CheckGuestPolicy,
-		CheckDebug, CheckMigration, CheckPlatform, CheckTCBOrder, CheckTCBCommitted, CheckTCBFloor}},
-	{"measurement", 4, claim(func(r *ReportClaims) string { return clip(r.Measurement) }), []CheckName{CheckMeasurement}},
-	{"policy hash", 4, claim(func(r *ReportClaims) string { return clip(r.HostData) }), []CheckName{CheckHostData,
-		CheckPolicyText}},
-	{"runtime data", 4, bindingDetail, []CheckName{CheckSource, CheckNonce, CheckRuntimeData, CheckReportData}},
+	{"root", 0, linkDetail("root"), []check.Name{check.TrustAnchor}},
+	{"intermediate", 1, linkDetail("intermediate"), []check.Name{check.Chain, check.Profile}},
+	{"chip key", 2, chipDetail, []check.Name{check.ChipCertificate, check.Validity, check.ChipTCB, check.ChipID, check.Product}},
+	{"report", 3, reportDetail, []check.Name{check.Format, check.Signature, check.Signer, check.VMPL, check.GuestPolicy,
+		check.Debug, check.Migration, check.Platform, check.TCBOrder, check.TCBCommitted, check.TCBFloor}},
+	{"measurement", 4, claim(func(r *ReportClaims) string { return clip(r.Measurement) }), []check.Name{check.Measurement}},
+	{"policy hash", 4, claim(func(r *ReportClaims) string { return clip(r.HostData) }), []check.Name{check.HostData,
+		check.PolicyText}},
+	{"runtime data", 4, bindingDetail, []check.Name{check.Source, check.Nonce, check.RuntimeData, check.ReportData}},
 }
 
 // Render writes a verdict for people: the outcome, the chain from the root to the runtime data with a mark at each
@@ -73,7 +75,7 @@ func drawNode(b *bytes.Buffer, p painter, v *Verdict, i int, n node, open bool) 
 		branch = strings.Repeat("   ", n.depth-1) + corner
 	}
 	result := v.worst(n.checks)
-	if open && result == Pass {
+	if open && result == check.Pass {
 		result = ""
 	}
 	mark := p.mark(result)
@@ -82,10 +84,10 @@ func drawNode(b *bytes.Buffer, p painter, v *Verdict, i int, n node, open bool) 
 		fmt.Fprintf(b, "  %s", clean(d))
 	}
 	b.WriteByte('\n')
-	return open || n.depth <= maxTrunk && result != Pass
+	return open || n.depth <= maxTrunk && result != check.Pass
 }
 
-func drawFailures(b *bytes.Buffer, p painter, failures []Check) {
+func drawFailures(b *bytes.Buffer, p painter, failures []check.Check) {
 	for _, c := range failures {
 		fmt.Fprintf(b, "\n%s %s\n", p.mark(c.Result), p.paint(bold, string(c.Code)))
 		for _, line := range []struct{ name, text string }{
@@ -99,9 +101,9 @@ func drawFailures(b *bytes.Buffer, p painter, failures []Check) {
 }
 
 // worst returns the worst result among the checks of these names; empty when none was made.
-func (v *Verdict) worst(names []CheckName) Result {
-	rank := map[Result]int{Pass: 1, NotDecided: 2, Fail: 3}
-	var worst Result
+func (v *Verdict) worst(names []check.Name) check.Result {
+	rank := map[check.Result]int{check.Pass: 1, check.NotDecided: 2, check.Fail: 3}
+	var worst check.Result
 	for _, c := range v.Checks {
 		for _, n := range names {
 			if c.Name == n && rank[c.Result] > rank[worst] {
@@ -213,13 +215,13 @@ func (p painter) outcome(o Outcome, s string) string {
 	return p.paint(red, s)
 }
 
-func (p painter) mark(r Result) string {
+func (p painter) mark(r check.Result) string {
 	switch r {
-	case Pass:
+	case check.Pass:
 		return p.paint(green, "✓")
-	case Fail:
+	case check.Fail:
 		return p.paint(red, "✗")
-	case NotDecided:
+	case check.NotDecided:
 		return p.paint(yellow, "?")
 	}
 	return markNone

@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"cofferdam.dev/verify/check"
 )
 
 // Domain is a trust domain: who vouches for what a root signs. It comes from configuration, never from evidence.
@@ -61,29 +63,29 @@ func NewRoot(domain Domain, name string, cert *x509.Certificate) (Root, error) {
 }
 
 // check returns why a root can not be used, with the code for it.
-func (r Root) check() (Code, error) {
+func (r Root) check() (check.Code, error) {
 	cert := r.Certificate
 	switch {
 	case cert == nil:
-		return CodeTrustAnchorBad, errors.New("it has no certificate")
+		return check.CodeTrustAnchorBad, errors.New("it has no certificate")
 	case r.checked == checkedRoot{r.Domain, cert}:
-		return CodeOK, nil
+		return check.CodeOK, nil
 	case denied(cert):
-		return CodeTrustAnchorDenied, fmt.Errorf("its private key is published (SHA-256 of public key %s)", spki(cert))
+		return check.CodeTrustAnchorDenied, fmt.Errorf("its private key is published (SHA-256 of public key %s)", spki(cert))
 	case r.Domain != DomainAMD && r.Domain != DomainSimulated:
-		return CodeTrustAnchorBad, fmt.Errorf("trust domain %q is not %q or %q", r.Domain, DomainAMD, DomainSimulated)
+		return check.CodeTrustAnchorBad, fmt.Errorf("trust domain %q is not %q or %q", r.Domain, DomainAMD, DomainSimulated)
 	case r.Domain == DomainAMD && !isAMD(cert):
-		return CodeTrustAnchorBad, fmt.Errorf("it is none of AMD's roots (SHA-256 of public key %s)", spki(cert))
+		return check.CodeTrustAnchorBad, fmt.Errorf("it is none of AMD's roots (SHA-256 of public key %s)", spki(cert))
 	case r.Domain == DomainSimulated && isAMD(cert):
-		return CodeTrustAnchorBad, fmt.Errorf("it is a root of AMD under the domain %q", DomainSimulated)
+		return check.CodeTrustAnchorBad, fmt.Errorf("it is a root of AMD under the domain %q", DomainSimulated)
 	}
 	if err := checkAuthority(cert); err != nil {
-		return CodeTrustAnchorBad, err
+		return check.CodeTrustAnchorBad, err
 	}
 	if err := signedBy(cert, cert); err != nil {
-		return CodeTrustAnchorBad, fmt.Errorf("it is not signed by itself: %w", err)
+		return check.CodeTrustAnchorBad, fmt.Errorf("it is not signed by itself: %w", err)
 	}
-	return CodeOK, nil
+	return check.CodeOK, nil
 }
 
 // checkAuthority requires the properties of AMD's certificate authorities.

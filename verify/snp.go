@@ -16,6 +16,7 @@ import (
 
 	"cofferdam.dev/evidence"
 	"cofferdam.dev/evidence/snp"
+	"cofferdam.dev/verify/check"
 )
 
 // minReportVersion is the oldest version of real firmware; version 1 was never shipped with a TCB worth a floor.
@@ -24,13 +25,13 @@ const minReportVersion = 2
 // snp appraises an SNP report. Checks of the content are made even when the chain fails, so that a verdict names
 // everything that is wrong at once.
 func (a *appraisal) snp(doc *evidence.Document) {
-	a.require(!a.opts.Now.IsZero(), CheckTime, CodeTimeNotSet, "a time", stamp(a.opts.Now))
+	a.Require(!a.opts.Now.IsZero(), check.Time, check.CodeTimeNotSet, "a time", stamp(a.opts.Now))
 	r, err := snp.ParseReport(doc.Report)
 	if err != nil {
-		a.fail(CheckFormat, CodeReportMalformed, "an SNP report", err.Error())
+		a.Fail(check.Format, check.CodeReportMalformed, "an SNP report", err.Error())
 		return
 	}
-	a.require(r.Version >= minReportVersion, CheckFormat, CodeVersionUnsupported,
+	a.Require(r.Version >= minReportVersion, check.Format, check.CodeVersionUnsupported,
 		fmt.Sprintf("report version %d to %d", minReportVersion, snp.MaxReportVersion), fmt.Sprintf("version %d", r.Version))
 	c := a.chain(doc.Certificates, r.KeyInfo.SigningKey())
 	line := productLine(r, c.chip)
@@ -64,18 +65,18 @@ func (a *appraisal) signer(r *snp.Report, c *chain) {
 	}
 	switch {
 	case r.KeyInfo&snp.KeyInfoMaskChipKey != 0:
-		a.fail(CheckSigner, CodeSignerNotAllowed, allowed, "masked chip key")
+		a.Fail(check.Signer, check.CodeSignerNotAllowed, allowed, "masked chip key")
 	case key != snp.SigningKeyVCEK && (key != snp.SigningKeyVLEK || !a.opts.AllowVLEK):
-		a.fail(CheckSigner, CodeSignerNotAllowed, allowed, key.String())
+		a.Fail(check.Signer, check.CodeSignerNotAllowed, allowed, key.String())
 	case c.chip != nil && c.chip.Key != key:
-		a.fail(CheckSigner, CodeSignerMismatch, key.String(), "certificate of a "+c.chip.Key.String())
+		a.Fail(check.Signer, check.CodeSignerMismatch, key.String(), "certificate of a "+c.chip.Key.String())
 	default:
-		a.pass(CheckSigner, allowed, key.String())
+		a.Pass(check.Signer, allowed, key.String())
 	}
 	if c.chip == nil {
 		return
 	}
-	a.require(r.ReportedTCB == c.chip.TCB, CheckChipTCB, CodeChipTCBMismatch, c.chip.TCB.String(),
+	a.Require(r.ReportedTCB == c.chip.TCB, check.ChipTCB, check.CodeChipTCBMismatch, c.chip.TCB.String(),
 		r.ReportedTCB.String())
 	a.chipID(r, c.chip)
 	a.product(r, c.chip)
@@ -83,33 +84,33 @@ func (a *appraisal) signer(r *snp.Report, c *chain) {
 
 func (a *appraisal) chipID(r *snp.Report, chip *snp.ChipCertificate) {
 	if chip.Key == snp.SigningKeyVLEK {
-		a.pass(CheckChipID, "any: a VLEK belongs to provider "+chip.CSPID, hex.EncodeToString(r.ChipID[:]))
+		a.Pass(check.ChipID, "any: a VLEK belongs to provider "+chip.CSPID, hex.EncodeToString(r.ChipID[:]))
 		return
 	}
 	var want [64]byte // Turin has eight bytes, the rest of the field is zero
 	copy(want[:], chip.HWID)
-	a.require(r.ChipID == want, CheckChipID, CodeChipIDMismatch, hex.EncodeToString(want[:]),
+	a.Require(r.ChipID == want, check.ChipID, check.CodeChipIDMismatch, hex.EncodeToString(want[:]),
 		hex.EncodeToString(r.ChipID[:]))
 }
 
 func (a *appraisal) product(r *snp.Report, chip *snp.ChipCertificate) {
 	if r.Version < 3 {
-		a.pass(CheckProduct, string(chip.Line), fmt.Sprintf("unnamed in reports of version %d", r.Version))
+		a.Pass(check.Product, string(chip.Line), fmt.Sprintf("unnamed in reports of version %d", r.Version))
 		return
 	}
 	line, err := r.CPUID.ProductLine()
-	a.require(err == nil && line == chip.Line, CheckProduct, CodeProductMismatch, string(chip.Line), r.CPUID.String())
+	a.Require(err == nil && line == chip.Line, check.Product, check.CodeProductMismatch, string(chip.Line), r.CPUID.String())
 }
 
 // signature verifies the report with the chip key, whether that key is trusted or not.
 func (a *appraisal) signature(r *snp.Report, c *chain) {
 	if r.SignatureAlgorithm != snp.SignatureECDSAP384SHA384 {
-		a.fail(CheckSignature, CodeSignatureInvalid, "ECDSA P-384 with SHA-384 (1)",
+		a.Fail(check.Signature, check.CodeSignatureInvalid, "ECDSA P-384 with SHA-384 (1)",
 			fmt.Sprintf("algorithm %d", r.SignatureAlgorithm))
 		return
 	}
 	if c.leaf == nil {
-		a.undecided(CheckSignature, CodeSignatureNotChecked, "a valid signature", "no chip certificate to verify it with")
+		a.Undecided(check.Signature, check.CodeSignatureNotChecked, "a valid signature", "no chip certificate to verify it with")
 		return
 	}
 	pub, ok := c.leaf.PublicKey.(*ecdsa.PublicKey)
@@ -119,7 +120,7 @@ func (a *appraisal) signature(r *snp.Report, c *chain) {
 	if !ok {
 		actual = "the signature does not verify"
 	}
-	a.require(ok, CheckSignature, CodeSignatureInvalid, "signature by key "+spki(c.leaf), actual)
+	a.Require(ok, check.Signature, check.CodeSignatureInvalid, "signature by key "+spki(c.leaf), actual)
 }
 
 func integer(le [48]byte) *big.Int {
@@ -130,16 +131,16 @@ func integer(le [48]byte) *big.Int {
 
 // guest checks how the guest was launched and who in it asked.
 func (a *appraisal) guest(r *snp.Report) {
-	a.require(r.VMPL <= a.opts.MaxVMPL, CheckVMPL, CodeVMPL, fmt.Sprintf("at most %d", a.opts.MaxVMPL),
+	a.Require(r.VMPL <= a.opts.MaxVMPL, check.VMPL, check.CodeVMPL, fmt.Sprintf("at most %d", a.opts.MaxVMPL),
 		fmt.Sprint(r.VMPL))
-	a.require(r.Policy.Has(snp.PolicyReservedOne) && r.Policy.Unknown() == 0, CheckGuestPolicy, CodeGuestPolicy,
+	a.Require(r.Policy.Has(snp.PolicyReservedOne) && r.Policy.Unknown() == 0, check.GuestPolicy, check.CodeGuestPolicy,
 		"bit 17 set and no unknown bit", r.Policy.String())
-	a.require(a.opts.AllowDebug || !r.Policy.Has(snp.PolicyDebug), CheckDebug, CodeDebug,
+	a.Require(a.opts.AllowDebug || !r.Policy.Has(snp.PolicyDebug), check.Debug, check.CodeDebug,
 		allowance("debugging", a.opts.AllowDebug), r.Policy.String())
-	a.require(a.opts.AllowMigrationAgent || !r.Policy.Has(snp.PolicyMigrateMA), CheckMigration, CodeMigration,
+	a.Require(a.opts.AllowMigrationAgent || !r.Policy.Has(snp.PolicyMigrateMA), check.Migration, check.CodeMigration,
 		allowance("migration agent", a.opts.AllowMigrationAgent), r.Policy.String())
 	need, bad := a.opts.RequirePlatform, a.opts.ForbidPlatform
-	a.require(r.PlatformInfo.Has(need) && r.PlatformInfo&bad == 0, CheckPlatform, CodePlatform,
+	a.Require(r.PlatformInfo.Has(need) && r.PlatformInfo&bad == 0, check.Platform, check.CodePlatform,
 		fmt.Sprintf("with %s, without %s", need, bad), r.PlatformInfo.String())
 }
 
@@ -153,29 +154,29 @@ func allowance(what string, allowed bool) string {
 // tcb compares TCB versions with each other and with the floors. Without a product line they have no meaning.
 func (a *appraisal) tcb(r *snp.Report, line snp.ProductLine) {
 	if line == "" {
-		a.undecided(CheckTCBFloor, CodeProductUnknown, "a known product line", r.CPUID.String())
+		a.Undecided(check.TCBFloor, check.CodeProductUnknown, "a known product line", r.CPUID.String())
 		return
 	}
 	parts := make([]snp.TCBParts, 4)
 	for i, t := range []snp.TCB{r.ReportedTCB, r.CommittedTCB, r.CurrentTCB, r.LaunchTCB} {
 		p, err := t.Parts(line)
 		if err != nil {
-			a.fail(CheckTCBOrder, CodeTCBMalformed, "TCB versions of "+string(line), err.Error())
+			a.Fail(check.TCBOrder, check.CodeTCBMalformed, "TCB versions of "+string(line), err.Error())
 			return
 		}
 		parts[i] = p
 	}
 	reported, committed, current, launch := parts[0], parts[1], parts[2], parts[3]
-	a.require(committed.AtLeast(reported) && current.AtLeast(committed), CheckTCBOrder, CodeTCBOrder,
+	a.Require(committed.AtLeast(reported) && current.AtLeast(committed), check.TCBOrder, check.CodeTCBOrder,
 		"reported <= committed <= current", fmt.Sprintf("%s; %s; %s", r.ReportedTCB, r.CommittedTCB, r.CurrentTCB))
-	a.require(a.opts.AllowProvisionalTCB || current == committed, CheckTCBCommitted, CodeTCBProvisional,
+	a.Require(a.opts.AllowProvisionalTCB || current == committed, check.TCBCommitted, check.CodeTCBProvisional,
 		"current is committed: "+committed.String(), current.String())
 	floor, ok := a.opts.MinimumTCB[line]
 	if !ok {
-		a.fail(CheckTCBFloor, CodeTCBFloorMissing, "a floor for "+string(line), "none configured")
+		a.Fail(check.TCBFloor, check.CodeTCBFloorMissing, "a floor for "+string(line), "none configured")
 		return
 	}
-	a.require(reported.AtLeast(floor) && launch.AtLeast(floor), CheckTCBFloor, CodeTCBFloor, floor.String(),
+	a.Require(reported.AtLeast(floor) && launch.AtLeast(floor), check.TCBFloor, check.CodeTCBFloor, floor.String(),
 		fmt.Sprintf("reported %s; at launch %s", reported, launch))
 }
 
@@ -183,24 +184,24 @@ func (a *appraisal) tcb(r *snp.Report, line snp.ProductLine) {
 func (a *appraisal) references(r *snp.Report, doc *evidence.Document) {
 	got := hex.EncodeToString(r.Measurement[:])
 	if len(a.opts.Measurements) == 0 {
-		a.fail(CheckMeasurement, CodeMeasurementNotSet, "a trusted measurement, but none is given", got)
+		a.Fail(check.Measurement, check.CodeMeasurementNotSet, "a trusted measurement, but none is given", got)
 	} else {
 		ok := slices.ContainsFunc(a.opts.Measurements, func(m []byte) bool { return bytes.Equal(m, r.Measurement[:]) })
-		a.require(ok, CheckMeasurement, CodeMeasurement, hexList(a.opts.Measurements), got)
+		a.Require(ok, check.Measurement, check.CodeMeasurement, hexList(a.opts.Measurements), got)
 	}
 	got = hex.EncodeToString(r.HostData[:])
 	if len(a.opts.HostData) == 0 {
-		a.fail(CheckHostData, CodeHostDataNotSet, "trusted host data, but none are given", got)
+		a.Fail(check.HostData, check.CodeHostDataNotSet, "trusted host data, but none are given", got)
 	} else {
 		var list [][]byte
 		for _, h := range a.opts.HostData {
 			list = append(list, h[:])
 		}
-		a.require(slices.Contains(a.opts.HostData, r.HostData), CheckHostData, CodeHostData, hexList(list), got)
+		a.Require(slices.Contains(a.opts.HostData, r.HostData), check.HostData, check.CodeHostData, hexList(list), got)
 	}
 	if len(doc.Policy) != 0 {
 		sum := sha256.Sum256(doc.Policy)
-		a.require(sum == r.HostData, CheckPolicyText, CodePolicyText, got, hex.EncodeToString(sum[:]))
+		a.Require(sum == r.HostData, check.PolicyText, check.CodePolicyText, got, hex.EncodeToString(sum[:]))
 	}
 }
 
@@ -210,31 +211,31 @@ func (a *appraisal) binding(r *snp.Report, doc *evidence.Document) {
 	got := hex.EncodeToString(r.ReportData[:])
 	if len(o.ReportData) != 0 {
 		ok := slices.ContainsFunc(o.ReportData, func(d []byte) bool { return bytes.Equal(d, r.ReportData[:]) })
-		a.require(ok, CheckReportData, CodeReportData, hexList(o.ReportData), got)
+		a.Require(ok, check.ReportData, check.CodeReportData, hexList(o.ReportData), got)
 		if o.Source == "" && len(o.Nonce) == 0 && o.RuntimeData == nil {
 			return
 		}
 	}
 	switch {
 	case o.Source.Validate() != nil:
-		a.fail(CheckSource, CodeSourceNotSet, "an expected source", fmt.Sprintf("%q", string(o.Source)))
+		a.Fail(check.Source, check.CodeSourceNotSet, "an expected source", fmt.Sprintf("%q", string(o.Source)))
 	default:
-		a.require(doc.Source == o.Source, CheckSource, CodeSource, string(o.Source), string(doc.Source))
+		a.Require(doc.Source == o.Source, check.Source, check.CodeSource, string(o.Source), string(doc.Source))
 	}
 	switch {
 	case len(o.Nonce) < evidence.MinNonceSize:
-		a.fail(CheckNonce, CodeNonceNotSet, fmt.Sprintf("a nonce of at least %d bytes", evidence.MinNonceSize),
+		a.Fail(check.Nonce, check.CodeNonceNotSet, fmt.Sprintf("a nonce of at least %d bytes", evidence.MinNonceSize),
 			fmt.Sprintf("%d bytes are given", len(o.Nonce)))
 	default:
-		a.require(bytes.Equal(doc.Nonce, o.Nonce), CheckNonce, CodeNonce, hex.EncodeToString(o.Nonce),
+		a.Require(bytes.Equal(doc.Nonce, o.Nonce), check.Nonce, check.CodeNonce, hex.EncodeToString(o.Nonce),
 			hex.EncodeToString(doc.Nonce))
 	}
 	if o.RuntimeData != nil {
-		a.require(bytes.Equal(doc.RuntimeData, o.RuntimeData), CheckRuntimeData, CodeRuntimeData,
+		a.Require(bytes.Equal(doc.RuntimeData, o.RuntimeData), check.RuntimeData, check.CodeRuntimeData,
 			short(o.RuntimeData), short(doc.RuntimeData))
 	}
 	want := evidence.ReportData(o.Source, o.Nonce, doc.RuntimeData)
-	a.require(want == r.ReportData, CheckReportData, CodeReportData, hex.EncodeToString(want[:]), got)
+	a.Require(want == r.ReportData, check.ReportData, check.CodeReportData, hex.EncodeToString(want[:]), got)
 }
 
 func claims(r *snp.Report, chip *snp.ChipCertificate, doc *evidence.Document) *ReportClaims {

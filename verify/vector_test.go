@@ -20,6 +20,7 @@ import (
 	"cofferdam.dev/evidence"
 	"cofferdam.dev/evidence/snp"
 	"cofferdam.dev/internal/testcap"
+	"cofferdam.dev/verify/check"
 )
 
 // vectorTime lies in the validity of every certificate of the vectors: the youngest begin in February 2026.
@@ -101,15 +102,15 @@ func pinned(t testing.TB, doc *evidence.Document) Options {
 }
 
 // codes lists what did not pass.
-func codes(v *Verdict) []Code {
-	var c []Code
+func codes(v *Verdict) []check.Code {
+	var c []check.Code
 	for _, f := range v.Failures() {
 		c = append(c, f.Code)
 	}
 	return c
 }
 
-func expect(t *testing.T, v *Verdict, outcome Outcome, want ...Code) {
+func expect(t *testing.T, v *Verdict, outcome Outcome, want ...check.Code) {
 	t.Helper()
 	if v.Outcome != outcome {
 		t.Errorf("outcome is %q, not %q", v.Outcome, outcome)
@@ -126,40 +127,40 @@ func TestVectorsHaveTheirVerdicts(t *testing.T) {
 		name    string
 		change  func(*evidence.Document, *Options)
 		outcome Outcome
-		want    []Code
+		want    []check.Code
 	}{
 		{"s1", "real container group", nil, Accepted, nil},
 		{"s1", "before firmware fixes", func(_ *evidence.Document, o *Options) { o.MinimumTCB = DefaultMinimumTCB() },
-			Refused, []Code{CodeTCBFloor}},
+			Refused, []check.Code{check.CodeTCBFloor}},
 		{"s1", "another policy", func(_ *evidence.Document, o *Options) { o.HostData = [][32]byte{{1}} },
-			Refused, []Code{CodeHostData}},
+			Refused, []check.Code{check.CodeHostData}},
 		{"s1", "another measurement", func(_ *evidence.Document, o *Options) { o.Measurements = [][]byte{make([]byte, 48)} },
-			Refused, []Code{CodeMeasurement}},
+			Refused, []check.Code{check.CodeMeasurement}},
 		{"s1", "other report data", func(_ *evidence.Document, o *Options) { o.ReportData = [][]byte{make([]byte, 64)} },
-			Refused, []Code{CodeReportData}},
+			Refused, []check.Code{check.CodeReportData}},
 		{"s1", "without any certificate", func(d *evidence.Document, _ *Options) { d.Certificates = nil },
-			Undecided, []Code{CodeCertificateMissing, CodeSignatureNotChecked, CodeProductUnknown}},
+			Undecided, []check.Code{check.CodeCertificateMissing, check.CodeSignatureNotChecked, check.CodeProductUnknown}},
 		{"s1", "with the chip certificate alone", func(d *evidence.Document, _ *Options) { d.Certificates = d.Certificates[:1] },
 			Accepted, nil},
 		{"s1", "when its certificate has expired", func(_ *evidence.Document, o *Options) { o.Now = vectorTime.AddDate(10, 0, 0) },
-			Undecided, []Code{CodeCertificateExpired}},
+			Undecided, []check.Code{check.CodeCertificateExpired}},
 		{"s1", "before its certificate was made", func(_ *evidence.Document, o *Options) { o.Now = vectorTime.AddDate(-10, 0, 0) },
-			Undecided, []Code{CodeCertificateNotYet}},
+			Undecided, []check.Code{check.CodeCertificateNotYet}},
 		{"s1", "under another line's root alone", func(_ *evidence.Document, o *Options) { o.Roots = rootsNamed("ARK-Genoa") },
-			Refused, []Code{CodeTrustAnchorUnknown}},
+			Refused, []check.Code{check.CodeTrustAnchorUnknown}},
 		{"s1", "without roots", func(_ *evidence.Document, o *Options) { o.Roots = nil },
-			Refused, []Code{CodeTrustAnchorUnknown}},
+			Refused, []check.Code{check.CodeTrustAnchorUnknown}},
 		{"s1", "without a floor for its line", func(_ *evidence.Document, o *Options) {
 			o.MinimumTCB = map[snp.ProductLine]snp.TCBParts{snp.Genoa: {}}
-		}, Refused, []Code{CodeTCBFloorMissing}},
+		}, Refused, []check.Code{check.CodeTCBFloorMissing}},
 		{"s1", "when alias checks are required", func(_ *evidence.Document, o *Options) {
 			o.RequirePlatform = snp.PlatformAliasCheckComplete
-		}, Refused, []Code{CodePlatform}},
+		}, Refused, []check.Code{check.CodePlatform}},
 		{"s1", "when multithreading is forbidden", func(_ *evidence.Document, o *Options) { o.ForbidPlatform = snp.PlatformSMT },
-			Refused, []Code{CodePlatform}},
-		{"s2", "debugging allowed", nil, Refused, []Code{CodeDebug}},
+			Refused, []check.Code{check.CodePlatform}},
+		{"s2", "debugging allowed", nil, Refused, []check.Code{check.CodeDebug}},
 		{"s2", "debugging accepted", func(_ *evidence.Document, o *Options) { o.AllowDebug = true }, Accepted, nil},
-		{"s3", "provisional firmware", nil, Refused, []Code{CodeTCBProvisional}},
+		{"s3", "provisional firmware", nil, Refused, []check.Code{check.CodeTCBProvisional}},
 		{"s3", "provisional firmware accepted", func(_ *evidence.Document, o *Options) { o.AllowProvisionalTCB = true },
 			Accepted, nil},
 		{"s6-milan", "version 3", nil, Accepted, nil},
@@ -240,7 +241,7 @@ func TestPolicyText(t *testing.T) {
 	doc.Policy = text
 	expect(t, Appraise(context.Background(), doc, opts), Accepted)
 	text[len(text)/2] ^= 1
-	expect(t, Appraise(context.Background(), doc, opts), Refused, CodePolicyText)
+	expect(t, Appraise(context.Background(), doc, opts), Refused, check.CodePolicyText)
 }
 
 // TestLookAlikes judges certificates that bear AMD's names and no signature of AMD.
@@ -257,11 +258,11 @@ func TestLookAlikes(t *testing.T) {
 			if v.Outcome != Refused || v.Domain != "" || len(v.Chain) != 0 {
 				t.Errorf("outcome %q, domain %q, chain %v", v.Outcome, v.Domain, v.Chain)
 			}
-			got := map[Code]bool{}
+			got := map[check.Code]bool{}
 			for _, c := range codes(v) {
 				got[c] = true
 			}
-			if !got[CodeChainSignature] || !got[CodeSignatureInvalid] {
+			if !got[check.CodeChainSignature] || !got[check.CodeSignatureInvalid] {
 				t.Errorf("codes are %v", codes(v))
 			}
 		})
@@ -274,8 +275,8 @@ func TestForeignChipCertificate(t *testing.T) {
 	doc := byName("s6-milan").document(t)
 	opts := pinned(t, doc)
 	doc.Certificates = byName("s1").document(t).Certificates
-	expect(t, Appraise(context.Background(), doc, opts), Refused, CodeChipTCBMismatch, CodeChipIDMismatch,
-		CodeSignatureInvalid)
+	expect(t, Appraise(context.Background(), doc, opts), Refused, check.CodeChipTCBMismatch, check.CodeChipIDMismatch,
+		check.CodeSignatureInvalid)
 	doc.Certificates = [][]byte{read(t, "snp/s10-virtee/vcek_turin.der")}
 	v := Appraise(context.Background(), doc, opts)
 	if v.Accepted() || v.Chain == nil {
@@ -305,12 +306,12 @@ func TestZeroOptions(t *testing.T) {
 		if got.Outcome != Refused {
 			t.Errorf("%s: outcome is %q", v.name, got.Outcome)
 		}
-		have := map[Code]bool{}
+		have := map[check.Code]bool{}
 		for _, c := range codes(got) {
 			have[c] = true
 		}
-		for _, c := range []Code{CodeTimeNotSet, CodeTrustAnchorUnknown, CodeMeasurementNotSet, CodeHostDataNotSet,
-			CodeNonceNotSet, CodeSourceNotSet, CodeReportData, CodeTCBFloorMissing} {
+		for _, c := range []check.Code{check.CodeTimeNotSet, check.CodeTrustAnchorUnknown, check.CodeMeasurementNotSet, check.CodeHostDataNotSet,
+			check.CodeNonceNotSet, check.CodeSourceNotSet, check.CodeReportData, check.CodeTCBFloorMissing} {
 			if !have[c] {
 				t.Errorf("%s: %s is not among %v", v.name, c, codes(got))
 			}
@@ -325,7 +326,7 @@ func TestZeroOptions(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	expect(t, Appraise(ctx, nil, Options{}), Undecided, CodeCancelled)
+	expect(t, Appraise(ctx, nil, Options{}), Undecided, check.CodeCancelled)
 	if (&Verdict{}).Accepted() || (*Verdict)(nil).Accepted() {
 		t.Error("a verdict that was never concluded is accepted")
 	}

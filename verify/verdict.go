@@ -5,6 +5,8 @@ package verify
 import (
 	"slices"
 	"time"
+
+	"cofferdam.dev/verify/check"
 )
 
 // Schema is the schema of every verdict.
@@ -22,33 +24,6 @@ const (
 	// Undecided means that no check failed, but at least one could not be made.
 	Undecided Outcome = "undecided"
 )
-
-// Result is what one check comes to.
-type Result string
-
-// The results.
-const (
-	Pass       Result = "pass"
-	Fail       Result = "fail"
-	NotDecided Result = "undecided"
-)
-
-// Check is one check of an appraisal.
-type Check struct {
-	// Name says which check it is; it is stable.
-	Name CheckName `json:"name"`
-	// Code is CodeOK, or says in a stable word why the check did not pass.
-	Code Code `json:"code"`
-	// Title says in words what the check asks for.
-	Title string `json:"title"`
-	// Result is what the check came to.
-	Result Result `json:"result"`
-	// Expected and Actual are the values that were compared.
-	Expected string `json:"expected,omitempty"`
-	Actual   string `json:"actual,omitempty"`
-	// Fix says what to change when the check did not pass.
-	Fix string `json:"fix,omitempty"`
-}
 
 // Verdict is the result of an appraisal.
 type Verdict struct {
@@ -68,7 +43,7 @@ type Verdict struct {
 	ValidFrom  time.Time `json:"validFrom,omitzero"`
 	ValidUntil time.Time `json:"validUntil,omitzero"`
 	// Checks are all checks that were made, in the order of the chain.
-	Checks []Check `json:"checks"`
+	Checks []check.Check `json:"checks"`
 	// Chain are the certificates from the root to the chip key, as far as they could be linked.
 	Chain []Link `json:"chain,omitempty"`
 	// Report is what the report says. It is only a claim unless Outcome is Accepted.
@@ -119,12 +94,12 @@ type ReportClaims struct {
 func (v *Verdict) Accepted() bool { return v != nil && v.Outcome == Accepted }
 
 // Failures returns the checks that did not pass, failed ones first.
-func (v *Verdict) Failures() []Check {
-	var failed, open []Check
+func (v *Verdict) Failures() []check.Check {
+	var failed, open []check.Check
 	for _, c := range v.Checks {
 		switch c.Result {
-		case Pass:
-		case NotDecided:
+		case check.Pass:
+		case check.NotDecided:
 			open = append(open, c)
 		default:
 			failed = append(failed, c)
@@ -134,29 +109,29 @@ func (v *Verdict) Failures() []Check {
 }
 
 // mandatory are the checks without which nothing is accepted. They guard against a check that a change forgets to make.
-var mandatory = []CheckName{
-	CheckTime, CheckFormat, CheckChipCertificate, CheckTrustAnchor, CheckChain, CheckProfile, CheckValidity,
-	CheckSigner, CheckChipTCB, CheckChipID, CheckProduct, CheckSignature, CheckVMPL, CheckGuestPolicy, CheckDebug,
-	CheckMigration, CheckPlatform, CheckTCBOrder, CheckTCBCommitted, CheckTCBFloor, CheckMeasurement, CheckHostData,
-	CheckReportData,
+var mandatory = []check.Name{
+	check.Time, check.Format, check.ChipCertificate, check.TrustAnchor, check.Chain, check.Profile, check.Validity,
+	check.Signer, check.ChipTCB, check.ChipID, check.Product, check.Signature, check.VMPL, check.GuestPolicy, check.Debug,
+	check.Migration, check.Platform, check.TCBOrder, check.TCBCommitted, check.TCBFloor, check.Measurement, check.HostData,
+	check.ReportData,
 }
 
 // conclude sets the outcome from the checks.
 func (v *Verdict) conclude() {
 	v.Outcome = Refused
 	open := false
-	passed := map[CheckName]bool{}
+	passed := map[check.Name]bool{}
 	for _, c := range v.Checks {
 		switch c.Result {
-		case Pass:
+		case check.Pass:
 			passed[c.Name] = true
-		case NotDecided:
+		case check.NotDecided:
 			open = true
 		default:
 			return
 		}
 	}
-	complete := !slices.ContainsFunc(mandatory, func(n CheckName) bool { return !passed[n] })
+	complete := !slices.ContainsFunc(mandatory, func(n check.Name) bool { return !passed[n] })
 	switch {
 	case open:
 		v.Outcome = Undecided

@@ -21,6 +21,7 @@ import (
 
 	"cofferdam.dev/evidence"
 	"cofferdam.dev/evidence/snp"
+	"cofferdam.dev/verify/check"
 )
 
 // Options are the appraisal policy of a relying party. The zero value refuses everything.
@@ -80,50 +81,25 @@ func Appraise(ctx context.Context, doc *evidence.Document, opts Options) *Verdic
 	a := &appraisal{opts: &opts, v: &Verdict{Schema: Schema, Time: opts.Now.UTC()}}
 	switch {
 	case ctx.Err() != nil:
-		a.undecided(CheckFormat, CodeCancelled, "time to appraise", ctx.Err().Error())
+		a.Undecided(check.Format, check.CodeCancelled, "time to appraise", ctx.Err().Error())
 	case doc == nil:
-		a.fail(CheckFormat, CodeEvidenceMissing, "a document", "none")
+		a.Fail(check.Format, check.CodeEvidenceMissing, "a document", "none")
 	case doc.Validate() != nil:
-		a.fail(CheckFormat, CodeEvidenceMalformed, "a document within its limits", doc.Validate().Error())
+		a.Fail(check.Format, check.CodeEvidenceMalformed, "a document within its limits", doc.Validate().Error())
 	case doc.Type != evidence.TypeSEVSNP:
-		a.fail(CheckFormat, CodeTypeUnsupported, evidence.TypeSEVSNP, doc.Type)
+		a.Fail(check.Format, check.CodeTypeUnsupported, evidence.TypeSEVSNP, doc.Type)
 	default:
 		a.snp(doc)
 	}
+	a.v.Checks = a.Checks()
 	a.v.conclude()
 	return a.v
 }
 
 // appraisal is one run of Appraise.
 type appraisal struct {
+	check.Record
+
 	opts *Options
 	v    *Verdict
-}
-
-func (a *appraisal) pass(name CheckName, expected, actual string) {
-	a.add(name, CodeOK, Pass, expected, actual)
-}
-
-func (a *appraisal) fail(name CheckName, code Code, expected, actual string) {
-	a.add(name, code, Fail, expected, actual)
-}
-
-func (a *appraisal) undecided(name CheckName, code Code, expected, actual string) {
-	a.add(name, code, NotDecided, expected, actual)
-}
-
-// require passes or fails one check.
-func (a *appraisal) require(ok bool, name CheckName, code Code, expected, actual string) {
-	if ok {
-		a.pass(name, expected, actual)
-		return
-	}
-	a.fail(name, code, expected, actual)
-}
-
-func (a *appraisal) add(name CheckName, code Code, result Result, expected, actual string) {
-	a.v.Checks = append(a.v.Checks, Check{
-		Name: name, Code: code, Title: checkTitles[name], Result: result, Expected: expected, Actual: actual,
-		Fix: fixes[code],
-	})
 }

@@ -20,6 +20,7 @@ import (
 	"cofferdam.dev/evidence"
 	"cofferdam.dev/evidence/snp"
 	"cofferdam.dev/verify"
+	"cofferdam.dev/verify/check"
 )
 
 var nonce = []byte("nonce-of-16-byte")
@@ -75,52 +76,52 @@ func TestRoundTrip(t *testing.T) {
 		name    string
 		change  func(*evidence.Document, *verify.Options)
 		outcome verify.Outcome
-		want    []verify.Code
+		want    []check.Code
 	}{
 		{"accepted", nil, verify.Accepted, nil},
 		{"with exact runtime data", func(d *evidence.Document, o *verify.Options) { o.RuntimeData = d.RuntimeData },
 			verify.Accepted, nil},
 		{"simulated not allowed", func(_ *evidence.Document, o *verify.Options) { o.AllowSimulated = false },
-			verify.Refused, []verify.Code{verify.CodeTrustAnchorUnknown}},
+			verify.Refused, []check.Code{check.CodeTrustAnchorUnknown}},
 		{"AMD's roots alone", func(_ *evidence.Document, o *verify.Options) { o.Roots = verify.AMDRoots() },
-			verify.Refused, []verify.Code{verify.CodeTrustAnchorUnknown}},
+			verify.Refused, []check.Code{check.CodeTrustAnchorUnknown}},
 		{"root of another installation", func(_ *evidence.Document, o *verify.Options) {
 			o.Roots = []verify.Root{{Domain: verify.DomainSimulated, Name: "other", Certificate: other.ark}}
-		}, verify.Refused, []verify.Code{verify.CodeTrustAnchorUnknown}},
+		}, verify.Refused, []check.Code{check.CodeTrustAnchorUnknown}},
 		{"simulated root passed off as AMD's", func(_ *evidence.Document, o *verify.Options) {
 			o.Roots = []verify.Root{{Domain: verify.DomainAMD, Name: "local", Certificate: p.ark}}
-		}, verify.Refused, []verify.Code{verify.CodeTrustAnchorBad, verify.CodeTrustAnchorUnknown}},
+		}, verify.Refused, []check.Code{check.CodeTrustAnchorBad, check.CodeTrustAnchorUnknown}},
 		{"root without a domain", func(_ *evidence.Document, o *verify.Options) {
 			o.Roots = []verify.Root{{Name: "local", Certificate: p.ark}}
-		}, verify.Refused, []verify.Code{verify.CodeTrustAnchorBad, verify.CodeTrustAnchorUnknown}},
+		}, verify.Refused, []check.Code{check.CodeTrustAnchorBad, check.CodeTrustAnchorUnknown}},
 		{"another nonce", func(_ *evidence.Document, o *verify.Options) { o.Nonce = []byte("another nonce") },
-			verify.Refused, []verify.Code{verify.CodeNonce, verify.CodeReportData}},
+			verify.Refused, []check.Code{check.CodeNonce, check.CodeReportData}},
 		{"document claims this nonce", func(d *evidence.Document, o *verify.Options) {
 			o.Nonce = []byte("another nonce")
 			d.Nonce = o.Nonce
-		}, verify.Refused, []verify.Code{verify.CodeReportData}},
+		}, verify.Refused, []check.Code{check.CodeReportData}},
 		{"host's report for a workload's", func(_ *evidence.Document, o *verify.Options) { o.Source = evidence.SourceHost },
-			verify.Refused, []verify.Code{verify.CodeSource, verify.CodeReportData}},
+			verify.Refused, []check.Code{check.CodeSource, check.CodeReportData}},
 		{"document claims another source", func(d *evidence.Document, o *verify.Options) {
 			o.Source, d.Source = evidence.SourceHost, evidence.SourceHost
-		}, verify.Refused, []verify.Code{verify.CodeReportData}},
+		}, verify.Refused, []check.Code{check.CodeReportData}},
 		{"runtime data replaced", func(d *evidence.Document, _ *verify.Options) { d.RuntimeData = []byte("other key") },
-			verify.Refused, []verify.Code{verify.CodeReportData}},
+			verify.Refused, []check.Code{check.CodeReportData}},
 		{"other runtime data expected", func(_ *evidence.Document, o *verify.Options) { o.RuntimeData = []byte{} },
-			verify.Refused, []verify.Code{verify.CodeRuntimeData}},
+			verify.Refused, []check.Code{check.CodeRuntimeData}},
 		{"policy replaced", func(d *evidence.Document, o *verify.Options) {
 			d.Policy = []byte("open policy")
 			o.HostData = [][32]byte{sha256.Sum256(d.Policy)}
-		}, verify.Refused, []verify.Code{verify.CodeHostData, verify.CodePolicyText}},
+		}, verify.Refused, []check.Code{check.CodeHostData, check.CodePolicyText}},
 		{"certificates in another order", func(d *evidence.Document, _ *verify.Options) { slices.Reverse(d.Certificates) },
 			verify.Accepted, nil},
 		{"a certificate too many", func(d *evidence.Document, _ *verify.Options) {
 			d.Certificates = append(d.Certificates, other.ark.Raw)
-		}, verify.Refused, []verify.Code{verify.CodeCertificateUnused}},
+		}, verify.Refused, []check.Code{check.CodeCertificateUnused}},
 		{"intermediate missing", func(d *evidence.Document, _ *verify.Options) { d.Certificates = d.Certificates[:1] },
-			verify.Undecided, []verify.Code{verify.CodeCertificateMissing}},
+			verify.Undecided, []check.Code{check.CodeCertificateMissing}},
 		{"years later", func(_ *evidence.Document, o *verify.Options) { o.Now = o.Now.AddDate(8, 0, 0) },
-			verify.Undecided, []verify.Code{verify.CodeCertificateExpired}},
+			verify.Undecided, []check.Code{check.CodeCertificateExpired}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -129,7 +130,7 @@ func TestRoundTrip(t *testing.T) {
 				c.change(doc, &opts)
 			}
 			v := verify.Appraise(t.Context(), doc, opts)
-			var got []verify.Code
+			var got []check.Code
 			for _, f := range v.Failures() {
 				got = append(got, f.Code)
 			}
@@ -166,7 +167,7 @@ func TestForgedChain(t *testing.T) {
 	doc, own := roundTrip(t, foreignProcessor(t), launch(t))
 	own.Roots = opts.Roots
 	v := verify.Appraise(t.Context(), doc, own)
-	if v.Outcome != verify.Refused || v.Failures()[0].Code != verify.CodeTrustAnchorUnknown {
+	if v.Outcome != verify.Refused || v.Failures()[0].Code != check.CodeTrustAnchorUnknown {
 		t.Errorf("outcome %q, failures %v", v.Outcome, v.Failures())
 	}
 }
@@ -199,7 +200,7 @@ func TestPublishedTestRootsAreDenied(t *testing.T) {
 			o.Roots = []verify.Root{{Domain: verify.DomainSimulated, Name: "test", Certificate: root}}
 		}
 		v := verify.Appraise(context.Background(), doc, o)
-		named := slices.ContainsFunc(v.Failures(), func(c verify.Check) bool { return c.Code == verify.CodeTrustAnchorDenied })
+		named := slices.ContainsFunc(v.Failures(), func(c check.Check) bool { return c.Code == check.CodeTrustAnchorDenied })
 		if v.Outcome != verify.Refused || !named {
 			t.Errorf("%s: outcome %q, failures %v", name, v.Outcome, v.Failures())
 		}

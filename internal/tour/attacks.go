@@ -15,6 +15,7 @@ import (
 	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/internal/sandbox"
 	"cofferdam.dev/verify"
+	"cofferdam.dev/verify/check"
 )
 
 // refusal returns the denial in an error, or says that there is none of this code.
@@ -116,7 +117,7 @@ func (t *tour) attackPolicy(ctx context.Context, s *Step) error {
 		return err
 	}
 	v := verify.Appraise(ctx, e.doc, t.trusting(t.reliance(e.nonce)))
-	if v.Outcome != verify.Refused || !failedOnly(v, verify.CodeHostData) {
+	if v.Outcome != verify.Refused || !failedOnly(v, check.CodeHostData) {
 		return fmt.Errorf("the relying party's verdict is %s: %s", v.Outcome, codes(v))
 	}
 	for _, c := range v.Failures() {

@@ -21,6 +21,7 @@ import (
 	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/internal/simsp"
 	"cofferdam.dev/verify"
+	"cofferdam.dev/verify/check"
 )
 
 const (
@@ -94,7 +95,7 @@ func (t *tour) appraise(ctx context.Context, s *Step) error {
 		return err
 	}
 	strict := verify.Appraise(ctx, t.current.doc, t.reliance(t.current.nonce))
-	if strict.Outcome != verify.Refused || !failedOnly(strict, verify.CodeTrustAnchorUnknown) {
+	if strict.Outcome != verify.Refused || !failedOnly(strict, check.CodeTrustAnchorUnknown) {
 		return fmt.Errorf("without the simulated root the verdict is %s: %s", strict.Outcome, codes(strict))
 	}
 	s.add("AMD's roots alone", "%s: %s", strict.Outcome, codes(strict))
@@ -121,10 +122,10 @@ func codes(v *verify.Verdict) string {
 }
 
 // failedOnly reports whether a check failed with this code, and none with another.
-func failedOnly(v *verify.Verdict, code verify.Code) bool {
+func failedOnly(v *verify.Verdict, code check.Code) bool {
 	failed := false
 	for _, c := range v.Checks {
-		if c.Result != verify.Fail {
+		if c.Result != check.Fail {
 			continue
 		}
 		if c.Code != code {

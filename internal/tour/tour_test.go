@@ -16,6 +16,7 @@ import (
 
 	guestv1 "cofferdam.dev/api/guest/v1"
 	"cofferdam.dev/verify"
+	"cofferdam.dev/verify/check"
 )
 
 func TestRefusalHasToBeTheRightOne(t *testing.T) {
@@ -45,23 +46,23 @@ func TestRefusalHasToBeTheRightOne(t *testing.T) {
 
 func TestFailedOnly(t *testing.T) {
 	t.Parallel()
-	pass := verify.Check{Code: verify.CodeOK, Result: verify.Pass}
-	hostData := verify.Check{Code: verify.CodeHostData, Result: verify.Fail}
-	nonce := verify.Check{Code: verify.CodeNonce, Result: verify.Fail}
-	open := verify.Check{Code: verify.CodeSignatureNotChecked, Result: verify.NotDecided}
+	pass := check.Check{Code: check.CodeOK, Result: check.Pass}
+	hostData := check.Check{Code: check.CodeHostData, Result: check.Fail}
+	nonce := check.Check{Code: check.CodeNonce, Result: check.Fail}
+	open := check.Check{Code: check.CodeSignatureNotChecked, Result: check.NotDecided}
 	for _, tc := range []struct {
 		name   string
-		checks []verify.Check
+		checks []check.Check
 		want   bool
 	}{
-		{"nothing failed", []verify.Check{pass}, false},
-		{"the one", []verify.Check{pass, hostData}, true},
-		{"the one, and something open", []verify.Check{hostData, open}, true},
-		{"another one", []verify.Check{nonce}, false},
-		{"the one and another", []verify.Check{hostData, nonce}, false},
+		{"nothing failed", []check.Check{pass}, false},
+		{"the one", []check.Check{pass, hostData}, true},
+		{"the one, and something open", []check.Check{hostData, open}, true},
+		{"another one", []check.Check{nonce}, false},
+		{"the one and another", []check.Check{hostData, nonce}, false},
 		{"no checks", nil, false},
 	} {
-		if got := failedOnly(&verify.Verdict{Checks: tc.checks}, verify.CodeHostData); got != tc.want {
+		if got := failedOnly(&verify.Verdict{Checks: tc.checks}, check.CodeHostData); got != tc.want {
 			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
 		}
 	}

@@ -6,9 +6,11 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,10 +21,13 @@ import (
 // TestDocsVerdictCodes holds the table of verdict codes to package verify: the same checks and codes, and for each code
 // that a check is given in the source, the same row with the same effect on the verdict.
 func TestDocsVerdictCodes(t *testing.T) {
-	files := parseDir(t, "verify")
-	names := constants(t, files, "CheckName")
-	codes := constants(t, files, "Code")
-	calls := verdictCalls(files, names, codes)
+	registry := parseDir(t, "verify/check")
+	names := constants(t, registry, "Name")
+	codes := constants(t, registry, "Code")
+	calls := map[[3]string]bool{}
+	for _, dir := range append(subdirectories(t, "verify"), "verify") {
+		maps.Copy(calls, verdictCalls(parseDir(t, dir), names, codes))
+	}
 	if len(names) < 20 || len(codes) < 40 || len(calls) < 40 {
 		t.Fatalf("found %d checks, %d codes, %d uses of them: the source is not read right", len(names), len(codes), len(calls))
 	}
@@ -61,7 +66,7 @@ func TestDocsVerdictCodes(t *testing.T) {
 
 // verdictCalls finds the calls that record a check which did not pass, with both names as constants.
 func verdictCalls(files []*ast.File, names, codes map[string]string) map[[3]string]bool {
-	effects := map[string]string{"fail": "refused", "require": "refused", "undecided": "undecided"}
+	effects := map[string]string{"Fail": "refused", "Require": "refused", "Undecided": "undecided"}
 	found := map[[3]string]bool{}
 	for _, f := range files {
 		ast.Inspect(f, func(n ast.Node) bool {
@@ -74,7 +79,7 @@ func verdictCalls(files []*ast.File, names, codes map[string]string) map[[3]stri
 				return true
 			}
 			args := call.Args
-			if method.Sel.Name == "require" && len(args) > 0 {
+			if method.Sel.Name == "Require" && len(args) > 0 {
 				args = args[1:]
 			}
 			if len(args) < 2 {
@@ -218,11 +223,27 @@ func literal(e ast.Expr) (string, bool) {
 }
 
 func identifier(e ast.Expr) string {
-	id, ok := e.(*ast.Ident)
-	if !ok {
-		return ""
+	switch e := e.(type) {
+	case *ast.Ident:
+		return e.Name
+	case *ast.SelectorExpr:
+		return e.Sel.Name
 	}
-	return id.Name
+	return ""
+}
+
+// subdirectories returns the directories below a directory of the module that hold Go files.
+func subdirectories(t *testing.T, dir string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(top(t), filepath.FromSlash(dir), "*", "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for _, p := range paths {
+		found[dir+"/"+filepath.Base(filepath.Dir(p))] = true
+	}
+	return slices.Sorted(maps.Keys(found))
 }
 
 func values(m map[string]string) map[string]bool {

@@ -30,7 +30,8 @@ var rooms = map[string][]string{
 	"internal/testchain":             {},
 	"internal/oraclecases":           {}, // tests alone
 	"policy/fragment":                {"evidence/cose1", "policy"},
-	"verify":                         {"evidence", "evidence/snp"},
+	"verify/check":                   {},
+	"verify":                         {"evidence", "evidence/snp", "verify/check"},
 	"attest":                         {"evidence/snp"},
 	"policy":                         {},
 	"policy/engine":                  {"policy"},
@@ -70,7 +71,7 @@ var rooms = map[string][]string{
 	},
 	"internal/tour": {
 		"api/guest/v1", "evidence", "evidence/snp", "internal/assemble", "internal/group", "internal/guestimage", "internal/image",
-		"internal/layer", "internal/plain", "internal/sandbox", "internal/simsp", "internal/spec", "policy", "verify",
+		"internal/layer", "internal/plain", "internal/sandbox", "internal/simsp", "internal/spec", "policy", "verify", "verify/check",
 	},
 	"internal/plain":    {},
 	"internal/debimage": {"internal/guestimage"},

@@ -1,69 +1,69 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package verify
+package check
 
-// CheckName names a check. Names are stable.
-type CheckName string
+// Name names a check. Names are stable.
+type Name string
 
 // The checks, in the order of the chain.
 const (
-	CheckTime            CheckName = "time"
-	CheckFormat          CheckName = "format"
-	CheckTrustAnchor     CheckName = "trust-anchor"
-	CheckChain           CheckName = "chain"
-	CheckProfile         CheckName = "certificate-profile"
-	CheckValidity        CheckName = "certificate-validity"
-	CheckChipCertificate CheckName = "chip-certificate"
-	CheckSigner          CheckName = "signer"
-	CheckChipTCB         CheckName = "chip-tcb"
-	CheckChipID          CheckName = "chip-id"
-	CheckProduct         CheckName = "product"
-	CheckSignature       CheckName = "signature"
-	CheckVMPL            CheckName = "vmpl"
-	CheckGuestPolicy     CheckName = "guest-policy"
-	CheckDebug           CheckName = "debug"
-	CheckMigration       CheckName = "migration"
-	CheckPlatform        CheckName = "platform"
-	CheckTCBOrder        CheckName = "tcb-order"
-	CheckTCBCommitted    CheckName = "tcb-committed"
-	CheckTCBFloor        CheckName = "tcb-floor"
-	CheckMeasurement     CheckName = "measurement"
-	CheckHostData        CheckName = "host-data"
-	CheckPolicyText      CheckName = "policy-text"
-	CheckSource          CheckName = "source"
-	CheckNonce           CheckName = "nonce"
-	CheckRuntimeData     CheckName = "runtime-data"
-	CheckReportData      CheckName = "report-data"
+	Time            Name = "time"
+	Format          Name = "format"
+	TrustAnchor     Name = "trust-anchor"
+	Chain           Name = "chain"
+	Profile         Name = "certificate-profile"
+	Validity        Name = "certificate-validity"
+	ChipCertificate Name = "chip-certificate"
+	Signer          Name = "signer"
+	ChipTCB         Name = "chip-tcb"
+	ChipID          Name = "chip-id"
+	Product         Name = "product"
+	Signature       Name = "signature"
+	VMPL            Name = "vmpl"
+	GuestPolicy     Name = "guest-policy"
+	Debug           Name = "debug"
+	Migration       Name = "migration"
+	Platform        Name = "platform"
+	TCBOrder        Name = "tcb-order"
+	TCBCommitted    Name = "tcb-committed"
+	TCBFloor        Name = "tcb-floor"
+	Measurement     Name = "measurement"
+	HostData        Name = "host-data"
+	PolicyText      Name = "policy-text"
+	Source          Name = "source"
+	Nonce           Name = "nonce"
+	RuntimeData     Name = "runtime-data"
+	ReportData      Name = "report-data"
 )
 
-var checkTitles = map[CheckName]string{
-	CheckTime:            "the time of appraisal is given",
-	CheckFormat:          "the evidence has a known form",
-	CheckTrustAnchor:     "the chain ends in a configured root",
-	CheckChain:           "every certificate is signed by the one above it, and none is left over",
-	CheckProfile:         "the certificates have the roles that they are used in",
-	CheckValidity:        "every certificate is valid at the time of appraisal",
-	CheckChipCertificate: "the certificate of the key that signed is at hand",
-	CheckSigner:          "the report is signed by a kind of key that is allowed",
-	CheckChipTCB:         "the chip key belongs to the TCB that the report states",
-	CheckChipID:          "the chip key belongs to the chip that the report names",
-	CheckProduct:         "certificate and report name the same product line",
-	CheckSignature:       "the report is signed by the chip key",
-	CheckVMPL:            "a privileged enough level asked for the report",
-	CheckGuestPolicy:     "the guest policy is one that is understood",
-	CheckDebug:           "the host can not decrypt the guest's memory",
-	CheckMigration:       "no migration agent can move the guest",
-	CheckPlatform:        "the machine has the properties that are asked for",
-	CheckTCBOrder:        "reported, committed and current TCB are in order",
-	CheckTCBCommitted:    "the running firmware is committed",
-	CheckTCBFloor:        "the TCB is recent enough, now and at launch",
-	CheckMeasurement:     "the launch measurement is a trusted one",
-	CheckHostData:        "the host data name a trusted policy",
-	CheckPolicyText:      "the policy text is the one that the host data name",
-	CheckSource:          "the report was made on the expected behalf",
-	CheckNonce:           "the evidence answers this nonce",
-	CheckRuntimeData:     "the runtime data are the expected ones",
-	CheckReportData:      "the report is bound to nonce and runtime data",
+var titles = map[Name]string{
+	Time:            "the time of appraisal is given",
+	Format:          "the evidence has a known form",
+	TrustAnchor:     "the chain ends in a configured root",
+	Chain:           "every certificate is signed by the one above it, and none is left over",
+	Profile:         "the certificates have the roles that they are used in",
+	Validity:        "every certificate is valid at the time of appraisal",
+	ChipCertificate: "the certificate of the key that signed is at hand",
+	Signer:          "the report is signed by a kind of key that is allowed",
+	ChipTCB:         "the chip key belongs to the TCB that the report states",
+	ChipID:          "the chip key belongs to the chip that the report names",
+	Product:         "certificate and report name the same product line",
+	Signature:       "the report is signed by the chip key",
+	VMPL:            "a privileged enough level asked for the report",
+	GuestPolicy:     "the guest policy is one that is understood",
+	Debug:           "the host can not decrypt the guest's memory",
+	Migration:       "no migration agent can move the guest",
+	Platform:        "the machine has the properties that are asked for",
+	TCBOrder:        "reported, committed and current TCB are in order",
+	TCBCommitted:    "the running firmware is committed",
+	TCBFloor:        "the TCB is recent enough, now and at launch",
+	Measurement:     "the launch measurement is a trusted one",
+	HostData:        "the host data name a trusted policy",
+	PolicyText:      "the policy text is the one that the host data name",
+	Source:          "the report was made on the expected behalf",
+	Nonce:           "the evidence answers this nonce",
+	RuntimeData:     "the runtime data are the expected ones",
+	ReportData:      "the report is bound to nonce and runtime data",
 }
 
 // Code says why a check did not pass. Codes are stable.
