@@ -88,7 +88,7 @@ func (s *Service) create(ctx context.Context, spec *container.Spec, d engine.Dec
 	var err error
 	i.init, err = s.cfg.Runtime.Create(ctx, spec)
 	if err == nil {
-		resp.Env = spec.Env
+		resp.Env, resp.Identity = spec.Env, identity(spec.User)
 		resp.Stdio, i.tokens, err = s.grant(i.init)
 	}
 	if err == nil {
@@ -189,6 +189,18 @@ func question(p *container.Process) engine.Process {
 		q.Groups = append(q.Groups, engine.ID{ID: strconv.FormatUint(uint64(g), 10), Name: p.User.Groups[i]})
 	}
 	return q
+}
+
+// identity says what a process runs as.
+func identity(u container.User) *guestv1.Identity {
+	i := &guestv1.Identity{
+		User:   &guestv1.Account{Id: u.UID, Name: u.Name},
+		Groups: []*guestv1.Account{{Id: u.GID, Name: u.Group}},
+	}
+	for n, g := range u.Extra {
+		i.Groups = append(i.Groups, &guestv1.Account{Id: g, Name: u.Groups[n]})
+	}
+	return i
 }
 
 func capabilities(c *guestv1.Capabilities) policy.Capabilities {

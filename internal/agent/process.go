@@ -108,7 +108,7 @@ func (s *Service) exec(ctx context.Context, i *instance, p *container.Process) (
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand aborts the program instead
 	id := hex.EncodeToString(b[:])
 	s.remember(i, id, &execution{args: p.Args, handle: h, tokens: all})
-	return &guestv1.ExecProcessResponse{ExecId: id, Stdio: tokens}, nil
+	return &guestv1.ExecProcessResponse{ExecId: id, Stdio: tokens, Identity: identity(p.User)}, nil
 }
 
 // SignalProcess implements guestv1.GuestService.

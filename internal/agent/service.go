@@ -18,6 +18,7 @@ import (
 	"cofferdam.dev/attest"
 	"cofferdam.dev/internal/agent/container"
 	"cofferdam.dev/internal/agent/machine"
+	encoding "cofferdam.dev/policy/denial"
 	"cofferdam.dev/policy/engine"
 )
 
@@ -139,12 +140,15 @@ func (s *Service) decide(
 	defer unit.Rollback()
 	decision, err := ask(ctx, unit)
 	if err != nil {
-		return denial(guestv1.CodePolicyDenied, string(point), fmt.Sprintf("no decision could be made: %v", err))
+		d := denial(guestv1.CodePolicyDenied, string(point), fmt.Sprintf("no decision could be made: %v", err))
+		d.Decision = wireForm(point, decision.Input, d.GetReasons())
+		return d
 	}
 	if !decision.Allowed {
 		d := denial(guestv1.CodePolicyDenied, string(point), decision.Reasons...)
 		d.Fix = "change the request, or the policy and with it the launch"
 		d.Redact(env)
+		d.Decision = wireForm(point, decision.Input, d.GetReasons())
 		s.note("denied", slog.String("point", string(point)))
 		return d
 	}
@@ -158,6 +162,16 @@ func (s *Service) decide(
 	unit.Commit()
 	s.note("done", slog.String("point", string(point)))
 	return nil
+}
+
+// wireForm is a refusal as others write it into their errors, so that whoever has only a log can read it. It says what
+// the host asked for, less the values of variables; the host learns nothing from it.
+func wireForm(point engine.Point, input map[string]any, reasons []string) string {
+	text, err := encoding.New(string(point), input, reasons).Encode()
+	if err != nil {
+		return "" // the denial itself says the same, in parts
+	}
+	return text
 }
 
 // note logs an event of the guest's life where the policy allows that: the host reads the log.

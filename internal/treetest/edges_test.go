@@ -30,6 +30,7 @@ var rooms = map[string][]string{
 	"internal/testchain":             {},
 	"internal/oraclecases":           {}, // tests alone
 	"policy/fragment":                {"evidence/cose1", "policy"},
+	"collateral":                     {},
 	"verify/check":                   {},
 	"verify":                         {"evidence", "evidence/snp", "verify/check"},
 	"attest":                         {"evidence/snp"},
@@ -56,7 +57,7 @@ var rooms = map[string][]string{
 	"internal/agent/machine":         {"internal/verity", "internal/guestimage/scratchfmt"},
 	"internal/agent": {
 		"api/guest/v1", "attest", "evidence", "evidence/snp", "internal/agent/machine", "internal/channel", "policy", "policy/engine",
-		"policy/fragment",
+		"policy/denial", "policy/fragment",
 	},
 	"internal/sandbox": {
 		"api/guest/v1", "evidence/snp", "internal/channel", "internal/guestimage", "internal/simsp",

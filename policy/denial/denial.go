@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // MaxMessage bounds an encoded denial, marker included.
@@ -163,7 +164,10 @@ func (d *Denial) message() (string, error) {
 	return "policyDecision< " + base64.StdEncoding.EncodeToString(data) + " >policyDecision", nil
 }
 
-var marked = regexp.MustCompile(`policyDecision<\s*([A-Za-z0-9+/=\s]*?)\s*>policyDecision`)
+// marked is prepared when it is first used: a guest writes denials and never reads one.
+var marked = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`policyDecision<\s*([A-Za-z0-9+/=\s]*?)\s*>policyDecision`)
+})
 
 // Decode finds the first denial in a text: between its markers, or as the bare base64 or JSON of one.
 func Decode(text string) (*Denial, error) {
@@ -174,7 +178,7 @@ func Decode(text string) (*Denial, error) {
 	data := []byte(text)
 	if !strings.HasPrefix(text, "{") {
 		encoded := text
-		if m := marked.FindStringSubmatch(text); m != nil {
+		if m := marked().FindStringSubmatch(text); m != nil {
 			encoded = m[1]
 		}
 		var err error

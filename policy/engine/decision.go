@@ -20,6 +20,9 @@ type Decision struct {
 	// Reasons say why a request was denied: sorted, and at least one whenever Allowed is false.
 	Reasons []string
 
+	// Input is what was denied, as the rules saw it; nil when it was allowed, or never became a request.
+	Input map[string]any
+
 	// EnvList is what is kept of the requested environment, in the requested order (create and exec points).
 	EnvList []string
 

@@ -122,9 +122,12 @@ func (t *Tx) answer(ctx context.Context, point Point, input map[string]any, why 
 	}
 	d, said, err := t.engine.decide(ctx, point, input, why)
 	if err != nil {
-		return denied(point, "no decision: "+err.Error()), nil, fmt.Errorf("deciding %s: %w", point, err)
+		d, said, err = denied(point, "no decision: "+err.Error()), nil, fmt.Errorf("deciding %s: %w", point, err)
 	}
-	return d, said, nil
+	if !d.Allowed {
+		d.Input = input
+	}
+	return d, said, err
 }
 
 // Commit keeps the state changes of the unit and lets others proceed.

@@ -45,7 +45,10 @@ type Denial struct {
 	Expected string `protobuf:"bytes,5,opt,name=expected,proto3" json:"expected,omitempty"`
 	Actual   string `protobuf:"bytes,6,opt,name=actual,proto3" json:"actual,omitempty"`
 	// fix says what to change.
-	Fix           string `protobuf:"bytes,7,opt,name=fix,proto3" json:"fix,omitempty"`
+	Fix string `protobuf:"bytes,7,opt,name=fix,proto3" json:"fix,omitempty"`
+	// decision is the request that the policy refused, with the reasons, in the form of package policy/denial
+	// ("policyDecision< BASE64 >policyDecision"): at most 3 KiB, without the values of variables. Only POLICY_DENIED has it.
+	Decision      string `protobuf:"bytes,8,opt,name=decision,proto3" json:"decision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -129,6 +132,120 @@ func (x *Denial) GetFix() string {
 	return ""
 }
 
+func (x *Denial) GetDecision() string {
+	if x != nil {
+		return x.Decision
+	}
+	return ""
+}
+
+// Account is a user or group as the guest resolved it in a container's root filesystem. The name may be empty.
+type Account struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Account) Reset() {
+	*x = Account{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Account) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Account) ProtoMessage() {}
+
+func (x *Account) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Account.ProtoReflect.Descriptor instead.
+func (*Account) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Account) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Account) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// Identity is what a process runs as.
+type Identity struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	User  *Account               `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// groups are the main one and then the others.
+	Groups        []*Account `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Identity) Reset() {
+	*x = Identity{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Identity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Identity) ProtoMessage() {}
+
+func (x *Identity) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Identity.ProtoReflect.Descriptor instead.
+func (*Identity) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Identity) GetUser() *Account {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+func (x *Identity) GetGroups() []*Account {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
 type HelloRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -137,7 +254,7 @@ type HelloRequest struct {
 
 func (x *HelloRequest) Reset() {
 	*x = HelloRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[1]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -149,7 +266,7 @@ func (x *HelloRequest) String() string {
 func (*HelloRequest) ProtoMessage() {}
 
 func (x *HelloRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[1]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -162,7 +279,7 @@ func (x *HelloRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloRequest.ProtoReflect.Descriptor instead.
 func (*HelloRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{1}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{3}
 }
 
 type HelloResponse struct {
@@ -183,7 +300,7 @@ type HelloResponse struct {
 
 func (x *HelloResponse) Reset() {
 	*x = HelloResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[2]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -195,7 +312,7 @@ func (x *HelloResponse) String() string {
 func (*HelloResponse) ProtoMessage() {}
 
 func (x *HelloResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[2]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -208,7 +325,7 @@ func (x *HelloResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloResponse.ProtoReflect.Descriptor instead.
 func (*HelloResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{2}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *HelloResponse) GetProtocol() uint32 {
@@ -256,7 +373,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[3]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -268,7 +385,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[3]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -281,7 +398,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{3}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SetPolicyRequest) GetPolicy() []byte {
@@ -301,7 +418,7 @@ type SetPolicyResponse struct {
 
 func (x *SetPolicyResponse) Reset() {
 	*x = SetPolicyResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[4]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -313,7 +430,7 @@ func (x *SetPolicyResponse) String() string {
 func (*SetPolicyResponse) ProtoMessage() {}
 
 func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[4]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -326,7 +443,7 @@ func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*SetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{4}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SetPolicyResponse) GetHostData() []byte {
@@ -346,7 +463,7 @@ type LoadFragmentRequest struct {
 
 func (x *LoadFragmentRequest) Reset() {
 	*x = LoadFragmentRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[5]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -358,7 +475,7 @@ func (x *LoadFragmentRequest) String() string {
 func (*LoadFragmentRequest) ProtoMessage() {}
 
 func (x *LoadFragmentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[5]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -371,7 +488,7 @@ func (x *LoadFragmentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadFragmentRequest.ProtoReflect.Descriptor instead.
 func (*LoadFragmentRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{5}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LoadFragmentRequest) GetMessage() []byte {
@@ -392,7 +509,7 @@ type LoadFragmentResponse struct {
 
 func (x *LoadFragmentResponse) Reset() {
 	*x = LoadFragmentResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[6]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -404,7 +521,7 @@ func (x *LoadFragmentResponse) String() string {
 func (*LoadFragmentResponse) ProtoMessage() {}
 
 func (x *LoadFragmentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[6]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -417,7 +534,7 @@ func (x *LoadFragmentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadFragmentResponse.ProtoReflect.Descriptor instead.
 func (*LoadFragmentResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{6}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *LoadFragmentResponse) GetIssuer() string {
@@ -450,7 +567,7 @@ type MountLayerRequest struct {
 
 func (x *MountLayerRequest) Reset() {
 	*x = MountLayerRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[7]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -462,7 +579,7 @@ func (x *MountLayerRequest) String() string {
 func (*MountLayerRequest) ProtoMessage() {}
 
 func (x *MountLayerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[7]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -475,7 +592,7 @@ func (x *MountLayerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountLayerRequest.ProtoReflect.Descriptor instead.
 func (*MountLayerRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{7}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *MountLayerRequest) GetSerial() string {
@@ -514,7 +631,7 @@ type MountLayerResponse struct {
 
 func (x *MountLayerResponse) Reset() {
 	*x = MountLayerResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[8]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -526,7 +643,7 @@ func (x *MountLayerResponse) String() string {
 func (*MountLayerResponse) ProtoMessage() {}
 
 func (x *MountLayerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[8]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -539,7 +656,7 @@ func (x *MountLayerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountLayerResponse.ProtoReflect.Descriptor instead.
 func (*MountLayerResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{8}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{10}
 }
 
 type UnmountLayerRequest struct {
@@ -551,7 +668,7 @@ type UnmountLayerRequest struct {
 
 func (x *UnmountLayerRequest) Reset() {
 	*x = UnmountLayerRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[9]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -563,7 +680,7 @@ func (x *UnmountLayerRequest) String() string {
 func (*UnmountLayerRequest) ProtoMessage() {}
 
 func (x *UnmountLayerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[9]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -576,7 +693,7 @@ func (x *UnmountLayerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountLayerRequest.ProtoReflect.Descriptor instead.
 func (*UnmountLayerRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{9}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UnmountLayerRequest) GetTarget() string {
@@ -594,7 +711,7 @@ type UnmountLayerResponse struct {
 
 func (x *UnmountLayerResponse) Reset() {
 	*x = UnmountLayerResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[10]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +723,7 @@ func (x *UnmountLayerResponse) String() string {
 func (*UnmountLayerResponse) ProtoMessage() {}
 
 func (x *UnmountLayerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[10]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +736,7 @@ func (x *UnmountLayerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountLayerResponse.ProtoReflect.Descriptor instead.
 func (*UnmountLayerResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{10}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{12}
 }
 
 type MountScratchRequest struct {
@@ -634,7 +751,7 @@ type MountScratchRequest struct {
 
 func (x *MountScratchRequest) Reset() {
 	*x = MountScratchRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[11]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +763,7 @@ func (x *MountScratchRequest) String() string {
 func (*MountScratchRequest) ProtoMessage() {}
 
 func (x *MountScratchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[11]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +776,7 @@ func (x *MountScratchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountScratchRequest.ProtoReflect.Descriptor instead.
 func (*MountScratchRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{11}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MountScratchRequest) GetSerial() string {
@@ -684,7 +801,7 @@ type MountScratchResponse struct {
 
 func (x *MountScratchResponse) Reset() {
 	*x = MountScratchResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[12]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -696,7 +813,7 @@ func (x *MountScratchResponse) String() string {
 func (*MountScratchResponse) ProtoMessage() {}
 
 func (x *MountScratchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[12]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -709,7 +826,7 @@ func (x *MountScratchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountScratchResponse.ProtoReflect.Descriptor instead.
 func (*MountScratchResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{12}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{14}
 }
 
 type UnmountScratchRequest struct {
@@ -721,7 +838,7 @@ type UnmountScratchRequest struct {
 
 func (x *UnmountScratchRequest) Reset() {
 	*x = UnmountScratchRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[13]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +850,7 @@ func (x *UnmountScratchRequest) String() string {
 func (*UnmountScratchRequest) ProtoMessage() {}
 
 func (x *UnmountScratchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[13]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +863,7 @@ func (x *UnmountScratchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountScratchRequest.ProtoReflect.Descriptor instead.
 func (*UnmountScratchRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{13}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *UnmountScratchRequest) GetTarget() string {
@@ -764,7 +881,7 @@ type UnmountScratchResponse struct {
 
 func (x *UnmountScratchResponse) Reset() {
 	*x = UnmountScratchResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[14]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +893,7 @@ func (x *UnmountScratchResponse) String() string {
 func (*UnmountScratchResponse) ProtoMessage() {}
 
 func (x *UnmountScratchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[14]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +906,7 @@ func (x *UnmountScratchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountScratchResponse.ProtoReflect.Descriptor instead.
 func (*UnmountScratchResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{14}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{16}
 }
 
 type MountOverlayRequest struct {
@@ -807,7 +924,7 @@ type MountOverlayRequest struct {
 
 func (x *MountOverlayRequest) Reset() {
 	*x = MountOverlayRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[15]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -819,7 +936,7 @@ func (x *MountOverlayRequest) String() string {
 func (*MountOverlayRequest) ProtoMessage() {}
 
 func (x *MountOverlayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[15]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -832,7 +949,7 @@ func (x *MountOverlayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountOverlayRequest.ProtoReflect.Descriptor instead.
 func (*MountOverlayRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{15}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *MountOverlayRequest) GetContainerId() string {
@@ -871,7 +988,7 @@ type MountOverlayResponse struct {
 
 func (x *MountOverlayResponse) Reset() {
 	*x = MountOverlayResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[16]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -883,7 +1000,7 @@ func (x *MountOverlayResponse) String() string {
 func (*MountOverlayResponse) ProtoMessage() {}
 
 func (x *MountOverlayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[16]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -896,7 +1013,7 @@ func (x *MountOverlayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountOverlayResponse.ProtoReflect.Descriptor instead.
 func (*MountOverlayResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{16}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{18}
 }
 
 type UnmountOverlayRequest struct {
@@ -908,7 +1025,7 @@ type UnmountOverlayRequest struct {
 
 func (x *UnmountOverlayRequest) Reset() {
 	*x = UnmountOverlayRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[17]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -920,7 +1037,7 @@ func (x *UnmountOverlayRequest) String() string {
 func (*UnmountOverlayRequest) ProtoMessage() {}
 
 func (x *UnmountOverlayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[17]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -933,7 +1050,7 @@ func (x *UnmountOverlayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountOverlayRequest.ProtoReflect.Descriptor instead.
 func (*UnmountOverlayRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{17}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UnmountOverlayRequest) GetTarget() string {
@@ -951,7 +1068,7 @@ type UnmountOverlayResponse struct {
 
 func (x *UnmountOverlayResponse) Reset() {
 	*x = UnmountOverlayResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[18]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -963,7 +1080,7 @@ func (x *UnmountOverlayResponse) String() string {
 func (*UnmountOverlayResponse) ProtoMessage() {}
 
 func (x *UnmountOverlayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[18]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -976,7 +1093,7 @@ func (x *UnmountOverlayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountOverlayResponse.ProtoReflect.Descriptor instead.
 func (*UnmountOverlayResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{18}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{20}
 }
 
 // Mount is a bind mount into a container. Its source is "sandbox:///tmp/atlas/CLASS/NAME", a directory or file that the
@@ -994,7 +1111,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[19]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1123,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[19]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1136,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{19}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Mount) GetDestination() string {
@@ -1063,7 +1180,7 @@ type Capabilities struct {
 
 func (x *Capabilities) Reset() {
 	*x = Capabilities{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[20]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1192,7 @@ func (x *Capabilities) String() string {
 func (*Capabilities) ProtoMessage() {}
 
 func (x *Capabilities) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[20]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1205,7 @@ func (x *Capabilities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capabilities.ProtoReflect.Descriptor instead.
 func (*Capabilities) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{20}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Capabilities) GetBounding() []string {
@@ -1140,7 +1257,7 @@ type Stdio struct {
 
 func (x *Stdio) Reset() {
 	*x = Stdio{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[21]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1269,7 @@ func (x *Stdio) String() string {
 func (*Stdio) ProtoMessage() {}
 
 func (x *Stdio) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[21]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1282,7 @@ func (x *Stdio) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stdio.ProtoReflect.Descriptor instead.
 func (*Stdio) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{21}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Stdio) GetStdin() bool {
@@ -1210,7 +1327,7 @@ type StdioTokens struct {
 
 func (x *StdioTokens) Reset() {
 	*x = StdioTokens{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[22]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1339,7 @@ func (x *StdioTokens) String() string {
 func (*StdioTokens) ProtoMessage() {}
 
 func (x *StdioTokens) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[22]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1352,7 @@ func (x *StdioTokens) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StdioTokens.ProtoReflect.Descriptor instead.
 func (*StdioTokens) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{22}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StdioTokens) GetStdin() []byte {
@@ -1286,7 +1403,7 @@ type CreateContainerRequest struct {
 
 func (x *CreateContainerRequest) Reset() {
 	*x = CreateContainerRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[23]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1415,7 @@ func (x *CreateContainerRequest) String() string {
 func (*CreateContainerRequest) ProtoMessage() {}
 
 func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[23]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1428,7 @@ func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerRequest.ProtoReflect.Descriptor instead.
 func (*CreateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{23}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CreateContainerRequest) GetContainerId() string {
@@ -1416,14 +1533,16 @@ type CreateContainerResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Stdio *StdioTokens           `protobuf:"bytes,1,opt,name=stdio,proto3" json:"stdio,omitempty"`
 	// env is what the policy let through, in order.
-	Env           []string `protobuf:"bytes,2,rep,name=env,proto3" json:"env,omitempty"`
+	Env []string `protobuf:"bytes,2,rep,name=env,proto3" json:"env,omitempty"`
+	// identity is who the first process runs as.
+	Identity      *Identity `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateContainerResponse) Reset() {
 	*x = CreateContainerResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[24]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1554,7 @@ func (x *CreateContainerResponse) String() string {
 func (*CreateContainerResponse) ProtoMessage() {}
 
 func (x *CreateContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[24]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1567,7 @@ func (x *CreateContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerResponse.ProtoReflect.Descriptor instead.
 func (*CreateContainerResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{24}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CreateContainerResponse) GetStdio() *StdioTokens {
@@ -1465,6 +1584,13 @@ func (x *CreateContainerResponse) GetEnv() []string {
 	return nil
 }
 
+func (x *CreateContainerResponse) GetIdentity() *Identity {
+	if x != nil {
+		return x.Identity
+	}
+	return nil
+}
+
 type StartContainerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
@@ -1474,7 +1600,7 @@ type StartContainerRequest struct {
 
 func (x *StartContainerRequest) Reset() {
 	*x = StartContainerRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[25]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +1612,7 @@ func (x *StartContainerRequest) String() string {
 func (*StartContainerRequest) ProtoMessage() {}
 
 func (x *StartContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[25]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +1625,7 @@ func (x *StartContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartContainerRequest.ProtoReflect.Descriptor instead.
 func (*StartContainerRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{25}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StartContainerRequest) GetContainerId() string {
@@ -1518,7 +1644,7 @@ type StartContainerResponse struct {
 
 func (x *StartContainerResponse) Reset() {
 	*x = StartContainerResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[26]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1530,7 +1656,7 @@ func (x *StartContainerResponse) String() string {
 func (*StartContainerResponse) ProtoMessage() {}
 
 func (x *StartContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[26]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1543,7 +1669,7 @@ func (x *StartContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartContainerResponse.ProtoReflect.Descriptor instead.
 func (*StartContainerResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{26}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StartContainerResponse) GetPid() uint32 {
@@ -1569,7 +1695,7 @@ type ExecProcessRequest struct {
 
 func (x *ExecProcessRequest) Reset() {
 	*x = ExecProcessRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[27]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1581,7 +1707,7 @@ func (x *ExecProcessRequest) String() string {
 func (*ExecProcessRequest) ProtoMessage() {}
 
 func (x *ExecProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[27]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1594,7 +1720,7 @@ func (x *ExecProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecProcessRequest.ProtoReflect.Descriptor instead.
 func (*ExecProcessRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{27}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ExecProcessRequest) GetContainerId() string {
@@ -1656,15 +1782,17 @@ func (x *ExecProcessRequest) GetStdio() *Stdio {
 type ExecProcessResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// exec_id names the process in later calls.
-	ExecId        string       `protobuf:"bytes,1,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
-	Stdio         *StdioTokens `protobuf:"bytes,2,opt,name=stdio,proto3" json:"stdio,omitempty"`
+	ExecId string       `protobuf:"bytes,1,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
+	Stdio  *StdioTokens `protobuf:"bytes,2,opt,name=stdio,proto3" json:"stdio,omitempty"`
+	// identity is who the process runs as.
+	Identity      *Identity `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExecProcessResponse) Reset() {
 	*x = ExecProcessResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[28]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1804,7 @@ func (x *ExecProcessResponse) String() string {
 func (*ExecProcessResponse) ProtoMessage() {}
 
 func (x *ExecProcessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[28]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1817,7 @@ func (x *ExecProcessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecProcessResponse.ProtoReflect.Descriptor instead.
 func (*ExecProcessResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{28}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ExecProcessResponse) GetExecId() string {
@@ -1702,6 +1830,13 @@ func (x *ExecProcessResponse) GetExecId() string {
 func (x *ExecProcessResponse) GetStdio() *StdioTokens {
 	if x != nil {
 		return x.Stdio
+	}
+	return nil
+}
+
+func (x *ExecProcessResponse) GetIdentity() *Identity {
+	if x != nil {
+		return x.Identity
 	}
 	return nil
 }
@@ -1719,7 +1854,7 @@ type SignalProcessRequest struct {
 
 func (x *SignalProcessRequest) Reset() {
 	*x = SignalProcessRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[29]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1731,7 +1866,7 @@ func (x *SignalProcessRequest) String() string {
 func (*SignalProcessRequest) ProtoMessage() {}
 
 func (x *SignalProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[29]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1744,7 +1879,7 @@ func (x *SignalProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalProcessRequest.ProtoReflect.Descriptor instead.
 func (*SignalProcessRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{29}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SignalProcessRequest) GetContainerId() string {
@@ -1776,7 +1911,7 @@ type SignalProcessResponse struct {
 
 func (x *SignalProcessResponse) Reset() {
 	*x = SignalProcessResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[30]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1788,7 +1923,7 @@ func (x *SignalProcessResponse) String() string {
 func (*SignalProcessResponse) ProtoMessage() {}
 
 func (x *SignalProcessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[30]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1801,7 +1936,7 @@ func (x *SignalProcessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalProcessResponse.ProtoReflect.Descriptor instead.
 func (*SignalProcessResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{30}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{32}
 }
 
 type WaitProcessRequest struct {
@@ -1814,7 +1949,7 @@ type WaitProcessRequest struct {
 
 func (x *WaitProcessRequest) Reset() {
 	*x = WaitProcessRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +1961,7 @@ func (x *WaitProcessRequest) String() string {
 func (*WaitProcessRequest) ProtoMessage() {}
 
 func (x *WaitProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +1974,7 @@ func (x *WaitProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitProcessRequest.ProtoReflect.Descriptor instead.
 func (*WaitProcessRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{31}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *WaitProcessRequest) GetContainerId() string {
@@ -1868,7 +2003,7 @@ type WaitProcessResponse struct {
 
 func (x *WaitProcessResponse) Reset() {
 	*x = WaitProcessResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1880,7 +2015,7 @@ func (x *WaitProcessResponse) String() string {
 func (*WaitProcessResponse) ProtoMessage() {}
 
 func (x *WaitProcessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1893,7 +2028,7 @@ func (x *WaitProcessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitProcessResponse.ProtoReflect.Descriptor instead.
 func (*WaitProcessResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{32}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *WaitProcessResponse) GetExitCode() uint32 {
@@ -1922,7 +2057,7 @@ type ResizeTerminalRequest struct {
 
 func (x *ResizeTerminalRequest) Reset() {
 	*x = ResizeTerminalRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1934,7 +2069,7 @@ func (x *ResizeTerminalRequest) String() string {
 func (*ResizeTerminalRequest) ProtoMessage() {}
 
 func (x *ResizeTerminalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1947,7 +2082,7 @@ func (x *ResizeTerminalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeTerminalRequest.ProtoReflect.Descriptor instead.
 func (*ResizeTerminalRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{33}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ResizeTerminalRequest) GetContainerId() string {
@@ -1986,7 +2121,7 @@ type ResizeTerminalResponse struct {
 
 func (x *ResizeTerminalResponse) Reset() {
 	*x = ResizeTerminalResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1998,7 +2133,7 @@ func (x *ResizeTerminalResponse) String() string {
 func (*ResizeTerminalResponse) ProtoMessage() {}
 
 func (x *ResizeTerminalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2011,7 +2146,7 @@ func (x *ResizeTerminalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeTerminalResponse.ProtoReflect.Descriptor instead.
 func (*ResizeTerminalResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{34}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{36}
 }
 
 type ShutdownContainerRequest struct {
@@ -2023,7 +2158,7 @@ type ShutdownContainerRequest struct {
 
 func (x *ShutdownContainerRequest) Reset() {
 	*x = ShutdownContainerRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[35]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2170,7 @@ func (x *ShutdownContainerRequest) String() string {
 func (*ShutdownContainerRequest) ProtoMessage() {}
 
 func (x *ShutdownContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[35]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2183,7 @@ func (x *ShutdownContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownContainerRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownContainerRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{35}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ShutdownContainerRequest) GetContainerId() string {
@@ -2066,7 +2201,7 @@ type ShutdownContainerResponse struct {
 
 func (x *ShutdownContainerResponse) Reset() {
 	*x = ShutdownContainerResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[36]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2213,7 @@ func (x *ShutdownContainerResponse) String() string {
 func (*ShutdownContainerResponse) ProtoMessage() {}
 
 func (x *ShutdownContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[36]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2226,7 @@ func (x *ShutdownContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownContainerResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownContainerResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{36}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{38}
 }
 
 type PropertiesRequest struct {
@@ -2102,7 +2237,7 @@ type PropertiesRequest struct {
 
 func (x *PropertiesRequest) Reset() {
 	*x = PropertiesRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[37]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2249,7 @@ func (x *PropertiesRequest) String() string {
 func (*PropertiesRequest) ProtoMessage() {}
 
 func (x *PropertiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[37]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2262,7 @@ func (x *PropertiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PropertiesRequest.ProtoReflect.Descriptor instead.
 func (*PropertiesRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{37}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{39}
 }
 
 type ContainerProperties struct {
@@ -2144,7 +2279,7 @@ type ContainerProperties struct {
 
 func (x *ContainerProperties) Reset() {
 	*x = ContainerProperties{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[38]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2156,7 +2291,7 @@ func (x *ContainerProperties) String() string {
 func (*ContainerProperties) ProtoMessage() {}
 
 func (x *ContainerProperties) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[38]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2169,7 +2304,7 @@ func (x *ContainerProperties) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerProperties.ProtoReflect.Descriptor instead.
 func (*ContainerProperties) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{38}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ContainerProperties) GetContainerId() string {
@@ -2218,7 +2353,7 @@ type PropertiesResponse struct {
 
 func (x *PropertiesResponse) Reset() {
 	*x = PropertiesResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[39]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2230,7 +2365,7 @@ func (x *PropertiesResponse) String() string {
 func (*PropertiesResponse) ProtoMessage() {}
 
 func (x *PropertiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[39]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2243,7 +2378,7 @@ func (x *PropertiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PropertiesResponse.ProtoReflect.Descriptor instead.
 func (*PropertiesResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{39}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PropertiesResponse) GetContainers() []*ContainerProperties {
@@ -2275,7 +2410,7 @@ type DumpStacksRequest struct {
 
 func (x *DumpStacksRequest) Reset() {
 	*x = DumpStacksRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[40]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2287,7 +2422,7 @@ func (x *DumpStacksRequest) String() string {
 func (*DumpStacksRequest) ProtoMessage() {}
 
 func (x *DumpStacksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[40]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2300,7 +2435,7 @@ func (x *DumpStacksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpStacksRequest.ProtoReflect.Descriptor instead.
 func (*DumpStacksRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{40}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{42}
 }
 
 type DumpStacksResponse struct {
@@ -2312,7 +2447,7 @@ type DumpStacksResponse struct {
 
 func (x *DumpStacksResponse) Reset() {
 	*x = DumpStacksResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[41]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2324,7 +2459,7 @@ func (x *DumpStacksResponse) String() string {
 func (*DumpStacksResponse) ProtoMessage() {}
 
 func (x *DumpStacksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[41]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2337,7 +2472,7 @@ func (x *DumpStacksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpStacksResponse.ProtoReflect.Descriptor instead.
 func (*DumpStacksResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{41}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DumpStacksResponse) GetStacks() []byte {
@@ -2359,7 +2494,7 @@ type EvidenceRequest struct {
 
 func (x *EvidenceRequest) Reset() {
 	*x = EvidenceRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[42]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2371,7 +2506,7 @@ func (x *EvidenceRequest) String() string {
 func (*EvidenceRequest) ProtoMessage() {}
 
 func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[42]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2384,7 +2519,7 @@ func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceRequest.ProtoReflect.Descriptor instead.
 func (*EvidenceRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{42}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *EvidenceRequest) GetNonce() []byte {
@@ -2414,7 +2549,7 @@ type EvidenceResponse struct {
 
 func (x *EvidenceResponse) Reset() {
 	*x = EvidenceResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[43]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2426,7 +2561,7 @@ func (x *EvidenceResponse) String() string {
 func (*EvidenceResponse) ProtoMessage() {}
 
 func (x *EvidenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[43]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2439,7 +2574,7 @@ func (x *EvidenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceResponse.ProtoReflect.Descriptor instead.
 func (*EvidenceResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{43}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *EvidenceResponse) GetType() string {
@@ -2471,7 +2606,7 @@ type PowerOffRequest struct {
 
 func (x *PowerOffRequest) Reset() {
 	*x = PowerOffRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[44]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2483,7 +2618,7 @@ func (x *PowerOffRequest) String() string {
 func (*PowerOffRequest) ProtoMessage() {}
 
 func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[44]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2496,7 +2631,7 @@ func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffRequest.ProtoReflect.Descriptor instead.
 func (*PowerOffRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{44}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{46}
 }
 
 type PowerOffResponse struct {
@@ -2507,7 +2642,7 @@ type PowerOffResponse struct {
 
 func (x *PowerOffResponse) Reset() {
 	*x = PowerOffResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[45]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2519,7 +2654,7 @@ func (x *PowerOffResponse) String() string {
 func (*PowerOffResponse) ProtoMessage() {}
 
 func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[45]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2532,14 +2667,14 @@ func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffResponse.ProtoReflect.Descriptor instead.
 func (*PowerOffResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{45}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{47}
 }
 
 var File_api_guest_v1_guest_proto protoreflect.FileDescriptor
 
 const file_api_guest_v1_guest_proto_rawDesc = "" +
 	"\n" +
-	"\x18api/guest/v1/guest.proto\x12\x12cofferdam.guest.v1\"\xa8\x01\n" +
+	"\x18api/guest/v1/guest.proto\x12\x12cofferdam.guest.v1\"\xc4\x01\n" +
 	"\x06Denial\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x14\n" +
 	"\x05point\x18\x02 \x01(\tR\x05point\x12\x18\n" +
@@ -2547,7 +2682,14 @@ const file_api_guest_v1_guest_proto_rawDesc = "" +
 	"\x05field\x18\x04 \x01(\tR\x05field\x12\x1a\n" +
 	"\bexpected\x18\x05 \x01(\tR\bexpected\x12\x16\n" +
 	"\x06actual\x18\x06 \x01(\tR\x06actual\x12\x10\n" +
-	"\x03fix\x18\a \x01(\tR\x03fix\"\x0e\n" +
+	"\x03fix\x18\a \x01(\tR\x03fix\x12\x1a\n" +
+	"\bdecision\x18\b \x01(\tR\bdecision\"-\n" +
+	"\aAccount\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"p\n" +
+	"\bIdentity\x12/\n" +
+	"\x04user\x18\x01 \x01(\v2\x1b.cofferdam.guest.v1.AccountR\x04user\x123\n" +
+	"\x06groups\x18\x02 \x03(\v2\x1b.cofferdam.guest.v1.AccountR\x06groups\"\x0e\n" +
 	"\fHelloRequest\"\x8f\x01\n" +
 	"\rHelloResponse\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x10\n" +
@@ -2630,10 +2772,11 @@ const file_api_guest_v1_guest_proto_rawDesc = "" +
 	"\x05stdio\x18\f \x01(\v2\x19.cofferdam.guest.v1.StdioR\x05stdio\x12,\n" +
 	"\x12memory_limit_bytes\x18\r \x01(\x04R\x10memoryLimitBytes\x12\x1d\n" +
 	"\n" +
-	"cpu_millis\x18\x0e \x01(\rR\tcpuMillis\"b\n" +
+	"cpu_millis\x18\x0e \x01(\rR\tcpuMillis\"\x9c\x01\n" +
 	"\x17CreateContainerResponse\x125\n" +
 	"\x05stdio\x18\x01 \x01(\v2\x1f.cofferdam.guest.v1.StdioTokensR\x05stdio\x12\x10\n" +
-	"\x03env\x18\x02 \x03(\tR\x03env\":\n" +
+	"\x03env\x18\x02 \x03(\tR\x03env\x128\n" +
+	"\bidentity\x18\x03 \x01(\v2\x1c.cofferdam.guest.v1.IdentityR\bidentity\":\n" +
 	"\x15StartContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"*\n" +
 	"\x16StartContainerResponse\x12\x10\n" +
@@ -2647,10 +2790,11 @@ const file_api_guest_v1_guest_proto_rawDesc = "" +
 	"\x04user\x18\x05 \x01(\tR\x04user\x12*\n" +
 	"\x11no_new_privileges\x18\x06 \x01(\bR\x0fnoNewPrivileges\x12D\n" +
 	"\fcapabilities\x18\a \x01(\v2 .cofferdam.guest.v1.CapabilitiesR\fcapabilities\x12/\n" +
-	"\x05stdio\x18\b \x01(\v2\x19.cofferdam.guest.v1.StdioR\x05stdio\"e\n" +
+	"\x05stdio\x18\b \x01(\v2\x19.cofferdam.guest.v1.StdioR\x05stdio\"\x9f\x01\n" +
 	"\x13ExecProcessResponse\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x125\n" +
-	"\x05stdio\x18\x02 \x01(\v2\x1f.cofferdam.guest.v1.StdioTokensR\x05stdio\"j\n" +
+	"\x05stdio\x18\x02 \x01(\v2\x1f.cofferdam.guest.v1.StdioTokensR\x05stdio\x128\n" +
+	"\bidentity\x18\x03 \x01(\v2\x1c.cofferdam.guest.v1.IdentityR\bidentity\"j\n" +
 	"\x14SignalProcessRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x17\n" +
 	"\aexec_id\x18\x02 \x01(\tR\x06execId\x12\x16\n" +
@@ -2733,109 +2877,115 @@ func file_api_guest_v1_guest_proto_rawDescGZIP() []byte {
 	return file_api_guest_v1_guest_proto_rawDescData
 }
 
-var file_api_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_api_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_api_guest_v1_guest_proto_goTypes = []any{
 	(*Denial)(nil),                    // 0: cofferdam.guest.v1.Denial
-	(*HelloRequest)(nil),              // 1: cofferdam.guest.v1.HelloRequest
-	(*HelloResponse)(nil),             // 2: cofferdam.guest.v1.HelloResponse
-	(*SetPolicyRequest)(nil),          // 3: cofferdam.guest.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),         // 4: cofferdam.guest.v1.SetPolicyResponse
-	(*LoadFragmentRequest)(nil),       // 5: cofferdam.guest.v1.LoadFragmentRequest
-	(*LoadFragmentResponse)(nil),      // 6: cofferdam.guest.v1.LoadFragmentResponse
-	(*MountLayerRequest)(nil),         // 7: cofferdam.guest.v1.MountLayerRequest
-	(*MountLayerResponse)(nil),        // 8: cofferdam.guest.v1.MountLayerResponse
-	(*UnmountLayerRequest)(nil),       // 9: cofferdam.guest.v1.UnmountLayerRequest
-	(*UnmountLayerResponse)(nil),      // 10: cofferdam.guest.v1.UnmountLayerResponse
-	(*MountScratchRequest)(nil),       // 11: cofferdam.guest.v1.MountScratchRequest
-	(*MountScratchResponse)(nil),      // 12: cofferdam.guest.v1.MountScratchResponse
-	(*UnmountScratchRequest)(nil),     // 13: cofferdam.guest.v1.UnmountScratchRequest
-	(*UnmountScratchResponse)(nil),    // 14: cofferdam.guest.v1.UnmountScratchResponse
-	(*MountOverlayRequest)(nil),       // 15: cofferdam.guest.v1.MountOverlayRequest
-	(*MountOverlayResponse)(nil),      // 16: cofferdam.guest.v1.MountOverlayResponse
-	(*UnmountOverlayRequest)(nil),     // 17: cofferdam.guest.v1.UnmountOverlayRequest
-	(*UnmountOverlayResponse)(nil),    // 18: cofferdam.guest.v1.UnmountOverlayResponse
-	(*Mount)(nil),                     // 19: cofferdam.guest.v1.Mount
-	(*Capabilities)(nil),              // 20: cofferdam.guest.v1.Capabilities
-	(*Stdio)(nil),                     // 21: cofferdam.guest.v1.Stdio
-	(*StdioTokens)(nil),               // 22: cofferdam.guest.v1.StdioTokens
-	(*CreateContainerRequest)(nil),    // 23: cofferdam.guest.v1.CreateContainerRequest
-	(*CreateContainerResponse)(nil),   // 24: cofferdam.guest.v1.CreateContainerResponse
-	(*StartContainerRequest)(nil),     // 25: cofferdam.guest.v1.StartContainerRequest
-	(*StartContainerResponse)(nil),    // 26: cofferdam.guest.v1.StartContainerResponse
-	(*ExecProcessRequest)(nil),        // 27: cofferdam.guest.v1.ExecProcessRequest
-	(*ExecProcessResponse)(nil),       // 28: cofferdam.guest.v1.ExecProcessResponse
-	(*SignalProcessRequest)(nil),      // 29: cofferdam.guest.v1.SignalProcessRequest
-	(*SignalProcessResponse)(nil),     // 30: cofferdam.guest.v1.SignalProcessResponse
-	(*WaitProcessRequest)(nil),        // 31: cofferdam.guest.v1.WaitProcessRequest
-	(*WaitProcessResponse)(nil),       // 32: cofferdam.guest.v1.WaitProcessResponse
-	(*ResizeTerminalRequest)(nil),     // 33: cofferdam.guest.v1.ResizeTerminalRequest
-	(*ResizeTerminalResponse)(nil),    // 34: cofferdam.guest.v1.ResizeTerminalResponse
-	(*ShutdownContainerRequest)(nil),  // 35: cofferdam.guest.v1.ShutdownContainerRequest
-	(*ShutdownContainerResponse)(nil), // 36: cofferdam.guest.v1.ShutdownContainerResponse
-	(*PropertiesRequest)(nil),         // 37: cofferdam.guest.v1.PropertiesRequest
-	(*ContainerProperties)(nil),       // 38: cofferdam.guest.v1.ContainerProperties
-	(*PropertiesResponse)(nil),        // 39: cofferdam.guest.v1.PropertiesResponse
-	(*DumpStacksRequest)(nil),         // 40: cofferdam.guest.v1.DumpStacksRequest
-	(*DumpStacksResponse)(nil),        // 41: cofferdam.guest.v1.DumpStacksResponse
-	(*EvidenceRequest)(nil),           // 42: cofferdam.guest.v1.EvidenceRequest
-	(*EvidenceResponse)(nil),          // 43: cofferdam.guest.v1.EvidenceResponse
-	(*PowerOffRequest)(nil),           // 44: cofferdam.guest.v1.PowerOffRequest
-	(*PowerOffResponse)(nil),          // 45: cofferdam.guest.v1.PowerOffResponse
+	(*Account)(nil),                   // 1: cofferdam.guest.v1.Account
+	(*Identity)(nil),                  // 2: cofferdam.guest.v1.Identity
+	(*HelloRequest)(nil),              // 3: cofferdam.guest.v1.HelloRequest
+	(*HelloResponse)(nil),             // 4: cofferdam.guest.v1.HelloResponse
+	(*SetPolicyRequest)(nil),          // 5: cofferdam.guest.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),         // 6: cofferdam.guest.v1.SetPolicyResponse
+	(*LoadFragmentRequest)(nil),       // 7: cofferdam.guest.v1.LoadFragmentRequest
+	(*LoadFragmentResponse)(nil),      // 8: cofferdam.guest.v1.LoadFragmentResponse
+	(*MountLayerRequest)(nil),         // 9: cofferdam.guest.v1.MountLayerRequest
+	(*MountLayerResponse)(nil),        // 10: cofferdam.guest.v1.MountLayerResponse
+	(*UnmountLayerRequest)(nil),       // 11: cofferdam.guest.v1.UnmountLayerRequest
+	(*UnmountLayerResponse)(nil),      // 12: cofferdam.guest.v1.UnmountLayerResponse
+	(*MountScratchRequest)(nil),       // 13: cofferdam.guest.v1.MountScratchRequest
+	(*MountScratchResponse)(nil),      // 14: cofferdam.guest.v1.MountScratchResponse
+	(*UnmountScratchRequest)(nil),     // 15: cofferdam.guest.v1.UnmountScratchRequest
+	(*UnmountScratchResponse)(nil),    // 16: cofferdam.guest.v1.UnmountScratchResponse
+	(*MountOverlayRequest)(nil),       // 17: cofferdam.guest.v1.MountOverlayRequest
+	(*MountOverlayResponse)(nil),      // 18: cofferdam.guest.v1.MountOverlayResponse
+	(*UnmountOverlayRequest)(nil),     // 19: cofferdam.guest.v1.UnmountOverlayRequest
+	(*UnmountOverlayResponse)(nil),    // 20: cofferdam.guest.v1.UnmountOverlayResponse
+	(*Mount)(nil),                     // 21: cofferdam.guest.v1.Mount
+	(*Capabilities)(nil),              // 22: cofferdam.guest.v1.Capabilities
+	(*Stdio)(nil),                     // 23: cofferdam.guest.v1.Stdio
+	(*StdioTokens)(nil),               // 24: cofferdam.guest.v1.StdioTokens
+	(*CreateContainerRequest)(nil),    // 25: cofferdam.guest.v1.CreateContainerRequest
+	(*CreateContainerResponse)(nil),   // 26: cofferdam.guest.v1.CreateContainerResponse
+	(*StartContainerRequest)(nil),     // 27: cofferdam.guest.v1.StartContainerRequest
+	(*StartContainerResponse)(nil),    // 28: cofferdam.guest.v1.StartContainerResponse
+	(*ExecProcessRequest)(nil),        // 29: cofferdam.guest.v1.ExecProcessRequest
+	(*ExecProcessResponse)(nil),       // 30: cofferdam.guest.v1.ExecProcessResponse
+	(*SignalProcessRequest)(nil),      // 31: cofferdam.guest.v1.SignalProcessRequest
+	(*SignalProcessResponse)(nil),     // 32: cofferdam.guest.v1.SignalProcessResponse
+	(*WaitProcessRequest)(nil),        // 33: cofferdam.guest.v1.WaitProcessRequest
+	(*WaitProcessResponse)(nil),       // 34: cofferdam.guest.v1.WaitProcessResponse
+	(*ResizeTerminalRequest)(nil),     // 35: cofferdam.guest.v1.ResizeTerminalRequest
+	(*ResizeTerminalResponse)(nil),    // 36: cofferdam.guest.v1.ResizeTerminalResponse
+	(*ShutdownContainerRequest)(nil),  // 37: cofferdam.guest.v1.ShutdownContainerRequest
+	(*ShutdownContainerResponse)(nil), // 38: cofferdam.guest.v1.ShutdownContainerResponse
+	(*PropertiesRequest)(nil),         // 39: cofferdam.guest.v1.PropertiesRequest
+	(*ContainerProperties)(nil),       // 40: cofferdam.guest.v1.ContainerProperties
+	(*PropertiesResponse)(nil),        // 41: cofferdam.guest.v1.PropertiesResponse
+	(*DumpStacksRequest)(nil),         // 42: cofferdam.guest.v1.DumpStacksRequest
+	(*DumpStacksResponse)(nil),        // 43: cofferdam.guest.v1.DumpStacksResponse
+	(*EvidenceRequest)(nil),           // 44: cofferdam.guest.v1.EvidenceRequest
+	(*EvidenceResponse)(nil),          // 45: cofferdam.guest.v1.EvidenceResponse
+	(*PowerOffRequest)(nil),           // 46: cofferdam.guest.v1.PowerOffRequest
+	(*PowerOffResponse)(nil),          // 47: cofferdam.guest.v1.PowerOffResponse
 }
 var file_api_guest_v1_guest_proto_depIdxs = []int32{
-	20, // 0: cofferdam.guest.v1.CreateContainerRequest.capabilities:type_name -> cofferdam.guest.v1.Capabilities
-	19, // 1: cofferdam.guest.v1.CreateContainerRequest.mounts:type_name -> cofferdam.guest.v1.Mount
-	21, // 2: cofferdam.guest.v1.CreateContainerRequest.stdio:type_name -> cofferdam.guest.v1.Stdio
-	22, // 3: cofferdam.guest.v1.CreateContainerResponse.stdio:type_name -> cofferdam.guest.v1.StdioTokens
-	20, // 4: cofferdam.guest.v1.ExecProcessRequest.capabilities:type_name -> cofferdam.guest.v1.Capabilities
-	21, // 5: cofferdam.guest.v1.ExecProcessRequest.stdio:type_name -> cofferdam.guest.v1.Stdio
-	22, // 6: cofferdam.guest.v1.ExecProcessResponse.stdio:type_name -> cofferdam.guest.v1.StdioTokens
-	38, // 7: cofferdam.guest.v1.PropertiesResponse.containers:type_name -> cofferdam.guest.v1.ContainerProperties
-	1,  // 8: cofferdam.guest.v1.Guest.Hello:input_type -> cofferdam.guest.v1.HelloRequest
-	3,  // 9: cofferdam.guest.v1.Guest.SetPolicy:input_type -> cofferdam.guest.v1.SetPolicyRequest
-	5,  // 10: cofferdam.guest.v1.Guest.LoadFragment:input_type -> cofferdam.guest.v1.LoadFragmentRequest
-	7,  // 11: cofferdam.guest.v1.Guest.MountLayer:input_type -> cofferdam.guest.v1.MountLayerRequest
-	9,  // 12: cofferdam.guest.v1.Guest.UnmountLayer:input_type -> cofferdam.guest.v1.UnmountLayerRequest
-	11, // 13: cofferdam.guest.v1.Guest.MountScratch:input_type -> cofferdam.guest.v1.MountScratchRequest
-	13, // 14: cofferdam.guest.v1.Guest.UnmountScratch:input_type -> cofferdam.guest.v1.UnmountScratchRequest
-	15, // 15: cofferdam.guest.v1.Guest.MountOverlay:input_type -> cofferdam.guest.v1.MountOverlayRequest
-	17, // 16: cofferdam.guest.v1.Guest.UnmountOverlay:input_type -> cofferdam.guest.v1.UnmountOverlayRequest
-	23, // 17: cofferdam.guest.v1.Guest.CreateContainer:input_type -> cofferdam.guest.v1.CreateContainerRequest
-	25, // 18: cofferdam.guest.v1.Guest.StartContainer:input_type -> cofferdam.guest.v1.StartContainerRequest
-	27, // 19: cofferdam.guest.v1.Guest.ExecProcess:input_type -> cofferdam.guest.v1.ExecProcessRequest
-	29, // 20: cofferdam.guest.v1.Guest.SignalProcess:input_type -> cofferdam.guest.v1.SignalProcessRequest
-	31, // 21: cofferdam.guest.v1.Guest.WaitProcess:input_type -> cofferdam.guest.v1.WaitProcessRequest
-	33, // 22: cofferdam.guest.v1.Guest.ResizeTerminal:input_type -> cofferdam.guest.v1.ResizeTerminalRequest
-	35, // 23: cofferdam.guest.v1.Guest.ShutdownContainer:input_type -> cofferdam.guest.v1.ShutdownContainerRequest
-	37, // 24: cofferdam.guest.v1.Guest.Properties:input_type -> cofferdam.guest.v1.PropertiesRequest
-	40, // 25: cofferdam.guest.v1.Guest.DumpStacks:input_type -> cofferdam.guest.v1.DumpStacksRequest
-	42, // 26: cofferdam.guest.v1.Guest.Evidence:input_type -> cofferdam.guest.v1.EvidenceRequest
-	44, // 27: cofferdam.guest.v1.Guest.PowerOff:input_type -> cofferdam.guest.v1.PowerOffRequest
-	2,  // 28: cofferdam.guest.v1.Guest.Hello:output_type -> cofferdam.guest.v1.HelloResponse
-	4,  // 29: cofferdam.guest.v1.Guest.SetPolicy:output_type -> cofferdam.guest.v1.SetPolicyResponse
-	6,  // 30: cofferdam.guest.v1.Guest.LoadFragment:output_type -> cofferdam.guest.v1.LoadFragmentResponse
-	8,  // 31: cofferdam.guest.v1.Guest.MountLayer:output_type -> cofferdam.guest.v1.MountLayerResponse
-	10, // 32: cofferdam.guest.v1.Guest.UnmountLayer:output_type -> cofferdam.guest.v1.UnmountLayerResponse
-	12, // 33: cofferdam.guest.v1.Guest.MountScratch:output_type -> cofferdam.guest.v1.MountScratchResponse
-	14, // 34: cofferdam.guest.v1.Guest.UnmountScratch:output_type -> cofferdam.guest.v1.UnmountScratchResponse
-	16, // 35: cofferdam.guest.v1.Guest.MountOverlay:output_type -> cofferdam.guest.v1.MountOverlayResponse
-	18, // 36: cofferdam.guest.v1.Guest.UnmountOverlay:output_type -> cofferdam.guest.v1.UnmountOverlayResponse
-	24, // 37: cofferdam.guest.v1.Guest.CreateContainer:output_type -> cofferdam.guest.v1.CreateContainerResponse
-	26, // 38: cofferdam.guest.v1.Guest.StartContainer:output_type -> cofferdam.guest.v1.StartContainerResponse
-	28, // 39: cofferdam.guest.v1.Guest.ExecProcess:output_type -> cofferdam.guest.v1.ExecProcessResponse
-	30, // 40: cofferdam.guest.v1.Guest.SignalProcess:output_type -> cofferdam.guest.v1.SignalProcessResponse
-	32, // 41: cofferdam.guest.v1.Guest.WaitProcess:output_type -> cofferdam.guest.v1.WaitProcessResponse
-	34, // 42: cofferdam.guest.v1.Guest.ResizeTerminal:output_type -> cofferdam.guest.v1.ResizeTerminalResponse
-	36, // 43: cofferdam.guest.v1.Guest.ShutdownContainer:output_type -> cofferdam.guest.v1.ShutdownContainerResponse
-	39, // 44: cofferdam.guest.v1.Guest.Properties:output_type -> cofferdam.guest.v1.PropertiesResponse
-	41, // 45: cofferdam.guest.v1.Guest.DumpStacks:output_type -> cofferdam.guest.v1.DumpStacksResponse
-	43, // 46: cofferdam.guest.v1.Guest.Evidence:output_type -> cofferdam.guest.v1.EvidenceResponse
-	45, // 47: cofferdam.guest.v1.Guest.PowerOff:output_type -> cofferdam.guest.v1.PowerOffResponse
-	28, // [28:48] is the sub-list for method output_type
-	8,  // [8:28] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	1,  // 0: cofferdam.guest.v1.Identity.user:type_name -> cofferdam.guest.v1.Account
+	1,  // 1: cofferdam.guest.v1.Identity.groups:type_name -> cofferdam.guest.v1.Account
+	22, // 2: cofferdam.guest.v1.CreateContainerRequest.capabilities:type_name -> cofferdam.guest.v1.Capabilities
+	21, // 3: cofferdam.guest.v1.CreateContainerRequest.mounts:type_name -> cofferdam.guest.v1.Mount
+	23, // 4: cofferdam.guest.v1.CreateContainerRequest.stdio:type_name -> cofferdam.guest.v1.Stdio
+	24, // 5: cofferdam.guest.v1.CreateContainerResponse.stdio:type_name -> cofferdam.guest.v1.StdioTokens
+	2,  // 6: cofferdam.guest.v1.CreateContainerResponse.identity:type_name -> cofferdam.guest.v1.Identity
+	22, // 7: cofferdam.guest.v1.ExecProcessRequest.capabilities:type_name -> cofferdam.guest.v1.Capabilities
+	23, // 8: cofferdam.guest.v1.ExecProcessRequest.stdio:type_name -> cofferdam.guest.v1.Stdio
+	24, // 9: cofferdam.guest.v1.ExecProcessResponse.stdio:type_name -> cofferdam.guest.v1.StdioTokens
+	2,  // 10: cofferdam.guest.v1.ExecProcessResponse.identity:type_name -> cofferdam.guest.v1.Identity
+	40, // 11: cofferdam.guest.v1.PropertiesResponse.containers:type_name -> cofferdam.guest.v1.ContainerProperties
+	3,  // 12: cofferdam.guest.v1.Guest.Hello:input_type -> cofferdam.guest.v1.HelloRequest
+	5,  // 13: cofferdam.guest.v1.Guest.SetPolicy:input_type -> cofferdam.guest.v1.SetPolicyRequest
+	7,  // 14: cofferdam.guest.v1.Guest.LoadFragment:input_type -> cofferdam.guest.v1.LoadFragmentRequest
+	9,  // 15: cofferdam.guest.v1.Guest.MountLayer:input_type -> cofferdam.guest.v1.MountLayerRequest
+	11, // 16: cofferdam.guest.v1.Guest.UnmountLayer:input_type -> cofferdam.guest.v1.UnmountLayerRequest
+	13, // 17: cofferdam.guest.v1.Guest.MountScratch:input_type -> cofferdam.guest.v1.MountScratchRequest
+	15, // 18: cofferdam.guest.v1.Guest.UnmountScratch:input_type -> cofferdam.guest.v1.UnmountScratchRequest
+	17, // 19: cofferdam.guest.v1.Guest.MountOverlay:input_type -> cofferdam.guest.v1.MountOverlayRequest
+	19, // 20: cofferdam.guest.v1.Guest.UnmountOverlay:input_type -> cofferdam.guest.v1.UnmountOverlayRequest
+	25, // 21: cofferdam.guest.v1.Guest.CreateContainer:input_type -> cofferdam.guest.v1.CreateContainerRequest
+	27, // 22: cofferdam.guest.v1.Guest.StartContainer:input_type -> cofferdam.guest.v1.StartContainerRequest
+	29, // 23: cofferdam.guest.v1.Guest.ExecProcess:input_type -> cofferdam.guest.v1.ExecProcessRequest
+	31, // 24: cofferdam.guest.v1.Guest.SignalProcess:input_type -> cofferdam.guest.v1.SignalProcessRequest
+	33, // 25: cofferdam.guest.v1.Guest.WaitProcess:input_type -> cofferdam.guest.v1.WaitProcessRequest
+	35, // 26: cofferdam.guest.v1.Guest.ResizeTerminal:input_type -> cofferdam.guest.v1.ResizeTerminalRequest
+	37, // 27: cofferdam.guest.v1.Guest.ShutdownContainer:input_type -> cofferdam.guest.v1.ShutdownContainerRequest
+	39, // 28: cofferdam.guest.v1.Guest.Properties:input_type -> cofferdam.guest.v1.PropertiesRequest
+	42, // 29: cofferdam.guest.v1.Guest.DumpStacks:input_type -> cofferdam.guest.v1.DumpStacksRequest
+	44, // 30: cofferdam.guest.v1.Guest.Evidence:input_type -> cofferdam.guest.v1.EvidenceRequest
+	46, // 31: cofferdam.guest.v1.Guest.PowerOff:input_type -> cofferdam.guest.v1.PowerOffRequest
+	4,  // 32: cofferdam.guest.v1.Guest.Hello:output_type -> cofferdam.guest.v1.HelloResponse
+	6,  // 33: cofferdam.guest.v1.Guest.SetPolicy:output_type -> cofferdam.guest.v1.SetPolicyResponse
+	8,  // 34: cofferdam.guest.v1.Guest.LoadFragment:output_type -> cofferdam.guest.v1.LoadFragmentResponse
+	10, // 35: cofferdam.guest.v1.Guest.MountLayer:output_type -> cofferdam.guest.v1.MountLayerResponse
+	12, // 36: cofferdam.guest.v1.Guest.UnmountLayer:output_type -> cofferdam.guest.v1.UnmountLayerResponse
+	14, // 37: cofferdam.guest.v1.Guest.MountScratch:output_type -> cofferdam.guest.v1.MountScratchResponse
+	16, // 38: cofferdam.guest.v1.Guest.UnmountScratch:output_type -> cofferdam.guest.v1.UnmountScratchResponse
+	18, // 39: cofferdam.guest.v1.Guest.MountOverlay:output_type -> cofferdam.guest.v1.MountOverlayResponse
+	20, // 40: cofferdam.guest.v1.Guest.UnmountOverlay:output_type -> cofferdam.guest.v1.UnmountOverlayResponse
+	26, // 41: cofferdam.guest.v1.Guest.CreateContainer:output_type -> cofferdam.guest.v1.CreateContainerResponse
+	28, // 42: cofferdam.guest.v1.Guest.StartContainer:output_type -> cofferdam.guest.v1.StartContainerResponse
+	30, // 43: cofferdam.guest.v1.Guest.ExecProcess:output_type -> cofferdam.guest.v1.ExecProcessResponse
+	32, // 44: cofferdam.guest.v1.Guest.SignalProcess:output_type -> cofferdam.guest.v1.SignalProcessResponse
+	34, // 45: cofferdam.guest.v1.Guest.WaitProcess:output_type -> cofferdam.guest.v1.WaitProcessResponse
+	36, // 46: cofferdam.guest.v1.Guest.ResizeTerminal:output_type -> cofferdam.guest.v1.ResizeTerminalResponse
+	38, // 47: cofferdam.guest.v1.Guest.ShutdownContainer:output_type -> cofferdam.guest.v1.ShutdownContainerResponse
+	41, // 48: cofferdam.guest.v1.Guest.Properties:output_type -> cofferdam.guest.v1.PropertiesResponse
+	43, // 49: cofferdam.guest.v1.Guest.DumpStacks:output_type -> cofferdam.guest.v1.DumpStacksResponse
+	45, // 50: cofferdam.guest.v1.Guest.Evidence:output_type -> cofferdam.guest.v1.EvidenceResponse
+	47, // 51: cofferdam.guest.v1.Guest.PowerOff:output_type -> cofferdam.guest.v1.PowerOffResponse
+	32, // [32:52] is the sub-list for method output_type
+	12, // [12:32] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_api_guest_v1_guest_proto_init() }
@@ -2849,7 +2999,7 @@ func file_api_guest_v1_guest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_guest_v1_guest_proto_rawDesc), len(file_api_guest_v1_guest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   46,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
