@@ -20,9 +20,11 @@ GOFLAGS_BUILD := -trimpath -buildvcs=false -ldflags='-s -w -buildid='
 
 # Debian packages. RUN: to build and run. TEST: independent oracles that the tests compare with.
 PKGS_RUN  := qemu-system-x86 gcc libc6-dev libseccomp-dev pkg-config e2fsprogs ca-certificates debian-archive-keyring
-PKGS_TEST := cryptsetup-bin umoci openssl xz-utils cpio git
+PKGS_TEST := cryptsetup-bin umoci openssl xz-utils cpio git etcd-server
 
-GO_FILES := $(shell find api attest cmd evidence guest internal policy verify -name '*.go' -o -name '*.rego' -o -name '*.lock' 2>/dev/null)
+# Rooms: the directories that hold Go code of the module.
+ROOMS := $(shell find . -mindepth 1 -maxdepth 1 -type d -not -name '.*' -not -name bin -not -name docs -not -name scripts)
+GO_FILES := $(shell find $(ROOMS) -name '*.go' -o -name '*.rego' -o -name '*.lock' 2>/dev/null)
 
 .PHONY: help
 help: ## list the targets
@@ -50,7 +52,7 @@ bench: setup setup-test build guest images ## measure, as ratios against referen
 
 .PHONY: lint
 lint: $(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION) ## vet, format and lint
-	@unformatted=$$(gofmt -l api attest cmd evidence internal policy verify); \
+	@unformatted=$$(gofmt -l $(ROOMS)); \
 	if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w):"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	$< run ./...

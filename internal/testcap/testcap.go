@@ -31,6 +31,7 @@ const (
 	Umoci       Capability = "umoci"
 	FUSE        Capability = "fuse"
 	OpenSSL     Capability = "openssl"
+	Etcd        Capability = "etcd"
 	VectorData  Capability = "vectors" // the published vectors lie beside the checkout
 )
 
@@ -83,7 +84,7 @@ func probe(c Capability) error {
 		return nil
 	case QEMU:
 		return onPath("qemu-system-x86_64")
-	case Veritysetup, Cryptsetup, Umoci, OpenSSL:
+	case Veritysetup, Cryptsetup, Umoci, OpenSSL, Etcd:
 		return onPath(string(c))
 	case FUSE:
 		return exists("/dev/fuse")

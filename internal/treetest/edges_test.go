@@ -76,6 +76,7 @@ var rooms = map[string][]string{
 	},
 	"internal/plain":    {},
 	"internal/debimage": {"internal/guestimage"},
+	"internal/store":    {"internal/testcap"},
 	"internal/testcap":  {},
 	"internal/doctor":   {"internal/sandbox", "internal/spec"},
 	"internal/cli":      {"*"},
