@@ -23,6 +23,9 @@ var rooms = map[string][]string{
 	"api/guest/v1":                   {},
 	"api/group/v1":                   {},
 	"evidence/snp":                   {},
+	"evidence/sgx":                   {},
+	"evidence/tdx":                   {},
+	"evidence/dcap":                  {"evidence/sgx", "evidence/tdx"},
 	"evidence":                       {"evidence/snp"},
 	"evidence/didx509":               {},
 	"evidence/cose1":                 {"evidence/didx509", "internal/cbor"},
@@ -64,7 +67,7 @@ var rooms = map[string][]string{
 	},
 	"internal/group": {
 		"api/group/v1", "api/guest/v1", "evidence", "evidence/snp", "internal/channel", "internal/guestimage",
-		"internal/sandbox", "internal/simsp",
+		"internal/sandbox", "internal/simsp", "internal/spec", "policy", "policy/denial", "policy/engine", "policy/replay",
 	},
 	"internal/assemble": {
 		"internal/group", "internal/guestimage", "internal/guestimage/scratchfmt", "internal/image", "internal/layer",

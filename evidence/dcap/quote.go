@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dcap holds the byte formats of Intel's data center attestation: quotes of version 3 (SGX), 4 and 5 (SGX and
+// TDX), the certification data inside of them, and the SGX extension of PCK certificates. The formats are those of the
+// DCAP quoting library documents ("Intel SGX ECDSA QuoteLibReference DCAP API" and "Intel TDX DCAP Quoting Library API",
+// appendix "Quote Format") and of the "Intel SGX PCK Certificate and CRL Profile Specification".
+//
+// The package trusts nothing: every parser takes hostile bytes, checks every length, and either returns a value that
+// marshals to exactly the bytes that were read or an error. It never verifies a signature, never judges a value and never
+// follows a link in a certificate; package verify/intel does the first two.
+package dcap
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"cofferdam.dev/evidence/sgx"
+	"cofferdam.dev/evidence/tdx"
+)
+
+// MaxQuoteSize is the largest quote that is parsed, in bytes, with what follows it. Real ones have about 5,000, in buffers
+// of up to 16,384.
+const MaxQuoteSize = 64 << 10
+
+// Versions of quotes that are parsed.
+const (
+	Version3 = 3
+	Version4 = 4
+	Version5 = 5
+)
+
+const (
+	headerSize = 48
+	// bodyDescriptorSize is the size of what precedes the body in version 5: its type and size.
+	bodyDescriptorSize = 6
+	// keyPairSize is the size of a P-256 signature (R, S) and of a P-256 public key (X, Y), each number big-endian.
+	keyPairSize = 64
+)
+
+// KeyType is the algorithm of an attestation key. Quote format, table "Quote Header", field "Attestation Key Type".
+type KeyType uint16
+
+// KeyECDSAP256 is the only algorithm of which quotes are parsed: ECDSA with P-256 and SHA-256.
+const KeyECDSAP256 KeyType = 2
+
+// TEEType says what a quote is about. Quote format, table "Quote Header", field "TEE Type".
+type TEEType uint32
+
+// The TEE types.
+const (
+	TEESGX TEEType = 0
+	TEETDX TEEType = 0x81
+)
+
+// String returns "SGX" or "TDX".
+func (t TEEType) String() string {
+	switch t {
+	case TEESGX:
+		return "SGX"
+	case TEETDX:
+		return "TDX"
+	}
+	return fmt.Sprintf("TEE type %#x", uint32(t))
+}
+
+// BodyType says what the body of a quote of version 5 is. TD quote format version 5, table "TD Quote Body Descriptor".
+type BodyType uint16
+
+// The body types.
+const (
+	BodySGX   BodyType = 1
+	BodyTDX10 BodyType = 2
+	BodyTDX15 BodyType = 3
+)
+
+// layout gives the TEE and the size that go with a body type.
+func (t BodyType) layout() (TEEType, int, bool) {
+	switch t {
+	case BodySGX:
+		return TEESGX, sgx.ReportBodySize, true
+	case BodyTDX10:
+		return TEETDX, tdx.BodySize10, true
+	case BodyTDX15:
+		return TEETDX, tdx.BodySize15, true
+	}
+	return 0, 0, false
+}
+
+// IntelQEVendorID is the vendor ID of Intel's quoting enclaves, 939a7233-f79c-4ca9-940a-0db3957f0607.
+var IntelQEVendorID = [16]byte{0x93, 0x9a, 0x72, 0x33, 0xf7, 0x9c, 0x4c, 0xa9, 0x94, 0x0a, 0x0d, 0xb3, 0x95, 0x7f, 0x06,
+	0x07}
+
+// Header is the start of every quote. Quote format, table "Quote Header".
+type Header struct {
+	// Version is Version3, Version4 or Version5.
+	Version uint16
+	// AttestationKeyType is KeyECDSAP256.
+	AttestationKeyType KeyType
+	// TEE is what the quote is about; version 3 knows SGX alone.
+	TEE TEEType
+	// QESVN and PCESVN are security versions of the quoting and the provisioning certification enclave in version 3. They
+	// are zero in versions 4 and 5, which reserve their bytes. The PCK certificate and the QE report say the same with a
+	// signature of Intel's; use those.
+	QESVN, PCESVN uint16
+	// QEVendorID names the vendor of the quoting enclave.
+	QEVendorID [16]byte
+	// UserData is the quoting enclave's own: an ID of the platform in its first 16 bytes.
+	UserData [20]byte
+}
+
+// Quote is a quote with every field. Exactly one of Enclave and TD is set.
+type Quote struct {
+	Header Header
+	// Enclave is the body of a quote of an SGX enclave.
+	Enclave *sgx.ReportBody
+	// TD is the body of a quote of a TD.
+	TD *tdx.Body
+	// Signature is the attestation key's ECDSA signature over SignedBytes: R and S, big-endian.
+	Signature [keyPairSize]byte
+	// AttestationKey is the P-256 public key that signed: X and Y, big-endian.
+	AttestationKey [keyPairSize]byte
+	// QEReport is the report of the quoting enclave. Its report data is the SHA-256 digest of AttestationKey and
+	// QEAuthData, with 32 zero bytes behind it.
+	QEReport *sgx.ReportBody
+	// QEReportSignature is the PCK's ECDSA signature over QEReport.Marshal: R and S, big-endian.
+	QEReportSignature [keyPairSize]byte
+	// QEAuthData is the quoting enclave's own.
+	QEAuthData []byte
+	// CertificationType says what CertificationData is. Types other than CertificationPCKChain can not lead to a root by
+	// themselves.
+	CertificationType CertificationType
+	// CertificationData is what certifies the PCK, exactly as in the quote.
+	CertificationData []byte
+	// Certificates are the certificates of CertificationData in DER, leaf first, when CertificationType is
+	// CertificationPCKChain. They are split, not parsed. Marshal uses CertificationData.
+	Certificates [][]byte
+	// Trailing is what follows the quote in the bytes that were parsed. Nothing signs it. ParseQuote accepts zeros alone.
+	Trailing []byte
+}
+
+// TrailingError says that bytes other than zeros follow a quote.
+type TrailingError struct {
+	// Offset is the length of the quote itself in bytes.
+	Offset int
+	// Size is the number of bytes that follow.
+	Size int
+}
+
+// Error names the offset and the size.
+func (e *TrailingError) Error() string {
+	return fmt.Sprintf("%d bytes that are not all zero follow the quote at offset %d", e.Size, e.Offset)
+}
+
+// ParseQuote decodes a quote. Zero bytes may follow it, because quoting libraries return buffers of fixed sizes; other
+// bytes are a *TrailingError.
+func ParseQuote(b []byte) (*Quote, error) {
+	q, err := ParseQuoteIgnoringTrailing(b)
+	if err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(q.Trailing, func(v byte) bool { return v != 0 }) {
+		return nil, fmt.Errorf("parsing quote: %w", &TrailingError{Offset: len(b) - len(q.Trailing), Size: len(q.Trailing)})
+	}
+	return q, nil
+}
+
+// ParseQuoteIgnoringTrailing decodes a quote as ParseQuote does, but lets any bytes follow it, which nothing signs. They
+// are in Trailing. It is for those who were told to, and report what they left out.
+func ParseQuoteIgnoringTrailing(b []byte) (*Quote, error) {
+	if len(b) > MaxQuoteSize {
+		return nil, fmt.Errorf("parsing quote: size is %d bytes, more than %d", len(b), MaxQuoteSize)
+	}
+	q := &Quote{}
+	r := &reader{b: b, end: len(b)}
+	q.readHeader(r)
+	q.readBody(r)
+	q.readSignatureData(r)
+	if r.err != nil {
+		return nil, fmt.Errorf("parsing quote: %w", r.err)
+	}
+	q.Trailing = slices.Clone(r.rest())
+	return q, nil
+}
+
+func (q *Quote) readHeader(r *reader) {
+	h := &q.Header
+	h.Version = r.u16("version")
+	if r.err == nil && (h.Version < Version3 || h.Version > Version5) {
+		r.fail("version is %d, not %d to %d", h.Version, Version3, Version5)
+	}
+	h.AttestationKeyType = KeyType(r.u16("attestation key type"))
+	if r.err == nil && h.AttestationKeyType != KeyECDSAP256 {
+		r.fail("attestation key type is %d, not %d (ECDSA P-256)", h.AttestationKeyType, KeyECDSAP256)
+	}
+	h.TEE = TEEType(r.u32("TEE type"))
+	if r.err == nil && h.TEE != TEESGX && (h.TEE != TEETDX || h.Version == Version3) {
+		r.fail("TEE type is %#x, which version %d does not have", uint32(h.TEE), h.Version)
+	}
+	h.QESVN, h.PCESVN = r.u16("QE SVN"), r.u16("PCE SVN")
+	if r.err == nil && h.Version > Version3 && h.QESVN|h.PCESVN != 0 {
+		r.fail("reserved bytes at offset 8 are %d and %d, not 0", h.QESVN, h.PCESVN)
+	}
+	copy(h.QEVendorID[:], r.bytes("QE vendor ID", 16))
+	copy(h.UserData[:], r.bytes("user data", 20))
+}
+
+func (q *Quote) readBody(r *reader) {
+	size := sgx.ReportBodySize
+	if q.Header.TEE == TEETDX {
+		size = tdx.BodySize10
+	}
+	if q.Header.Version == Version5 {
+		size = q.readDescriptor(r)
+	}
+	b := r.bytes("body", size)
+	if r.err != nil {
+		return
+	}
+	if q.Header.TEE == TEETDX {
+		q.TD, r.err = tdx.ParseBody(b)
+		return
+	}
+	q.Enclave, r.err = sgx.ParseReportBody(b)
+}
+
+// readDescriptor reads what version 5 says of its body and requires type, size and TEE to agree.
+func (q *Quote) readDescriptor(r *reader) int {
+	kind, size := BodyType(r.u16("body type")), r.u32("body size")
+	tee, want, known := kind.layout()
+	switch {
+	case r.err != nil:
+	case !known:
+		r.fail("body type is %d, not %d to %d", kind, BodySGX, BodyTDX15)
+	case tee != q.Header.TEE:
+		r.fail("body type is %d, but the header's TEE type is %s", kind, q.Header.TEE)
+	case uint64(size) != uint64(want):
+		r.fail("size of body type %d is %d bytes, not %d", kind, size, want)
+	}
+	return want
+}
+
+// BodyType returns the type of the body, which quotes of version 5 state.
+func (q *Quote) BodyType() BodyType {
+	switch {
+	case q.TD == nil:
+		return BodySGX
+	case q.TD.V15 == nil:
+		return BodyTDX10
+	}
+	return BodyTDX15
+}
+
+// ReportData returns what the enclave or TD asked to have signed.
+func (q *Quote) ReportData() [64]byte {
+	if q.TD != nil {
+		return q.TD.ReportData
+	}
+	if q.Enclave != nil {
+		return q.Enclave.ReportData
+	}
+	return [64]byte{}
+}
+
+// SignedBytes returns the part of the quote that Signature covers: all in front of the signature data.
+func (q *Quote) SignedBytes() []byte {
+	le := binary.LittleEndian
+	h := q.Header
+	b := le.AppendUint16(make([]byte, 0, headerSize+bodyDescriptorSize+tdx.BodySize15), h.Version)
+	b = le.AppendUint16(b, uint16(h.AttestationKeyType))
+	b = le.AppendUint32(b, uint32(h.TEE))
+	b = le.AppendUint16(b, h.QESVN)
+	b = le.AppendUint16(b, h.PCESVN)
+	b = append(append(b, h.QEVendorID[:]...), h.UserData[:]...)
+	var body []byte
+	if q.TD != nil {
+		body = q.TD.Marshal()
+	} else if q.Enclave != nil {
+		body = q.Enclave.Marshal()
+	}
+	if h.Version == Version5 {
+		b = le.AppendUint16(b, uint16(q.BodyType()))
+		b = le.AppendUint32(b, uint32(len(body)))
+	}
+	return append(b, body...)
+}
+
+// Marshal encodes the quote and its Trailing bytes. For a parsed quote it returns exactly the bytes that were read. It
+// returns an error for a quote that ParseQuoteIgnoringTrailing would refuse.
+func (q *Quote) Marshal() ([]byte, error) {
+	if q.QEReport == nil {
+		return nil, fmt.Errorf("encoding quote: it has no QE report")
+	}
+	b := appendSized(q.SignedBytes(), q.signatureData())
+	b = append(b, q.Trailing...)
+	if _, err := ParseQuoteIgnoringTrailing(b); err != nil {
+		return nil, fmt.Errorf("encoding quote: %w", err)
+	}
+	return b, nil
+}
