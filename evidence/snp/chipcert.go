@@ -170,6 +170,24 @@ func (c *ChipCertificate) classify() error {
 // ChipExtensions encodes the extensions of a VCEK certificate for a chip and a TCB version. It is the inverse of
 // ParseChipCertificate and serves those who issue such certificates: simulators and tests.
 func ChipExtensions(product string, tcb TCB, hwid []byte) ([]pkix.Extension, error) {
+	return encodeExtensions(product, tcb, pkix.Extension{Id: oidHWID, Value: slices.Clone(hwid)})
+}
+
+// ProviderExtensions encodes the extensions of a VLEK certificate for a cloud provider and a TCB version, as ChipExtensions
+// does those of a VCEK certificate.
+func ProviderExtensions(product string, tcb TCB, cspID string) ([]pkix.Extension, error) {
+	for _, c := range []byte(cspID) {
+		if c < 0x20 || c > 0x7e {
+			return nil, fmt.Errorf("encoding chip extensions: provider %q is not printable ASCII", cspID)
+		}
+	}
+	return encodeExtensions(product, tcb, pkix.Extension{
+		Id: append(slices.Clone(oidAMD), extCSPID), Value: marshalDER(cspID, "ia5"),
+	})
+}
+
+// encodeExtensions encodes what both kinds of certificates have, with what only one has.
+func encodeExtensions(product string, tcb TCB, own pkix.Extension) ([]pkix.Extension, error) {
 	line, err := ParseProductLine(product)
 	if err != nil {
 		return nil, fmt.Errorf("encoding chip extensions: %w", err)
@@ -188,7 +206,7 @@ func ChipExtensions(product string, tcb TCB, hwid []byte) ([]pkix.Extension, err
 			Value: marshalDER(int(tcb[i]), ""),
 		})
 	}
-	return append(exts, pkix.Extension{Id: oidHWID, Value: slices.Clone(hwid)}), nil
+	return append(exts, own), nil
 }
 
 // marshalDER encodes an int or an ASCII product name, neither of which can fail.
