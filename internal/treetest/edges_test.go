@@ -34,8 +34,11 @@ var rooms = map[string][]string{
 	"internal/oraclecases":           {}, // tests alone
 	"policy/fragment":                {"evidence/cose1", "policy"},
 	"collateral":                     {},
+	"collateral/remote":              {"collateral", "evidence/snp"},
 	"verify/check":                   {},
-	"verify":                         {"evidence", "evidence/snp", "verify/check"},
+	"verify/anchor":                  {"verify/check"},
+	"verify/amd":                     {"collateral", "evidence/snp", "verify/anchor", "verify/check"},
+	"verify":                         {"collateral", "evidence", "evidence/snp", "verify/amd", "verify/anchor", "verify/check"},
 	"attest":                         {"evidence/snp"},
 	"policy":                         {},
 	"policy/engine":                  {"policy"},
@@ -75,7 +78,8 @@ var rooms = map[string][]string{
 	},
 	"internal/tour": {
 		"api/guest/v1", "evidence", "evidence/snp", "internal/assemble", "internal/group", "internal/guestimage", "internal/image",
-		"internal/layer", "internal/plain", "internal/sandbox", "internal/simsp", "internal/spec", "policy", "verify", "verify/check",
+		"internal/layer", "internal/plain", "internal/sandbox", "internal/simsp", "internal/spec", "policy", "verify", "verify/amd", "verify/anchor",
+		"verify/check",
 	},
 	"internal/plain":    {},
 	"internal/debimage": {"internal/guestimage"},
