@@ -29,7 +29,9 @@ var rooms = map[string][]string{
 	"evidence":                       {"evidence/snp"},
 	"evidence/didx509":               {},
 	"evidence/cose1":                 {"evidence/didx509", "internal/cbor"},
+	"evidence/hcl":                   {"internal/strictjson"},
 	"internal/cbor":                  {},
+	"internal/strictjson":            {},
 	"internal/testchain":             {},
 	"internal/oraclecases":           {}, // tests alone
 	"policy/fragment":                {"evidence/cose1", "policy"},
@@ -84,6 +86,7 @@ var rooms = map[string][]string{
 	"internal/plain":    {},
 	"internal/debimage": {"internal/guestimage"},
 	"internal/store":    {"internal/testcap"},
+	"internal/audit":    {},
 	"internal/testcap":  {},
 	"internal/doctor":   {"internal/sandbox", "internal/spec"},
 	"internal/cli":      {"*"},

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Limits and rhythm of a log.
+const (
+	// maxPending bounds the appends that wait for the disk.
+	maxPending = 1024
+	// maxBatch bounds the appends that one sync of the disk covers.
+	maxBatch = 256
+	// DefaultCheckpointEvery is the number of entries after which a checkpoint follows.
+	DefaultCheckpointEvery = 1000
+	// DefaultMaxFileSize is the size in bytes from which on a new file is begun.
+	DefaultMaxFileSize = 64 << 20
+)
+
+// ErrClosed says that the log was closed, or that it broke and takes no more entries.
+var ErrClosed = errors.New("the audit log is closed")
+
+// Options say how a log is written.
+type Options struct {
+	// Instance names the writer, 1 to 64 bytes; it never changes for a directory.
+	Instance string
+	// Key signs the checkpoints: ECDSA over P-256.
+	Key *ecdsa.PrivateKey
+	// Now is the clock; nil is the machine's.
+	Now func() time.Time
+	// CheckpointEvery and MaxFileSize replace the defaults of those names when they are not zero.
+	CheckpointEvery int
+	MaxFileSize     int64
+}
+
+// Log is a log that is open for appending. It is safe for concurrent use.
+type Log struct {
+	opts  Options
+	keyID string
+	queue chan request
+	done  chan struct{} // closed when the writer has ended
+
+	mu     sync.RWMutex // guards closed against sends on queue
+	closed bool
+
+	// what the writer alone touches
+	file       *file
+	sequence   uint64
+	previous   string
+	unsigned   int
+	closeError error
+}
+
+type request struct {
+	kind   string
+	event  json.RawMessage
+	answer chan answer
+}
+
+type answer struct {
+	receipt Receipt
+	err     error
+}
+
+// Open opens the log in a directory, which it makes when needed, and continues its chain. An incomplete last line, which
+// a crash may leave and nobody was told of, is removed. One process at a time may have a directory open.
+func Open(dir string, opts Options) (*Log, error) {
+	l, err := open(dir, opts)
+	if err != nil {
+		return nil, fmt.Errorf("opening audit log %s: %w", dir, err)
+	}
+	return l, nil
+}
+
+func open(dir string, opts Options) (*Log, error) {
+	if opts.Instance == "" || len(opts.Instance) > 64 {
+		return nil, fmt.Errorf("instance %q is not 1 to 64 bytes", opts.Instance)
+	}
+	kid, err := KeyID(opts.Key)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.CheckpointEvery == 0 {
+		opts.CheckpointEvery = DefaultCheckpointEvery
+	}
+	if opts.MaxFileSize == 0 {
+		opts.MaxFileSize = DefaultMaxFileSize
+	}
+	f, last, err := openLast(dir)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{
+		opts: opts, keyID: kid, queue: make(chan request, maxPending), done: make(chan struct{}), file: f,
+		previous: zeroHash, unsigned: 1, // an old end is signed at the next opportunity
+	}
+	if last != nil {
+		if last.entry.Instance != opts.Instance {
+			_ = f.close() // nothing was written
+			return nil, fmt.Errorf("it was written by instance %q, not %q", last.entry.Instance, opts.Instance)
+		}
+		l.sequence, l.previous = last.entry.Sequence, last.hash
+	}
+	go l.write()
+	return l, nil
+}
+
+// Append adds an event and returns once it is on disk. The event must encode to JSON, and the kind must not begin with
+// "audit.". When ctx ends first, the entry may be written or not.
+func (l *Log) Append(ctx context.Context, kind string, event any) (Receipt, error) {
+	if strings.HasPrefix(kind, reserved) {
+		return Receipt{}, fmt.Errorf("audit event of kind %q: kinds that begin with %q are the log's own", kind, reserved)
+	}
+	raw, err := json.Marshal(event)
+	if err != nil {
+		return Receipt{}, fmt.Errorf("encoding audit event of kind %q: %w", kind, err)
+	}
+	r := request{kind, raw, make(chan answer, 1)}
+	if err := l.enqueue(ctx, r); err != nil {
+		return Receipt{}, err
+	}
+	select {
+	case a := <-r.answer:
+		return a.receipt, a.err
+	case <-ctx.Done():
+		return Receipt{}, fmt.Errorf("waiting for the audit log: %w", ctx.Err())
+	}
+}
+
+func (l *Log) enqueue(ctx context.Context, r request) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.closed {
+		return ErrClosed
+	}
+	select {
+	case l.queue <- r:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the audit log: %w", ctx.Err())
+	}
+}
+
+// Close writes what is pending, signs the end, and closes the log.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	first := !l.closed
+	l.closed = true
+	l.mu.Unlock()
+	if first {
+		close(l.queue)
+	}
+	<-l.done
+	return l.closeError
+}
