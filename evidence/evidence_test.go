@@ -53,6 +53,9 @@ func sample() *Document {
 	return &Document{
 		Type: TypeSEVSNP, Report: []byte{1, 2, 3}, Certificates: [][]byte{{4}, {5, 6}}, Source: SourceHost,
 		Nonce: []byte("12345678"), RuntimeData: []byte("key"), Policy: []byte("package policy\n\x00"),
+		Endorsements: [][]byte{{0xd2}}, EventLog: []byte("log"), Collateral: map[string]Item{
+			"amd/crl/Milan": {Body: []byte("list")}, "intel/root-crl": {Body: []byte("crl"), IssuerChain: []byte("pem")},
+		},
 	}
 }
 
@@ -112,6 +115,16 @@ func TestDocumentIsParsedStrictly(t *testing.T) {
 		"empty certificate":    replace(`"BA=="`, `""`),
 		"null certificate":     replace(`"BA=="`, `null`),
 		"no type":              replace(`"sev-snp"`, `""`),
+		"collateral twice":     replace(`"intel/root-crl"`, `"amd/crl/Milan"`),
+		"collateral as a list": replace(`"collateral": {`, `"collateral": [{`),
+		"body in capitals":     replace(`"body"`, `"Body"`),
+		"body twice":           replace(`"issuerChain"`, `"body"`),
+		"extra key of an item": replace(`"issuerChain"`, `"issuer"`),
+		"item as text":         replace(`"collateral": {`, `"collateral": {"x": "y", `),
+		"null item":            replace(`"collateral": {`, `"collateral": {"x": null, `),
+		"item with no body":    replace(`"collateral": {`, `"collateral": {"x": {}, `),
+		"empty name":           replace(`"intel/root-crl"`, `""`),
+		"empty endorsement":    replace(`"0g=="`, `""`),
 	} {
 		if got, err := ParseDocument([]byte(text)); err == nil {
 			t.Errorf("%s: parsed as %+v", name, got)
@@ -134,6 +147,20 @@ func TestDocumentLimits(t *testing.T) {
 		"data, no source":   func(d *Document) { d.Source, d.Nonce = "", nil },
 		"source, no nonce":  func(d *Document) { d.Nonce = nil },
 		"source of another": func(d *Document) { d.Source = "guest" },
+		"endorsements":      func(d *Document) { d.Endorsements = make([][]byte, MaxEndorsements+1) },
+		"endorsement":       func(d *Document) { d.Endorsements[0] = make([]byte, MaxEndorsementSize+1) },
+		"event log":         func(d *Document) { d.EventLog = make([]byte, MaxEventLogSize+1) },
+		"collateral name":   func(d *Document) { d.Collateral[strings.Repeat("x", MaxCollateralName+1)] = Item{Body: []byte{1}} },
+		"collateral body":   func(d *Document) { d.Collateral["x"] = Item{Body: make([]byte, MaxCollateralSize+1)} },
+		"issuer chain": func(d *Document) {
+			d.Collateral["x"] = Item{Body: []byte{1}, IssuerChain: make([]byte, MaxCollateralSize+1)}
+		},
+		"collateral": func(d *Document) {
+			for i := range MaxCollateral {
+				d.Collateral[strings.Repeat("x", i+1)] = Item{Body: []byte{1}}
+			}
+		},
+		"collateral of strange name": func(d *Document) { d.Collateral["a b"] = Item{Body: []byte{1}} },
 	} {
 		d := sample()
 		change(d)
@@ -147,7 +174,12 @@ func TestDocumentLimits(t *testing.T) {
 	largest := sample()
 	largest.Report, largest.Policy = make([]byte, MaxReportSize), make([]byte, MaxPolicySize)
 	largest.RuntimeData = make([]byte, MaxRuntimeDataSize)
-	largest.Certificates = nil
+	largest.EventLog = make([]byte, MaxEventLogSize)
+	largest.Collateral = map[string]Item{"x": {Body: make([]byte, MaxCollateralSize-1), IssuerChain: []byte{1}}}
+	largest.Certificates, largest.Endorsements = nil, nil
+	for range MaxEndorsements {
+		largest.Endorsements = append(largest.Endorsements, make([]byte, MaxEndorsementSize))
+	}
 	for range MaxCertificates {
 		largest.Certificates = append(largest.Certificates, make([]byte, MaxCertificateSize))
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"cofferdam.dev/evidence"
+	"cofferdam.dev/verify/amd"
+	"cofferdam.dev/verify/anchor"
 )
 
 // BenchmarkAppraise appraises real evidence with a chip certificate that was not seen before.
@@ -73,8 +75,8 @@ func BenchmarkP384(b *testing.B) {
 // FuzzAppraise looks for evidence that makes the appraisal panic, or that is accepted without being genuine.
 func FuzzAppraise(f *testing.F) {
 	f.Add(make([]byte, 1184), []byte{0x30, 0}, []byte("nonce-nonce"))
-	opts := Options{Roots: AMDRoots(), Now: vectorTime, MinimumTCB: anyTCB, AllowDebug: true, AllowVLEK: true,
-		AllowMigrationAgent: true, AllowProvisionalTCB: true, MaxVMPL: 1<<32 - 1, Source: evidence.SourceHost}
+	opts := Options{Roots: anchor.AMDRoots(), Now: vectorTime, Source: evidence.SourceHost, SNP: amd.Policy{MinimumTCB: anyTCB,
+		AllowDebug: true, AllowVLEK: true, AllowMigrationAgent: true, AllowProvisionalTCB: true, MaxVMPL: 1<<32 - 1}}
 	f.Fuzz(func(t *testing.T, report, cert, nonce []byte) {
 		doc := &evidence.Document{Type: evidence.TypeSEVSNP, Report: report, Certificates: [][]byte{cert},
 			Source: evidence.SourceHost, Nonce: nonce}

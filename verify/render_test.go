@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"cofferdam.dev/evidence"
+	"cofferdam.dev/verify/anchor"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -28,7 +29,7 @@ func TestRenderGolden(t *testing.T) {
 	bare.Certificates = nil
 	provisional := byName("s3").document(t)
 	simulated := *accepted
-	simulated.Simulated, simulated.Domain = true, DomainSimulated
+	simulated.Simulated, simulated.Domain = true, anchor.Simulated
 	for _, c := range []struct {
 		name  string
 		v     *Verdict
@@ -37,7 +38,7 @@ func TestRenderGolden(t *testing.T) {
 		{"accepted", accepted, false},
 		{"accepted-color", accepted, true},
 		{"simulated", &simulated, false},
-		{"refused", Appraise(context.Background(), provisional, Options{Roots: AMDRoots(), Now: vectorTime}), false},
+		{"refused", Appraise(context.Background(), provisional, Options{Roots: anchor.AMDRoots(), Now: vectorTime}), false},
 		{"undecided", Appraise(context.Background(), &bare, pinned(t, doc)), false},
 		{"no-evidence", Appraise(context.Background(), nil, Options{}), false},
 	} {
@@ -85,7 +86,7 @@ func TestRenderKeepsTerminalsSafe(t *testing.T) {
 	t.Parallel()
 	evil := "\x1b[2J\r\x07\u202e"
 	v := Appraise(context.Background(), &evidence.Document{Type: evil, Report: []byte{1}}, Options{})
-	v.Chain = []Link{{Role: "root", Name: evil, Label: evil, Subject: evil}}
+	v.Chain = []anchor.Link{{Role: "root", Name: evil, Label: evil, Subject: evil}}
 	v.Report = &ReportClaims{Product: evil, ChipID: evil, Measurement: evil, Source: evil}
 	var b bytes.Buffer
 	if err := Render(&b, v, false); err != nil {

@@ -15,7 +15,7 @@ func acceptable(t *testing.T, v vector) (*evidence.Document, Options) {
 	t.Helper()
 	doc := v.document(t)
 	opts := pinned(t, doc)
-	opts.AllowDebug, opts.AllowProvisionalTCB = true, true
+	opts.SNP.AllowDebug, opts.SNP.AllowProvisionalTCB = true, true
 	if got := Appraise(context.Background(), doc, opts); !got.Accepted() {
 		t.Fatalf("the untouched vector is not accepted: %v", codes(got))
 	}
@@ -71,8 +71,8 @@ func followed(report []byte, o Options) Options {
 	o.ReportData = [][]byte{report[0x50:0x90]}
 	o.Measurements = [][]byte{report[0x90:0xc0]}
 	o.HostData = [][32]byte{[32]byte(report[0xc0:0xe0])}
-	o.MaxVMPL = 1<<32 - 1
-	o.AllowMigrationAgent, o.AllowVLEK = true, true
+	o.SNP.MaxVMPL = 1<<32 - 1
+	o.SNP.AllowMigrationAgent, o.SNP.AllowVLEK = true, true
 	return o
 }
 

@@ -5,7 +5,6 @@ package verify
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -20,6 +19,8 @@ import (
 	"cofferdam.dev/evidence"
 	"cofferdam.dev/evidence/snp"
 	"cofferdam.dev/internal/testcap"
+	"cofferdam.dev/verify/amd"
+	"cofferdam.dev/verify/anchor"
 	"cofferdam.dev/verify/check"
 )
 
@@ -96,8 +97,8 @@ func pinned(t testing.TB, doc *evidence.Document) Options {
 		t.Fatal(err)
 	}
 	return Options{
-		Roots: AMDRoots(), Now: vectorTime, Measurements: [][]byte{r.Measurement[:]}, HostData: [][32]byte{r.HostData},
-		ReportData: [][]byte{r.ReportData[:]}, MinimumTCB: anyTCB,
+		Roots: anchor.AMDRoots(), Now: vectorTime, Measurements: [][]byte{r.Measurement[:]}, HostData: [][32]byte{r.HostData},
+		ReportData: [][]byte{r.ReportData[:]}, SNP: amd.Policy{MinimumTCB: anyTCB},
 	}
 }
 
@@ -130,7 +131,7 @@ func TestVectorsHaveTheirVerdicts(t *testing.T) {
 		want    []check.Code
 	}{
 		{"s1", "real container group", nil, Accepted, nil},
-		{"s1", "before firmware fixes", func(_ *evidence.Document, o *Options) { o.MinimumTCB = DefaultMinimumTCB() },
+		{"s1", "before firmware fixes", func(_ *evidence.Document, o *Options) { o.SNP.MinimumTCB = amd.DefaultMinimumTCB() },
 			Refused, []check.Code{check.CodeTCBFloor}},
 		{"s1", "another policy", func(_ *evidence.Document, o *Options) { o.HostData = [][32]byte{{1}} },
 			Refused, []check.Code{check.CodeHostData}},
@@ -151,24 +152,24 @@ func TestVectorsHaveTheirVerdicts(t *testing.T) {
 		{"s1", "without roots", func(_ *evidence.Document, o *Options) { o.Roots = nil },
 			Refused, []check.Code{check.CodeTrustAnchorUnknown}},
 		{"s1", "without a floor for its line", func(_ *evidence.Document, o *Options) {
-			o.MinimumTCB = map[snp.ProductLine]snp.TCBParts{snp.Genoa: {}}
+			o.SNP.MinimumTCB = map[snp.ProductLine]snp.TCBParts{snp.Genoa: {}}
 		}, Refused, []check.Code{check.CodeTCBFloorMissing}},
 		{"s1", "when alias checks are required", func(_ *evidence.Document, o *Options) {
-			o.RequirePlatform = snp.PlatformAliasCheckComplete
+			o.SNP.RequirePlatform = snp.PlatformAliasCheckComplete
 		}, Refused, []check.Code{check.CodePlatform}},
-		{"s1", "when multithreading is forbidden", func(_ *evidence.Document, o *Options) { o.ForbidPlatform = snp.PlatformSMT },
+		{"s1", "when multithreading is forbidden", func(_ *evidence.Document, o *Options) { o.SNP.ForbidPlatform = snp.PlatformSMT },
 			Refused, []check.Code{check.CodePlatform}},
 		{"s2", "debugging allowed", nil, Refused, []check.Code{check.CodeDebug}},
-		{"s2", "debugging accepted", func(_ *evidence.Document, o *Options) { o.AllowDebug = true }, Accepted, nil},
+		{"s2", "debugging accepted", func(_ *evidence.Document, o *Options) { o.SNP.AllowDebug = true }, Accepted, nil},
 		{"s3", "provisional firmware", nil, Refused, []check.Code{check.CodeTCBProvisional}},
-		{"s3", "provisional firmware accepted", func(_ *evidence.Document, o *Options) { o.AllowProvisionalTCB = true },
+		{"s3", "provisional firmware accepted", func(_ *evidence.Document, o *Options) { o.SNP.AllowProvisionalTCB = true },
 			Accepted, nil},
 		{"s6-milan", "version 3", nil, Accepted, nil},
-		{"s6-milan", "with firmware fixes", func(_ *evidence.Document, o *Options) { o.MinimumTCB = DefaultMinimumTCB() },
+		{"s6-milan", "with firmware fixes", func(_ *evidence.Document, o *Options) { o.SNP.MinimumTCB = amd.DefaultMinimumTCB() },
 			Accepted, nil},
 		{"s6-genoa", "version 3 of Genoa", func(_ *evidence.Document, o *Options) {
-			o.MinimumTCB = DefaultMinimumTCB()
-			o.RequirePlatform = snp.PlatformAliasCheckComplete
+			o.SNP.MinimumTCB = amd.DefaultMinimumTCB()
+			o.SNP.RequirePlatform = snp.PlatformAliasCheckComplete
 		}, Accepted, nil},
 		{"s10-milan", "all of the report data", nil, Accepted, nil},
 	} {
@@ -193,24 +194,13 @@ func byName(name string) vector {
 	return vector{}
 }
 
-func rootsNamed(name string) []Root {
-	for _, r := range AMDRoots() {
+func rootsNamed(name string) []anchor.Root {
+	for _, r := range anchor.AMDRoots() {
 		if r.Name == name {
-			return []Root{r}
+			return []anchor.Root{r}
 		}
 	}
 	return nil
-}
-
-func TestAMDRootsAreComplete(t *testing.T) {
-	t.Parallel()
-	known := map[string]int{}
-	for _, r := range AMDRoots() {
-		known[r.Name] = len(r.known)
-	}
-	if diff := cmp.Diff(map[string]int{"ARK-Milan": 2, "ARK-Genoa": 2, "ARK-Turin": 2}, known); diff != "" {
-		t.Errorf("roots and their numbers of intermediates (-want +got):\n%s", diff)
-	}
 }
 
 // TestRavl reads the bundle of another verifier's project.
@@ -252,7 +242,7 @@ func TestLookAlikes(t *testing.T) {
 			t.Parallel()
 			doc := byName("s3").document(t)
 			opts := pinned(t, doc)
-			opts.AllowProvisionalTCB = true
+			opts.SNP.AllowProvisionalTCB = true
 			doc.Certificates = [][]byte{read(t, "snp/s4-invalid-vcek/"+name)}
 			v := Appraise(context.Background(), doc, opts)
 			if v.Outcome != Refused || v.Domain != "" || len(v.Chain) != 0 {
@@ -281,20 +271,6 @@ func TestForeignChipCertificate(t *testing.T) {
 	v := Appraise(context.Background(), doc, opts)
 	if v.Accepted() || v.Chain == nil {
 		t.Errorf("a Turin certificate gives %q with chain %v", v.Outcome, v.Chain)
-	}
-}
-
-// TestTurinChain links a Turin certificate, for which no report is at hand, to its root.
-func TestTurinChain(t *testing.T) {
-	t.Parallel()
-	cert, err := x509.ParseCertificate(read(t, "snp/s10-virtee/vcek_turin.der"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &appraisal{opts: &Options{Roots: AMDRoots(), Now: vectorTime}, v: &Verdict{}}
-	c := a.chain([][]byte{cert.Raw}, snp.SigningKeyVCEK)
-	if len(a.v.Failures()) != 0 || c.root == nil || c.root.Name != "ARK-Turin" {
-		t.Errorf("failures %v", a.v.Failures())
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"cofferdam.dev/verify/anchor"
 	"cofferdam.dev/verify/check"
 )
 
@@ -35,7 +36,7 @@ type Verdict struct {
 	// itself that it is simulated: then the verdict says nothing about hardware.
 	Simulated bool `json:"simulated"`
 	// Domain is the trust domain of the root in which the chain ends, or empty.
-	Domain Domain `json:"domain,omitempty"`
+	Domain anchor.Domain `json:"domain,omitempty"`
 	// Time is the time that was used.
 	Time time.Time `json:"time"`
 	// ValidFrom and ValidUntil bound the times at which the certificates would have been judged alike. They are zero when
@@ -45,26 +46,9 @@ type Verdict struct {
 	// Checks are all checks that were made, in the order of the chain.
 	Checks []check.Check `json:"checks"`
 	// Chain are the certificates from the root to the chip key, as far as they could be linked.
-	Chain []Link `json:"chain,omitempty"`
+	Chain []anchor.Link `json:"chain,omitempty"`
 	// Report is what the report says. It is only a claim unless Outcome is Accepted.
 	Report *ReportClaims `json:"report,omitempty"`
-}
-
-// Link is one certificate of a chain.
-type Link struct {
-	// Role is "root", "intermediate" or "chip".
-	Role string `json:"role"`
-	// Name is the name under which a root was configured.
-	Name string `json:"name,omitempty"`
-	// Label is the subject's common name and organization.
-	Label string `json:"label"`
-	// Subject is the certificate's subject.
-	Subject string `json:"subject"`
-	// SPKI is the SHA-256 of the certificate's public key in hexadecimal.
-	SPKI string `json:"spkiSHA256"`
-	// NotBefore and NotAfter are the certificate's validity.
-	NotBefore time.Time `json:"notBefore"`
-	NotAfter  time.Time `json:"notAfter"`
 }
 
 // ReportClaims are the fields of a report that a relying party may want to show or store, byte strings in hexadecimal.
@@ -108,16 +92,9 @@ func (v *Verdict) Failures() []check.Check {
 	return append(failed, open...)
 }
 
-// mandatory are the checks without which nothing is accepted. They guard against a check that a change forgets to make.
-var mandatory = []check.Name{
-	check.Time, check.Format, check.ChipCertificate, check.TrustAnchor, check.Chain, check.Profile, check.Validity,
-	check.Signer, check.ChipTCB, check.ChipID, check.Product, check.Signature, check.VMPL, check.GuestPolicy, check.Debug,
-	check.Migration, check.Platform, check.TCBOrder, check.TCBCommitted, check.TCBFloor, check.Measurement, check.HostData,
-	check.ReportData,
-}
-
-// conclude sets the outcome from the checks.
-func (v *Verdict) conclude() {
+// conclude sets the outcome from the checks. The mandatory ones must have been made and have passed: that guards against a
+// check that a change forgets to make. Without any, nothing is accepted.
+func (v *Verdict) conclude(mandatory []check.Name) {
 	v.Outcome = Refused
 	open := false
 	passed := map[check.Name]bool{}
@@ -131,7 +108,7 @@ func (v *Verdict) conclude() {
 			return
 		}
 	}
-	complete := !slices.ContainsFunc(mandatory, func(n check.Name) bool { return !passed[n] })
+	complete := len(mandatory) > 0 && !slices.ContainsFunc(mandatory, func(n check.Name) bool { return !passed[n] })
 	switch {
 	case open:
 		v.Outcome = Undecided

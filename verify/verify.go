@@ -3,7 +3,7 @@
 // Package verify appraises attestation evidence: it takes a document, the trust anchors and reference values of whoever
 // relies on it, and a time, and returns a verdict that lists every check with what was expected and what was found.
 //
-// It trusts its Options and the roots of AMD that are embedded in it, and nothing else. Evidence is hostile: it never
+// It trusts its Options and nothing else; package anchor has the vendors' roots to put there. Evidence is hostile: it never
 // chooses the root or the trust domain by which it is judged, and certificates that come with it are used only once a
 // configured root vouches for them. Options deny by default: an empty list of measurements, host data or roots, a product
 // line without a TCB floor, a missing nonce or time refuse, and the zero Options refuse everything.
@@ -19,15 +19,17 @@ import (
 	"context"
 	"time"
 
+	"cofferdam.dev/collateral"
 	"cofferdam.dev/evidence"
-	"cofferdam.dev/evidence/snp"
+	"cofferdam.dev/verify/amd"
+	"cofferdam.dev/verify/anchor"
 	"cofferdam.dev/verify/check"
 )
 
 // Options are the appraisal policy of a relying party. The zero value refuses everything.
 type Options struct {
-	// Roots are the trust anchors, such as those of AMDRoots. Empty refuses.
-	Roots []Root
+	// Roots are the trust anchors, such as those of anchor.AMDRoots. Empty refuses.
+	Roots []anchor.Root
 	// AllowSimulated admits roots of the simulated domain. Without it they are as good as absent.
 	AllowSimulated bool
 	// Now is the time at which certificates must be valid. Zero refuses.
@@ -49,36 +51,33 @@ type Options struct {
 	// and Nonce may be left out.
 	ReportData [][]byte
 
-	// MinimumTCB has the lowest TCB that a report may state and that the guest may have been launched with, per product
-	// line. A line that is absent is refused.
-	MinimumTCB map[snp.ProductLine]snp.TCBParts
-	// AllowProvisionalTCB admits machines that run firmware which is not committed, and so could still go back.
-	AllowProvisionalTCB bool
-	// MaxVMPL is the least privileged level that may have asked for the report. Zero admits level 0 alone.
-	MaxVMPL uint32
-	// AllowDebug admits guests whose memory the host may decrypt.
-	AllowDebug bool
-	// AllowMigrationAgent admits guests that may be associated with a migration agent.
-	AllowMigrationAgent bool
-	// AllowVLEK admits reports that a cloud provider's key signed. Such a report need not name a chip.
-	AllowVLEK bool
-	// RequirePlatform and ForbidPlatform are bits that must and must not be set in the platform information.
-	RequirePlatform, ForbidPlatform snp.PlatformInfo
-}
+	// Collateral has certificates and revocation lists that did not come with the evidence. It may be nil. What came with
+	// the evidence is used when this source does not have it.
+	Collateral collateral.Source
 
-// DefaultMinimumTCB returns floors that exclude firmware with publicly known ways to forge or bend reports: SNP firmware
-// of AMD-SB-3019 or later on Milan and Genoa. Turin has no such bulletin yet.
-func DefaultMinimumTCB() map[snp.ProductLine]snp.TCBParts {
-	return map[snp.ProductLine]snp.TCBParts{
-		snp.Milan: {SNP: 0x18},
-		snp.Genoa: {SNP: 0x17},
-		snp.Turin: {},
-	}
+	// SNP is what is asked of AMD's machines, firmware and launch.
+	SNP amd.Policy
 }
 
 // Appraise judges evidence. It always returns a verdict, also when ctx has ended or the document is nil.
 func Appraise(ctx context.Context, doc *evidence.Document, opts Options) *Verdict {
-	a := &appraisal{opts: &opts, v: &Verdict{Schema: Schema, Time: opts.Now.UTC()}}
+	return (&Verifier{}).Appraise(ctx, doc, opts)
+}
+
+// Verifier appraises like Appraise and remembers verified signatures, so that judging a machine that was seen before costs
+// one signature instead of three. It remembers no decision: roots, revocation lists, policy and time are judged anew each
+// time. It is safe for concurrent use. The zero Verifier remembers nothing.
+type Verifier struct{ cache *anchor.Cache }
+
+// NewVerifier returns a verifier that remembers at most size certificates and signatures.
+func NewVerifier(size int) *Verifier { return &Verifier{cache: anchor.NewCache(size)} }
+
+// Forget drops everything that is remembered. A verdict never depends on it.
+func (f *Verifier) Forget() { f.cache.Forget() }
+
+// Appraise judges evidence. It always returns a verdict, also when ctx has ended or the document is nil.
+func (f *Verifier) Appraise(ctx context.Context, doc *evidence.Document, opts Options) *Verdict {
+	a := &appraisal{Record: &check.Record{}, opts: &opts, cache: f.cache, v: &Verdict{Schema: Schema, Time: opts.Now.UTC()}}
 	switch {
 	case ctx.Err() != nil:
 		a.Undecided(check.Format, check.CodeCancelled, "time to appraise", ctx.Err().Error())
@@ -86,20 +85,56 @@ func Appraise(ctx context.Context, doc *evidence.Document, opts Options) *Verdic
 		a.Fail(check.Format, check.CodeEvidenceMissing, "a document", "none")
 	case doc.Validate() != nil:
 		a.Fail(check.Format, check.CodeEvidenceMalformed, "a document within its limits", doc.Validate().Error())
-	case doc.Type != evidence.TypeSEVSNP:
-		a.Fail(check.Format, check.CodeTypeUnsupported, evidence.TypeSEVSNP, doc.Type)
 	default:
-		a.snp(doc)
+		a.dispatch(ctx, doc)
 	}
 	a.v.Checks = a.Checks()
-	a.v.conclude()
+	a.v.conclude(a.mandatory)
 	return a.v
 }
 
 // appraisal is one run of Appraise.
 type appraisal struct {
-	check.Record
+	*check.Record
 
-	opts *Options
-	v    *Verdict
+	opts  *Options
+	cache *anchor.Cache
+	v     *Verdict
+	// mandatory are the checks without which nothing is accepted.
+	mandatory []check.Name
+}
+
+// subject is what every kind of evidence says about a guest, in terms that they share.
+type subject struct {
+	measurement, hostData, reportData []byte
+}
+
+// shared are the checks of this package without which nothing is accepted, whatever the evidence is.
+var shared = []check.Name{check.Measurement, check.HostData, check.ReportData}
+
+// dispatch has the appraiser of the evidence's kind judge it, and compares what it says about the guest.
+func (a *appraisal) dispatch(ctx context.Context, doc *evidence.Document) {
+	var s *subject
+	switch doc.Type {
+	case evidence.TypeSEVSNP:
+		s = a.snp(ctx, doc)
+	default:
+		a.Fail(check.Format, check.CodeTypeUnsupported, evidence.TypeSEVSNP, doc.Type)
+		return
+	}
+	a.mandatory = append(a.mandatory, shared...)
+	if s == nil {
+		return // the format check says why
+	}
+	a.references(s, doc)
+	a.binding(s, doc)
+}
+
+// collateral is the relying party's source, and behind it what came with the evidence.
+func (a *appraisal) collateral(doc *evidence.Document) collateral.Source {
+	embedded := collateral.Embedded{}
+	for name, item := range doc.Collateral {
+		embedded[name] = collateral.Item{Body: item.Body, IssuerChain: item.IssuerChain}
+	}
+	return collateral.Join(a.opts.Collateral, embedded)
 }

@@ -23,6 +23,8 @@ import (
 	"cofferdam.dev/internal/simsp"
 	"cofferdam.dev/policy"
 	"cofferdam.dev/verify"
+	"cofferdam.dev/verify/amd"
+	"cofferdam.dev/verify/anchor"
 )
 
 const (
@@ -157,7 +159,8 @@ func (a *app) evidence(ctx context.Context, o *verifyOptions, name string, opts 
 // reliance turns the flags into what the verifier trusts.
 func (a *app) reliance(cmd *cobra.Command, o *verifyOptions) (verify.Options, error) {
 	opts := verify.Options{
-		Roots: verify.AMDRoots(), Now: a.Now(), Source: evidence.Source(o.source), MinimumTCB: verify.DefaultMinimumTCB(),
+		Roots: anchor.AMDRoots(), Now: a.Now(), Source: evidence.Source(o.source),
+		SNP: amd.Policy{MinimumTCB: amd.DefaultMinimumTCB()},
 	}
 	err := opts.Source.Validate()
 	if err != nil {
@@ -275,25 +278,25 @@ func simulatedReferences(img *guestimage.Image) ([][]byte, error) {
 }
 
 // readSimulatedRoot reads a root that is trusted as a simulated one and as nothing else.
-func (a *app) readSimulatedRoot(name string) (verify.Root, error) {
+func (a *app) readSimulatedRoot(name string) (anchor.Root, error) {
 	path := name
 	if name == localRoot {
 		path = simsp.RootCertificatePath(filepath.Join(a.home, "simsp"))
 	}
 	b, err := readLimited(path, nil, maxPEM)
 	if errors.Is(err, os.ErrNotExist) && name == localRoot {
-		return verify.Root{}, fixed(fmt.Errorf("this installation has no simulated root yet: no group was ever run in %s", a.home), "cofferdam run, or --home")
+		return anchor.Root{}, fixed(fmt.Errorf("this installation has no simulated root yet: no group was ever run in %s", a.home), "cofferdam run, or --home")
 	}
 	if err != nil {
-		return verify.Root{}, fmt.Errorf("reading the simulated root: %w", err)
+		return anchor.Root{}, fmt.Errorf("reading the simulated root: %w", err)
 	}
 	block, _ := pem.Decode(b)
 	if block == nil || block.Type != "CERTIFICATE" {
-		return verify.Root{}, fmt.Errorf("reading the simulated root: %s holds no certificate in PEM", path)
+		return anchor.Root{}, fmt.Errorf("reading the simulated root: %s holds no certificate in PEM", path)
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
-		return verify.Root{}, fmt.Errorf("reading the simulated root: %w", err)
+		return anchor.Root{}, fmt.Errorf("reading the simulated root: %w", err)
 	}
-	return verify.NewRoot(verify.DomainSimulated, name, cert)
+	return anchor.NewRoot(anchor.Simulated, name, cert)
 }

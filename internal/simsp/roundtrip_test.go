@@ -20,6 +20,8 @@ import (
 	"cofferdam.dev/evidence"
 	"cofferdam.dev/evidence/snp"
 	"cofferdam.dev/verify"
+	"cofferdam.dev/verify/amd"
+	"cofferdam.dev/verify/anchor"
 	"cofferdam.dev/verify/check"
 )
 
@@ -56,15 +58,15 @@ func roundTrip(t testing.TB, p *Processor, l Launch) (*evidence.Document, verify
 		t.Fatal(err)
 	}
 	ark, _ := p.Chain()
-	root, err := verify.NewRoot(verify.DomainSimulated, "local", ark)
+	root, err := anchor.NewRoot(anchor.Simulated, "local", ark)
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := g.Measurement()
 	return doc, verify.Options{
-		Roots: append(verify.AMDRoots(), root), AllowSimulated: true, Now: time.Now(), Measurements: [][]byte{m[:]},
+		Roots: append(anchor.AMDRoots(), root), AllowSimulated: true, Now: time.Now(), Measurements: [][]byte{m[:]},
 		HostData: [][32]byte{l.HostData}, Source: evidence.SourceWorkload, Nonce: nonce,
-		MinimumTCB: verify.DefaultMinimumTCB(),
+		SNP: amd.Policy{MinimumTCB: amd.DefaultMinimumTCB()},
 	}
 }
 
@@ -83,16 +85,16 @@ func TestRoundTrip(t *testing.T) {
 			verify.Accepted, nil},
 		{"simulated not allowed", func(_ *evidence.Document, o *verify.Options) { o.AllowSimulated = false },
 			verify.Refused, []check.Code{check.CodeTrustAnchorUnknown}},
-		{"AMD's roots alone", func(_ *evidence.Document, o *verify.Options) { o.Roots = verify.AMDRoots() },
+		{"AMD's roots alone", func(_ *evidence.Document, o *verify.Options) { o.Roots = anchor.AMDRoots() },
 			verify.Refused, []check.Code{check.CodeTrustAnchorUnknown}},
 		{"root of another installation", func(_ *evidence.Document, o *verify.Options) {
-			o.Roots = []verify.Root{{Domain: verify.DomainSimulated, Name: "other", Certificate: other.ark}}
+			o.Roots = []anchor.Root{{Domain: anchor.Simulated, Name: "other", Certificate: other.ark}}
 		}, verify.Refused, []check.Code{check.CodeTrustAnchorUnknown}},
 		{"simulated root passed off as AMD's", func(_ *evidence.Document, o *verify.Options) {
-			o.Roots = []verify.Root{{Domain: verify.DomainAMD, Name: "local", Certificate: p.ark}}
+			o.Roots = []anchor.Root{{Domain: anchor.AMD, Name: "local", Certificate: p.ark}}
 		}, verify.Refused, []check.Code{check.CodeTrustAnchorBad, check.CodeTrustAnchorUnknown}},
 		{"root without a domain", func(_ *evidence.Document, o *verify.Options) {
-			o.Roots = []verify.Root{{Name: "local", Certificate: p.ark}}
+			o.Roots = []anchor.Root{{Name: "local", Certificate: p.ark}}
 		}, verify.Refused, []check.Code{check.CodeTrustAnchorBad, check.CodeTrustAnchorUnknown}},
 		{"another nonce", func(_ *evidence.Document, o *verify.Options) { o.Nonce = []byte("another nonce") },
 			verify.Refused, []check.Code{check.CodeNonce, check.CodeReportData}},
@@ -137,7 +139,7 @@ func TestRoundTrip(t *testing.T) {
 			if diff := cmp.Diff(c.want, got); v.Outcome != c.outcome || diff != "" {
 				t.Errorf("outcome %q, not %q; codes (-want +got):\n%s", v.Outcome, c.outcome, diff)
 			}
-			if !v.Simulated || v.Outcome == verify.Accepted && v.Domain != verify.DomainSimulated {
+			if !v.Simulated || v.Outcome == verify.Accepted && v.Domain != anchor.Simulated {
 				t.Errorf("it is judged as %q, simulated %t", v.Domain, v.Simulated)
 			}
 		})
@@ -197,7 +199,7 @@ func TestPublishedTestRootsAreDenied(t *testing.T) {
 	for name, root := range map[string]*x509.Certificate{"not configured": nil, "configured": signer.Ark} {
 		o := opts
 		if root != nil {
-			o.Roots = []verify.Root{{Domain: verify.DomainSimulated, Name: "test", Certificate: root}}
+			o.Roots = []anchor.Root{{Domain: anchor.Simulated, Name: "test", Certificate: root}}
 		}
 		v := verify.Appraise(context.Background(), doc, o)
 		named := slices.ContainsFunc(v.Failures(), func(c check.Check) bool { return c.Code == check.CodeTrustAnchorDenied })
@@ -205,7 +207,7 @@ func TestPublishedTestRootsAreDenied(t *testing.T) {
 			t.Errorf("%s: outcome %q, failures %v", name, v.Outcome, v.Failures())
 		}
 	}
-	if _, err := verify.NewRoot(verify.DomainSimulated, "test", signer.Ark); err == nil {
+	if _, err := anchor.NewRoot(anchor.Simulated, "test", signer.Ark); err == nil {
 		t.Error("the root can be made a trust anchor")
 	}
 }

@@ -21,6 +21,8 @@ import (
 	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/internal/simsp"
 	"cofferdam.dev/verify"
+	"cofferdam.dev/verify/amd"
+	"cofferdam.dev/verify/anchor"
 	"cofferdam.dev/verify/check"
 )
 
@@ -77,7 +79,7 @@ func (t *tour) attest(ctx context.Context, s *Step) error {
 // reliance is what the relying party trusts: the reviewed policy, the launch digest that it computed, its nonce.
 func (t *tour) reliance(nonce []byte) verify.Options {
 	return verify.Options{
-		Roots: verify.AMDRoots(), Now: t.cfg.Now(), Source: evidence.SourceHost, MinimumTCB: verify.DefaultMinimumTCB(),
+		Roots: anchor.AMDRoots(), Now: t.cfg.Now(), Source: evidence.SourceHost, SNP: amd.Policy{MinimumTCB: amd.DefaultMinimumTCB()},
 		Measurements: [][]byte{t.expected[:]}, HostData: [][32]byte{t.hash}, Nonce: nonce,
 	}
 }
@@ -137,20 +139,20 @@ func failedOnly(v *verify.Verdict, code check.Code) bool {
 }
 
 // localRoot reads this installation's simulated root, as a relying party that opts in does.
-func localRoot(home string) (verify.Root, error) {
+func localRoot(home string) (anchor.Root, error) {
 	b, err := os.ReadFile(simsp.RootCertificatePath(filepath.Join(home, "simsp")))
 	if err != nil {
-		return verify.Root{}, fmt.Errorf("reading the simulated root: %w", err)
+		return anchor.Root{}, fmt.Errorf("reading the simulated root: %w", err)
 	}
 	block, _ := pem.Decode(b)
 	if block == nil {
-		return verify.Root{}, errors.New("reading the simulated root: it is not in PEM")
+		return anchor.Root{}, errors.New("reading the simulated root: it is not in PEM")
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
-		return verify.Root{}, fmt.Errorf("reading the simulated root: %w", err)
+		return anchor.Root{}, fmt.Errorf("reading the simulated root: %w", err)
 	}
-	return verify.NewRoot(verify.DomainSimulated, "local", cert)
+	return anchor.NewRoot(anchor.Simulated, "local", cert)
 }
 
 func (t *tour) ask(ctx context.Context, s *Step) error {

@@ -16,7 +16,7 @@ import (
 	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/spec"
 	"cofferdam.dev/policy"
-	"cofferdam.dev/verify"
+	"cofferdam.dev/verify/anchor"
 )
 
 // The shape of the tour's machines.
@@ -79,7 +79,7 @@ type tour struct {
 	client *group.Client
 
 	current *evidenceOf
-	root    verify.Root
+	root    anchor.Root
 
 	hostile *hostile
 }

@@ -42,6 +42,9 @@ func TestDocsEvidenceDocument(t *testing.T) {
 		"nonce":        fmt.Sprintf("%d to %d", evidence.MinNonceSize, evidence.MaxNonceSize),
 		"runtimeData":  fmt.Sprintf("0 to %d", evidence.MaxRuntimeDataSize),
 		"policy":       fmt.Sprintf("0 to %d", evidence.MaxPolicySize),
+		"endorsements": fmt.Sprintf("0 to %d of them, 1 to %d each", evidence.MaxEndorsements, evidence.MaxEndorsementSize),
+		"eventLog":     fmt.Sprintf("0 to %d", evidence.MaxEventLogSize),
+		"collateral":   fmt.Sprintf("0 to %d of them, %d together", evidence.MaxCollateral, evidence.MaxCollateralSize),
 	} {
 		if !regexp.MustCompile("(?m)^\\| `" + field + "` \\| .* \\| " + want + " \\|$").MatchString(text) {
 			t.Errorf("the page does not say that %s has %s bytes", field, want)
@@ -57,7 +60,7 @@ func TestDocsEvidenceDocument(t *testing.T) {
 		fields[name] = true
 	}
 	keys := map[string]bool{}
-	for _, m := range regexp.MustCompile("`json:\"([a-zA-Z]+)").FindAllStringSubmatch(page(t, "evidence/document.go"), -1) {
+	for _, m := range regexp.MustCompile("`json:\"([a-zA-Z]+)").FindAllStringSubmatch(between(page(t, "evidence/wire.go"), "type wire struct", "\n}\n"), -1) {
 		keys[m[1]] = true
 	}
 	if d := cmp.Diff(keys, fields); d != "" {

@@ -33,8 +33,11 @@ var rooms = map[string][]string{
 	"internal/cbor":                  {},
 	"internal/strictjson":            {},
 	"internal/testchain":             {},
-	"internal/oraclecases":           {}, // tests alone
-	"policy/fragment":                {"evidence/cose1", "policy"},
+	"internal/testledger":            {"internal/cbor"}, // tests alone
+	"evidence/receipt":               {"evidence/cose1", "internal/cbor"},
+	"internal/testcollateral":        {"collateral", "evidence/snp"}, // tests alone
+	"internal/oraclecases":           {},                             // tests alone
+	"policy/fragment":                {"evidence/cose1", "evidence/receipt", "internal/cbor", "policy"},
 	"collateral":                     {},
 	"collateral/remote":              {"collateral", "evidence/snp"},
 	"verify/check":                   {},

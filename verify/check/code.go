@@ -34,6 +34,35 @@ const (
 	Nonce           Name = "nonce"
 	RuntimeData     Name = "runtime-data"
 	ReportData      Name = "report-data"
+
+	// Intel: quotes, collateral, trust domains and enclaves.
+	Certification        Name = "certification-data"
+	QEReport             Name = "qe-report"
+	AttestationKey       Name = "attestation-key"
+	RootCRL              Name = "root-crl"
+	PCKCRL               Name = "pck-crl"
+	Revocation           Name = "revocation"
+	TCBInfo              Name = "tcb-info"
+	QEIdentity           Name = "qe-identity"
+	CollateralAge        Name = "collateral-age"
+	TCBEvaluation        Name = "tcb-evaluation"
+	PlatformModel        Name = "platform-model"
+	PlatformID           Name = "platform-id"
+	QuotingEnclave       Name = "quoting-enclave"
+	TDXModule            Name = "tdx-module"
+	TCBLevel             Name = "tcb-level"
+	TCBStatus            Name = "tcb-status"
+	Advisories           Name = "advisories"
+	TEE                  Name = "tee"
+	TDAttributes         Name = "td-attributes"
+	XFAM                 Name = "xfam"
+	TDConfiguration      Name = "td-configuration"
+	ServiceTD            Name = "service-td"
+	RuntimeRegisters     Name = "runtime-registers"
+	EventLog             Name = "event-log"
+	EnclaveAttributes    Name = "enclave-attributes"
+	EnclaveSigner        Name = "enclave-signer"
+	EnclaveConfiguration Name = "enclave-configuration"
 )
 
 var titles = map[Name]string{
@@ -64,6 +93,34 @@ var titles = map[Name]string{
 	Nonce:           "the evidence answers this nonce",
 	RuntimeData:     "the runtime data are the expected ones",
 	ReportData:      "the report is bound to nonce and runtime data",
+
+	Certification:        "the evidence carries the certificates of the key that certified the quoting enclave",
+	QEReport:             "the quoting enclave's report is signed by the machine's certified key",
+	AttestationKey:       "the quoting enclave vouches for the key that signed",
+	RootCRL:              "the root's list of revoked certificates is at hand, signed and current",
+	PCKCRL:               "the list of revoked machine certificates is at hand, signed and current",
+	Revocation:           "no certificate of the chain is revoked",
+	TCBInfo:              "the vendor's statement about the machine's TCB is at hand, signed and current",
+	QEIdentity:           "the vendor's statement about its quoting enclave is at hand, signed and current",
+	CollateralAge:        "the vendor's statements are no older than is asked for",
+	TCBEvaluation:        "the vendor's statements know of the vulnerabilities that matter",
+	PlatformModel:        "the machine's model is allowed, and the TCB statement is about it",
+	PlatformID:           "the machine is one of those that are allowed",
+	QuotingEnclave:       "the quoting enclave is the vendor's own",
+	TDXModule:            "the TDX module is the vendor's own and allowed",
+	TCBLevel:             "the machine reaches a TCB level that the vendor knows",
+	TCBStatus:            "the status of the TCB is one that is accepted",
+	Advisories:           "no security advisory applies that is not accepted",
+	TEE:                  "this kind of guest is allowed",
+	TDAttributes:         "the trust domain's attributes are allowed",
+	XFAM:                 "the trust domain's processor features are allowed",
+	TDConfiguration:      "the values that the host gave the trust domain are trusted",
+	ServiceTD:            "the service domains bound to the trust domain are trusted",
+	RuntimeRegisters:     "the registers that the guest extended have trusted values",
+	EventLog:             "the event log leads to the registers that were signed",
+	EnclaveAttributes:    "the enclave's attributes are allowed",
+	EnclaveSigner:        "the enclave's signer, product and version are trusted",
+	EnclaveConfiguration: "the configuration that the host gave the enclave is trusted",
 }
 
 // Code says why a check did not pass. Codes are stable.
@@ -118,6 +175,42 @@ const (
 	CodeNonce               Code = "NONCE_MISMATCH"
 	CodeRuntimeData         Code = "RUNTIME_DATA_MISMATCH"
 	CodeReportData          Code = "REPORT_DATA_MISMATCH"
+
+	CodeTrailingData             Code = "TRAILING_DATA"
+	CodeCertificationUnsupported Code = "CERTIFICATION_UNSUPPORTED"
+	CodeQEReportSignature        Code = "QE_REPORT_SIGNATURE_INVALID"
+	CodeAttestationKey           Code = "ATTESTATION_KEY_NOT_BOUND"
+	CodeCollateralMissing        Code = "COLLATERAL_MISSING"
+	CodeCollateralMalformed      Code = "COLLATERAL_MALFORMED"
+	CodeCollateralSigner         Code = "COLLATERAL_SIGNER_INVALID"
+	CodeCollateralSignature      Code = "COLLATERAL_SIGNATURE_INVALID"
+	CodeCollateralExpired        Code = "COLLATERAL_EXPIRED"
+	CodeCollateralNotYet         Code = "COLLATERAL_NOT_YET_VALID"
+	CodeCollateralTooOld         Code = "COLLATERAL_TOO_OLD"
+	CodeCertificateRevoked       Code = "CERTIFICATE_REVOKED"
+	CodeEvaluationNumber         Code = "TCB_EVALUATION_TOO_LOW"
+	CodePlatformModel            Code = "PLATFORM_MODEL_MISMATCH"
+	CodePlatformModelNotAllowed  Code = "PLATFORM_MODEL_NOT_ALLOWED"
+	CodePlatformID               Code = "PLATFORM_ID_NOT_ALLOWED"
+	CodeQuotingEnclave           Code = "QUOTING_ENCLAVE_UNKNOWN"
+	CodeTDXModule                Code = "TDX_MODULE_UNKNOWN"
+	CodeTDXModuleNotAllowed      Code = "TDX_MODULE_NOT_ALLOWED"
+	CodeTCBLevel                 Code = "TCB_LEVEL_NOT_FOUND"
+	CodeTCBStatus                Code = "TCB_STATUS_NOT_ACCEPTED"
+	CodeAdvisory                 Code = "ADVISORY_NOT_ACCEPTED"
+	CodeTEE                      Code = "TEE_NOT_ALLOWED"
+	CodeTDAttributes             Code = "TD_ATTRIBUTES_NOT_ALLOWED"
+	CodeXFAM                     Code = "XFAM_NOT_ALLOWED"
+	CodeTDConfiguration          Code = "TD_CONFIGURATION_NOT_TRUSTED"
+	CodeServiceTD                Code = "SERVICE_TD_NOT_TRUSTED"
+	CodeRegisterNotPinned        Code = "RTMR_NOT_PINNED"
+	CodeRegister                 Code = "RTMR_NOT_TRUSTED"
+	CodeEventLogMissing          Code = "EVENT_LOG_MISSING"
+	CodeEventLogMalformed        Code = "EVENT_LOG_MALFORMED"
+	CodeEventLog                 Code = "EVENT_LOG_MISMATCH"
+	CodeEnclaveAttributes        Code = "ENCLAVE_ATTRIBUTES_NOT_ALLOWED"
+	CodeEnclaveSigner            Code = "ENCLAVE_SIGNER_NOT_TRUSTED"
+	CodeEnclaveConfiguration     Code = "ENCLAVE_CONFIGURATION_NOT_TRUSTED"
 )
 
 // fixes say what to change, for codes where the values alone do not.
@@ -146,4 +239,37 @@ var fixes = map[Code]string{
 	CodeNonceNotSet:        "send a fresh nonce of at least 8 bytes and give it here",
 	CodeNonce:              "get new evidence for this nonce",
 	CodeReportData:         "get new evidence: nonce or runtime data are not those that the report was made for",
+
+	CodeCertificationUnsupported: "make quotes with the certificate chain of the machine in them (certification data of type 5)",
+	CodeQEReportSignature:        "the quote was changed, or its certificates are another machine's",
+	CodeAttestationKey:           "the key that signed is not the quoting enclave's: get a new quote",
+	CodeCollateralMissing:        "get it from the vendor's service or a cache of it, or embed it in the evidence",
+	CodeCollateralMalformed:      "get it again from the vendor's service: this is not what the service serves",
+	CodeCollateralSigner:         "get it with its issuer chain from the vendor's service: another key is to sign it",
+	CodeCollateralSignature:      "get it again from the vendor's service: it was changed",
+	CodeCollateralExpired:        "get a current one, or judge the evidence at the time at which it was made",
+	CodeCollateralNotYet:         "check the clock",
+	CodeCollateralTooOld:         "get a newer one, or allow a greater age",
+	CodeCertificateRevoked:       "do not use this machine: the vendor says that its key is not to be trusted",
+	CodeEvaluationNumber:         "get collateral with a higher tcbEvaluationDataNumber",
+	CodePlatformModel:            "get the TCB info of the machine's FMSPC, for the kind of guest that it runs",
+	CodeQuotingEnclave:           "the quote was made by an enclave that is not the vendor's: install the vendor's quoting enclave",
+	CodeTDXModule:                "update the machine's TDX module, and get the TCB info of today",
+	CodeTDXModuleNotAllowed:      "compare MRSEAM with the modules that are trusted",
+	CodeTCBLevel:                 "update the machine's firmware: it is older than all that the vendor knows a status of",
+	CodeTCBStatus:                "update the machine's firmware, or accept this status after reading the advisories",
+	CodeAdvisory:                 "apply the mitigations of the advisory, or accept it",
+	CodeTEE:                      "give the rules for this kind of guest",
+	CodeTDAttributes:             "launch the trust domain with other attributes",
+	CodeXFAM:                     "launch the trust domain with fewer processor features",
+	CodeTDConfiguration:          "compare MRCONFIGID, MROWNER and MROWNERCONFIG with the trusted ones",
+	CodeServiceTD:                "compare MRSERVICETD with the trusted ones",
+	CodeRegisterNotPinned:        "give trusted values for RTMR0 to RTMR2, or open a register by name; RTMR3 alone proves nothing, because whatever was booted can extend it",
+	CodeRegister:                 "compare kernel, command line and firmware settings with those whose values are trusted",
+	CodeEventLogMissing:          "send the event log with the evidence",
+	CodeEventLogMalformed:        "send the event log as the firmware made it",
+	CodeEventLog:                 "send the log of the guest that was quoted, taken at the same time",
+	CodeEnclaveAttributes:        "sign and launch the enclave with other attributes",
+	CodeEnclaveSigner:            "compare MRSIGNER, ISVPRODID and ISVSVN with the trusted ones",
+	CodeEnclaveConfiguration:     "compare CONFIGID and CONFIGSVN with the trusted ones",
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package verify
+package anchor
 
 import (
 	"crypto/ecdsa"
@@ -13,9 +13,11 @@ import (
 	"encoding/hex"
 	"math/big"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	sevtest "github.com/google/go-sev-guest/testing"
 
 	"cofferdam.dev/internal/testcap"
@@ -45,31 +47,58 @@ func TestDeniedKeysAreThePublishedOnes(t *testing.T) {
 // TestEmbeddedRootsAreThePublishedOnes compares the embedded files with the published anchors.
 func TestEmbeddedRootsAreThePublishedOnes(t *testing.T) {
 	t.Parallel()
-	entries, err := os.ReadDir(testcap.Vectors(t, "anchors/amd"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		got, err := rootFiles.ReadFile("roots/" + e.Name())
-		if err != nil || string(got) != string(read(t, "anchors/amd/"+e.Name())) {
-			t.Errorf("%s differs from what is embedded: %v", e.Name(), err)
+	for _, vendor := range []string{"amd", "intel"} {
+		dir := testcap.Vectors(t, "anchors/"+vendor)
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
 		}
+		for _, e := range entries {
+			got, err := rootFiles.ReadFile("roots/" + vendor + "/" + e.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := os.ReadFile(filepath.Join(dir, e.Name()))
+			if err != nil || string(got) != string(want) {
+				t.Errorf("%s differs from what is embedded: %v", e.Name(), err)
+			}
+		}
+	}
+}
+
+func TestVendorRootsAreComplete(t *testing.T) {
+	t.Parallel()
+	known := map[string]int{}
+	for _, r := range append(AMDRoots(), IntelRoot()) {
+		known[r.Name] = len(r.Intermediates())
+	}
+	want := map[string]int{"ARK-Milan": 2, "ARK-Genoa": 2, "ARK-Turin": 2, "Intel SGX Root CA": 0}
+	if diff := cmp.Diff(want, known); diff != "" {
+		t.Errorf("roots and their numbers of intermediates (-want +got):\n%s", diff)
+	}
+	sum := sha256.Sum256(IntelRoot().Certificate.Raw)
+	if got := hex.EncodeToString(sum[:]); got != "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3" {
+		t.Errorf("Intel's root has SHA-256 %s", got)
 	}
 }
 
 func TestNewRootRefuses(t *testing.T) {
 	t.Parallel()
 	amd := AMDRoots()[0]
-	if _, err := NewRoot(DomainAMD, "amd", amd.Certificate); err != nil {
-		t.Errorf("AMD's root is refused: %v", err)
+	for _, r := range append(AMDRoots(), IntelRoot()) {
+		if _, err := NewRoot(r.Domain, "own", r.Certificate); err != nil {
+			t.Errorf("the vendor's root is refused: %v", err)
+		}
 	}
 	for name, r := range map[string]Root{
-		"nothing":                     {Domain: DomainAMD},
-		"AMD's root as simulated":     {Domain: DomainSimulated, Certificate: amd.Certificate},
-		"AMD's root as Intel's":       {Domain: DomainIntel, Certificate: amd.Certificate},
+		"nothing":                     {Domain: AMD},
+		"Intel's root as AMD's":       {Domain: AMD, Certificate: IntelRoot().Certificate},
+		"Intel's root as simulated":   {Domain: Simulated, Certificate: IntelRoot().Certificate},
+		"AMD's root as simulated":     {Domain: Simulated, Certificate: amd.Certificate},
+		"AMD's root as Intel's":       {Domain: Intel, Certificate: amd.Certificate},
 		"AMD's root without a domain": {Certificate: amd.Certificate},
-		"an intermediate":             {Domain: DomainSimulated, Certificate: amd.known[0]},
-		"a small elliptic key":        {Domain: DomainSimulated, Certificate: selfSigned(t)},
+		"an intermediate":             {Domain: Simulated, Certificate: amd.known[0]},
+		"a P-384 key":                 {Domain: Simulated, Certificate: selfSigned(t)},
 	} {
 		if _, err := NewRoot(r.Domain, "test", r.Certificate); err == nil {
 			t.Errorf("%s is a root", name)
@@ -81,16 +110,16 @@ func TestNewRootRefuses(t *testing.T) {
 func TestChangedRootIsCheckedAgain(t *testing.T) {
 	t.Parallel()
 	r := AMDRoots()[0]
-	if _, err := r.check(); err != nil {
+	if _, err := r.Check(); err != nil {
 		t.Fatal(err)
 	}
-	r.Domain = DomainSimulated
-	if _, err := r.check(); err == nil {
+	r.Domain = Simulated
+	if _, err := r.Check(); err == nil {
 		t.Error("another domain is not noticed")
 	}
 	r = AMDRoots()[0]
 	r.Certificate = selfSigned(t)
-	if _, err := r.check(); err == nil {
+	if _, err := r.Check(); err == nil {
 		t.Error("another certificate is not noticed")
 	}
 }
@@ -102,7 +131,7 @@ func TestRootWithBrokenSignatureIsRefused(t *testing.T) {
 	forged.Signature = append([]byte{1}, forged.Signature[1:]...)
 	forged.Raw = append([]byte{}, forged.Raw...)
 	forged.Raw[len(forged.Raw)-1] ^= 1
-	for _, d := range []Domain{DomainAMD, DomainSimulated} {
+	for _, d := range []Domain{AMD, Intel, Simulated} {
 		if _, err := NewRoot(d, "test", &forged); err == nil {
 			t.Errorf("it is a root of domain %q", d)
 		}

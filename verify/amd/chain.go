@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package verify
+package amd
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/x509"
@@ -12,34 +13,27 @@ import (
 	"strings"
 
 	"cofferdam.dev/evidence/snp"
+	"cofferdam.dev/verify/anchor"
 	"cofferdam.dev/verify/check"
 )
 
-// chain is what links a report to a root, as far as it could be established.
-type chain struct {
-	root         *Root
-	intermediate *x509.Certificate
-	leaf         *x509.Certificate
-	chip         *snp.ChipCertificate
-}
-
 // chain parses the certificates of the evidence and links them to a configured root.
-func (a *appraisal) chain(ders [][]byte, key snp.SigningKey) *chain {
-	certs := a.parseCertificates(ders)
+func (a *appraisal) chain(_ context.Context, r *snp.Report) *chain {
+	certs := a.parseCertificates(a.in.Certificates)
 	c := &chain{}
-	a.chooseLeaf(c, certs, key)
-	roots := a.usableRoots()
+	a.chooseLeaf(c, certs, r.KeyInfo.SigningKey())
+	roots := anchor.Usable(a.Record, a.in.Roots, anchor.AMD, a.in.AllowSimulated)
 	if c.leaf != nil {
 		a.link(c, roots, certs)
 	}
 	if c.root != nil {
 		a.profile(c)
 		a.validity(c)
-		a.v.Domain = c.root.Domain
-		a.v.Simulated = c.root.Domain == DomainSimulated
+		a.res.Domain = c.root.Domain
+		a.res.Simulated = c.root.Domain == anchor.Simulated
 	} else if c.leaf != nil {
 		// Nothing vouches for the name, but whoever uses it is not to be mistaken for hardware.
-		a.v.Simulated = slices.Contains(c.leaf.Issuer.Organization, snp.SimulatedOrganization)
+		a.res.Simulated = slices.Contains(c.leaf.Issuer.Organization, snp.SimulatedOrganization)
 	}
 	return c
 }
@@ -47,7 +41,7 @@ func (a *appraisal) chain(ders [][]byte, key snp.SigningKey) *chain {
 func (a *appraisal) parseCertificates(ders [][]byte) []*x509.Certificate {
 	var certs []*x509.Certificate
 	for i, der := range ders {
-		cert, err := x509.ParseCertificate(der)
+		cert, err := a.in.Cache.Certificate(der)
 		if err != nil {
 			a.Fail(check.ChipCertificate, check.CodeCertificateBad, "certificates in DER",
 				fmt.Sprintf("certificate %d: %v", i, err))
@@ -93,28 +87,12 @@ func (a *appraisal) chooseLeaf(c *chain, certs []*x509.Certificate, key snp.Sign
 	}
 }
 
-// usableRoots drops the roots that may not be used, and reports those that should not have been configured.
-func (a *appraisal) usableRoots() []Root {
-	var roots []Root
-	for _, r := range a.opts.Roots {
-		if r.Domain == DomainIntel || r.Domain == DomainSimulated && !a.opts.AllowSimulated {
-			continue
-		}
-		if code, err := r.check(); err != nil {
-			a.Fail(check.TrustAnchor, code, "a usable root", fmt.Sprintf("root %q: %v", r.Name, err))
-			continue
-		}
-		roots = append(roots, r)
-	}
-	return roots
-}
-
 // link finds the intermediate that the leaf names and a root that signed it. Keys that came with the evidence verify
 // nothing until a root has signed them.
-func (a *appraisal) link(c *chain, roots []Root, certs []*x509.Certificate) {
+func (a *appraisal) link(c *chain, roots []anchor.Root, certs []*x509.Certificate) {
 	expected := describeRoots(roots)
 	for _, cert := range certs {
-		if denied(cert) {
+		if anchor.Denied(cert) {
 			a.Fail(check.TrustAnchor, check.CodeTrustAnchorDenied, expected,
 				fmt.Sprintf("%s, whose private key is published", cert.Subject))
 			return
@@ -123,16 +101,16 @@ func (a *appraisal) link(c *chain, roots []Root, certs []*x509.Certificate) {
 	named := false
 	for i := range roots {
 		r := &roots[i]
-		for _, cert := range slices.Concat(certs, r.known) {
+		for _, cert := range slices.Concat(certs, r.Intermediates()) {
 			if !bytes.Equal(cert.RawSubject, c.leaf.RawIssuer) || cert == c.leaf {
 				continue
 			}
 			named = true
-			if !r.signed(cert) {
+			if !r.Signed(a.in.Cache, cert) {
 				continue
 			}
 			c.root, c.intermediate = r, cert
-			if signedBy(cert, c.leaf) == nil {
+			if a.in.Cache.Signed(cert, c.leaf) == nil {
 				a.linked(c, certs)
 				return
 			}
@@ -141,21 +119,9 @@ func (a *appraisal) link(c *chain, roots []Root, certs []*x509.Certificate) {
 	a.unlinked(c, expected, named, len(roots))
 }
 
-// signed reports whether the certificate is an authority that the root signed. Known ones were verified when the root
-// was loaded.
-func (r *Root) signed(cert *x509.Certificate) bool {
-	if !bytes.Equal(cert.RawIssuer, r.Certificate.RawSubject) {
-		return false
-	}
-	if slices.ContainsFunc(r.known, func(k *x509.Certificate) bool { return k.Equal(cert) }) {
-		return true
-	}
-	return checkAuthority(cert) == nil && signedBy(r.Certificate, cert) == nil
-}
-
 // linked records the chain. A certificate that is no part of it is refused: evidence has no room for what nobody judged.
 func (a *appraisal) linked(c *chain, certs []*x509.Certificate) {
-	a.Pass(check.TrustAnchor, describeRoots([]Root{*c.root}), c.root.Certificate.Subject.String())
+	a.Pass(check.TrustAnchor, describeRoots([]anchor.Root{*c.root}), c.root.Certificate.Subject.String())
 	left := slices.DeleteFunc(slices.Clone(certs), func(x *x509.Certificate) bool {
 		return x == c.leaf || x.Equal(c.intermediate) || x.Equal(c.root.Certificate)
 	})
@@ -164,10 +130,10 @@ func (a *appraisal) linked(c *chain, certs []*x509.Certificate) {
 	} else {
 		a.Fail(check.Chain, check.CodeCertificateUnused, "no certificate but those of the chain", left[0].Subject.String())
 	}
-	a.v.Chain = []Link{
-		newLink("root", c.root.Name, c.root.Certificate),
-		newLink("intermediate", "", c.intermediate),
-		newLink("chip", "", c.leaf),
+	a.res.Chain = []anchor.Link{
+		anchor.NewLink("root", c.root.Name, c.root.Certificate),
+		anchor.NewLink("intermediate", "", c.intermediate),
+		anchor.NewLink("chip", "", c.leaf),
 	}
 }
 
@@ -187,7 +153,7 @@ func (a *appraisal) unlinked(c *chain, expected string, named bool, roots int) {
 	c.root, c.intermediate = nil, nil
 }
 
-func describeRoots(roots []Root) string {
+func describeRoots(roots []anchor.Root) string {
 	if len(roots) == 0 {
 		return "a root, but none is configured and allowed"
 	}
@@ -196,14 +162,6 @@ func describeRoots(roots []Root) string {
 		names[i] = fmt.Sprintf("%s (%s)", r.Name, r.Domain)
 	}
 	return strings.Join(names, ", ")
-}
-
-func newLink(role, name string, cert *x509.Certificate) Link {
-	label := cert.Subject.CommonName + " of " + strings.Join(cert.Subject.Organization, ", ")
-	return Link{
-		Role: role, Name: name, Label: label, Subject: cert.Subject.String(), SPKI: spki(cert), NotBefore: cert.NotBefore.UTC(),
-		NotAfter: cert.NotAfter.UTC(),
-	}
 }
 
 // profile checks that each certificate is used in its own role: the names tell product line and kind of key.
@@ -239,9 +197,9 @@ func (a *appraisal) validity(c *chain) {
 			until = cert.NotAfter
 		}
 	}
-	a.v.ValidFrom, a.v.ValidUntil = from.UTC(), until.UTC()
+	a.res.From, a.res.Until = from.UTC(), until.UTC()
 	expected := fmt.Sprintf("%s to %s", stamp(from), stamp(until))
-	switch now := a.opts.Now; {
+	switch now := a.in.Now; {
 	case now.Before(from):
 		a.Undecided(check.Validity, check.CodeCertificateNotYet, expected, stamp(now))
 	case now.After(until):

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package anchor
+
+import (
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/binary"
+	"fmt"
+	"sync"
+)
+
+// Cache remembers which signatures were verified and which certificates were parsed, so that judging evidence of a known
+// machine again costs one signature. It holds mathematical facts alone: that a certain key made a certain signature over
+// certain bytes, under a digest of all three. Whether a certificate is trusted, valid now, revoked or allowed is decided
+// anew at every appraisal, so that a change of roots, revocation lists, policy or time takes effect at once and nothing
+// that is remembered can be out of date.
+//
+// It is bounded, and safe for concurrent use. A nil Cache works and remembers nothing.
+type Cache struct {
+	mu         sync.Mutex
+	half       int
+	young, old map[[32]byte]fact
+}
+
+// fact is what is remembered: a parsed certificate or list, or nothing but that the signature verified.
+type fact struct {
+	cert *x509.Certificate
+	list *x509.RevocationList
+}
+
+// DefaultCacheSize is enough for a few thousand machines; a certificate takes about 8 KiB.
+const DefaultCacheSize = 8192
+
+// NewCache returns a cache of at most size facts. Of the facts that were not used for longest, half are dropped at a time.
+func NewCache(size int) *Cache {
+	return &Cache{half: max(size/2, 1), young: map[[32]byte]fact{}}
+}
+
+// Len returns the number of facts that are remembered.
+func (c *Cache) Len() int {
+	if c == nil {
+		return 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.young) + len(c.old)
+}
+
+// Forget drops everything.
+func (c *Cache) Forget() {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.young, c.old = map[[32]byte]fact{}, nil
+}
+
+func (c *Cache) get(key [32]byte) (fact, bool) {
+	if c == nil {
+		return fact{}, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f, ok := c.young[key]; ok {
+		return f, true
+	}
+	f, ok := c.old[key]
+	if ok {
+		delete(c.old, key)
+		c.add(key, f)
+	}
+	return f, ok
+}
+
+func (c *Cache) put(key [32]byte, f fact) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.add(key, f)
+}
+
+// add keeps both halves within their bound. Its caller holds the lock.
+func (c *Cache) add(key [32]byte, f fact) {
+	if len(c.young) >= c.half {
+		c.young, c.old = make(map[[32]byte]fact, c.half), c.young
+	}
+	c.young[key] = f
+}
+
+// key hashes the parts, each with its length, under a word that says what they are.
+func key(what string, parts ...[]byte) [32]byte {
+	h := sha256.New()
+	_, _ = h.Write([]byte(what)) // a hash never fails
+	for _, p := range parts {
+		_, _ = h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(p))))
+		_, _ = h.Write(p)
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+// Certificate parses a certificate in DER, or returns the one that Keep was given. It is shared: it must not be changed.
+func (c *Cache) Certificate(der []byte) (*x509.Certificate, error) {
+	if c != nil {
+		if f, ok := c.get(key("certificate", der)); ok {
+			return f.cert, nil
+		}
+	}
+	return x509.ParseCertificate(der)
+}
+
+// Keep remembers parsed certificates. Callers keep those that a root vouches for, so that strangers can not fill the cache.
+func (c *Cache) Keep(certs ...*x509.Certificate) {
+	if c == nil {
+		return
+	}
+	for _, cert := range certs {
+		c.put(key("certificate", cert.Raw), fact{cert: cert})
+	}
+}
+
+// RevocationList parses a revocation list in DER, or returns the one that was parsed before and whose signature verified.
+// It is shared: it must not be changed.
+func (c *Cache) RevocationList(der []byte) (*x509.RevocationList, error) {
+	if c != nil {
+		if f, ok := c.get(key("list", der)); ok {
+			return f.list, nil
+		}
+	}
+	return x509.ParseRevocationList(der)
+}
+
+// Signed verifies that the parent's key signed the child, in the one form that the key's vendor uses: RSASSA-PSS with
+// SHA-384 and a salt as long for RSA, ECDSA with SHA-256 for P-256.
+func (c *Cache) Signed(parent, child *x509.Certificate) error {
+	return c.signature(parent, child.SignatureAlgorithm, child.RawTBSCertificate, child.Signature)
+}
+
+// SignedList verifies that the issuer's key signed the revocation list.
+func (c *Cache) SignedList(issuer *x509.Certificate, list *x509.RevocationList) error {
+	err := c.signature(issuer, list.SignatureAlgorithm, list.RawTBSRevocationList, list.Signature)
+	if err == nil {
+		c.put(key("list", list.Raw), fact{list: list})
+	}
+	return err
+}
+
+func (c *Cache) signature(issuer *x509.Certificate, alg x509.SignatureAlgorithm, signed, sig []byte) error {
+	want := x509.UnknownSignatureAlgorithm
+	switch issuer.PublicKey.(type) {
+	case *rsa.PublicKey:
+		want = x509.SHA384WithRSAPSS
+	case *ecdsa.PublicKey:
+		want = x509.ECDSAWithSHA256
+	}
+	if alg != want || want == x509.UnknownSignatureAlgorithm {
+		return fmt.Errorf("signature algorithm is %s, not %s", alg, want)
+	}
+	var k [32]byte
+	if c != nil {
+		k = key("signature", []byte(alg.String()), issuer.RawSubjectPublicKeyInfo, signed, sig)
+		if _, ok := c.get(k); ok {
+			return nil
+		}
+	}
+	if err := issuer.CheckSignature(alg, signed, sig); err != nil {
+		return fmt.Errorf("verifying signature: %w", err)
+	}
+	c.put(k, fact{})
+	return nil
+}

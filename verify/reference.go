@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package verify
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"cofferdam.dev/evidence"
+	"cofferdam.dev/verify/check"
+)
+
+// references compares what was launched with what is trusted.
+func (a *appraisal) references(s *subject, doc *evidence.Document) {
+	got := hex.EncodeToString(s.measurement)
+	if len(a.opts.Measurements) == 0 {
+		a.Fail(check.Measurement, check.CodeMeasurementNotSet, "a trusted measurement, but none is given", got)
+	} else {
+		ok := slices.ContainsFunc(a.opts.Measurements, func(m []byte) bool { return bytes.Equal(m, s.measurement) })
+		a.Require(ok, check.Measurement, check.CodeMeasurement, hexList(a.opts.Measurements), got)
+	}
+	got = hex.EncodeToString(s.hostData)
+	if len(a.opts.HostData) == 0 {
+		a.Fail(check.HostData, check.CodeHostDataNotSet, "trusted host data, but none are given", got)
+	} else {
+		var list [][]byte
+		for _, h := range a.opts.HostData {
+			list = append(list, h[:])
+		}
+		a.Require(slices.ContainsFunc(list, func(h []byte) bool { return bytes.Equal(h, s.hostData) }), check.HostData, check.CodeHostData, hexList(list), got)
+	}
+	if len(doc.Policy) != 0 {
+		sum := sha256.Sum256(doc.Policy)
+		a.Require(bytes.Equal(sum[:], s.hostData), check.PolicyText, check.CodePolicyText, got, hex.EncodeToString(sum[:]))
+	}
+}
+
+// binding checks the report data, in the form of evidence.ReportData unless the options list report data of their own.
+func (a *appraisal) binding(s *subject, doc *evidence.Document) {
+	o := a.opts
+	got := hex.EncodeToString(s.reportData)
+	if len(o.ReportData) != 0 {
+		ok := slices.ContainsFunc(o.ReportData, func(d []byte) bool { return bytes.Equal(d, s.reportData) })
+		a.Require(ok, check.ReportData, check.CodeReportData, hexList(o.ReportData), got)
+		if o.Source == "" && len(o.Nonce) == 0 && o.RuntimeData == nil {
+			return
+		}
+	}
+	switch {
+	case o.Source.Validate() != nil:
+		a.Fail(check.Source, check.CodeSourceNotSet, "an expected source", fmt.Sprintf("%q", string(o.Source)))
+	default:
+		a.Require(doc.Source == o.Source, check.Source, check.CodeSource, string(o.Source), string(doc.Source))
+	}
+	switch {
+	case len(o.Nonce) < evidence.MinNonceSize:
+		a.Fail(check.Nonce, check.CodeNonceNotSet, fmt.Sprintf("a nonce of at least %d bytes", evidence.MinNonceSize),
+			fmt.Sprintf("%d bytes are given", len(o.Nonce)))
+	default:
+		a.Require(bytes.Equal(doc.Nonce, o.Nonce), check.Nonce, check.CodeNonce, hex.EncodeToString(o.Nonce),
+			hex.EncodeToString(doc.Nonce))
+	}
+	if o.RuntimeData != nil {
+		a.Require(bytes.Equal(doc.RuntimeData, o.RuntimeData), check.RuntimeData, check.CodeRuntimeData,
+			short(o.RuntimeData), short(doc.RuntimeData))
+	}
+	want := evidence.ReportData(o.Source, o.Nonce, doc.RuntimeData)
+	a.Require(bytes.Equal(want[:], s.reportData), check.ReportData, check.CodeReportData, hex.EncodeToString(want[:]), got)
+}
+
+// hexList shows a list of byte strings, and how many there are when there are many.
+func hexList(list [][]byte) string {
+	const most = 4
+	var s []string
+	for i, b := range list {
+		if i == most {
+			s = append(s, fmt.Sprintf("and %d more", len(list)-most))
+			break
+		}
+		s = append(s, hex.EncodeToString(b))
+	}
+	return strings.Join(s, ", ")
+}
+
+// short names bytes by their number and digest.
+func short(b []byte) string { return fmt.Sprintf("%d bytes with SHA-256 %x", len(b), sha256.Sum256(b)) }
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "none"
+	}
+	return t.UTC().Format(time.RFC3339)
+}
