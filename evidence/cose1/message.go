@@ -166,6 +166,16 @@ func (m *Message) VerifySignature(key crypto.PublicKey) error {
 	return nil
 }
 
+// VerifyDetached checks the signature of a message that has been taken apart elsewhere and whose payload travels apart
+// from it, with a key that the caller knows. protected is the protected header as it was encoded.
+func VerifyDetached(a Algorithm, key crypto.PublicKey, protected, payload, signature []byte) error {
+	err := a.verify(key, toBeSigned(protected, payload), signature)
+	if err != nil {
+		return fmt.Errorf("verifying COSE_Sign1 with a detached payload: %w", err)
+	}
+	return nil
+}
+
 // toBeSigned is the Sig_structure (RFC 9052, 4.4) with no external data.
 func toBeSigned(protected, payload []byte) []byte {
 	b := cbor.AppendText(cbor.AppendArray(nil, 4), "Signature1")
