@@ -19,7 +19,7 @@ func denialOf(err error) error {
 
 // refusal shows a denial: what was asked, why it was refused, the field at fault, what to change.
 func refusal(d *guestv1.Denial) *failure {
-	f := &failure{code: exitRefused, fix: oneLine(d.GetFix())}
+	f := &failure{code: exitRefused, fix: oneLine(d.GetFix()), decision: oneLine(d.GetDecision())}
 	f.err = fmt.Errorf("the guest refused %s (%s)", oneLine(d.GetPoint()), oneLine(d.GetCode()))
 	switch d.GetCode() {
 	case guestv1.CodeFailed, guestv1.CodeNotFound, guestv1.CodeWrongState, guestv1.CodeTooMany, guestv1.CodeBroken, guestv1.CodeBadRequest:

@@ -31,6 +31,8 @@ type failure struct {
 	err     error
 	details []string // one line each, shown below the error
 	fix     string   // what to do, preferably a command
+	// decision is a refusal as logs carry it, shown to whoever wants all of it.
+	decision string
 }
 
 func (f *failure) Error() string { return f.err.Error() }
@@ -91,6 +93,9 @@ func (a *app) finish(err error) int {
 	a.say("%s %s", s.bad("cofferdam:"), strings.TrimSpace(err.Error()))
 	for _, d := range f.details {
 		a.say("  %s", d)
+	}
+	if f.decision != "" && a.verbose {
+		a.say("  decision: %s", f.decision)
 	}
 	if f.fix != "" {
 		a.say("  %s %s", s.strong("try:"), f.fix)

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/policy/denial"
 	reading "cofferdam.dev/policy/explain"
@@ -29,16 +31,19 @@ type explainAnswer struct {
 func (a *app) policyExplainCommand() *cobra.Command {
 	var policyFile, requestFile string
 	c := &cobra.Command{
-		Use:   "explain [DENIAL|FILE|-] [--policy FILE] [--request FILE]",
+		Use:   "explain [DENIAL|FILE|-|group:NAME] [--policy FILE] [--request FILE]",
 		Short: "Say why a request was denied, and what would admit it",
 		Long: `Decode a denial out of an error message or log, or decide requests from a file, and say what
 was at fault. With a policy: the container that comes nearest, each field that differs with
 what was expected and what came, and the smallest change that would admit the request, as
 the engine itself confirmed it.
 
+group:NAME explains what that group's guest refused last, under the policy that it has.
+
 A denial holds no values of variables; what was assumed is said. --request takes recorded
 requests as ` + "`policy simulate`" + ` does; the first one that is denied is explained.`,
-		Example: `  cofferdam policy explain 'policyDecision< eyJkZWNpc2lvbiI6ImRlbnkifQ== >policyDecision'
+		Example: `  cofferdam policy explain group:db
+  cofferdam policy explain 'policyDecision< eyJkZWNpc2lvbiI6ImRlbnkifQ== >policyDecision'
   journalctl -u containerd | cofferdam policy explain - --policy policy.rego
   cofferdam policy explain --policy policy.rego --request commands.json`,
 		Args: arguments(0, 1, "one denial"),
@@ -48,6 +53,9 @@ requests as ` + "`policy simulate`" + ` does; the first one that is denied is ex
 			}
 			if requestFile != "" && policyFile == "" {
 				return usage(cmd, "--request needs --policy")
+			}
+			if len(args) == 1 && policyFile == "" && strings.HasPrefix(args[0], groupPrefix) {
+				policyFile = args[0]
 			}
 			var text []byte
 			var err error
@@ -84,12 +92,46 @@ func (a *app) denialText(arg string) (string, error) {
 	return string(data), nil
 }
 
-func (a *app) explainDenial(ctx context.Context, text []byte, arg string) error {
+// lastDenial is what a group's guest refused last, out of the supervisor's log.
+func (a *app) lastDenial(ref string) (*denial.Denial, error) {
+	_, g, err := a.lookup(ref)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(group.SupervisorLogPath(g.Dir))
+	if err != nil {
+		return nil, fmt.Errorf("reading the group's log: %w", err)
+	}
+	defer func() { _ = f.Close() }() // opened for reading only
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("reading the group's log: %w", err)
+	}
+	log, err := io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-maxDenial), maxDenial))
+	if err != nil {
+		return nil, fmt.Errorf("reading the group's log: %w", err)
+	}
+	d, err := denial.Last(string(log))
+	if errors.Is(err, denial.ErrNone) {
+		return nil, fmt.Errorf("group %s: its policy has refused nothing", g.Record.Name)
+	}
+	return d, err
+}
+
+// denialOfArgument finds the denial that a person means.
+func (a *app) denialOfArgument(arg string) (*denial.Denial, error) {
+	if ref, ok := strings.CutPrefix(arg, groupPrefix); ok {
+		return a.lastDenial(ref)
+	}
 	message, err := a.denialText(arg)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	d, err := denial.Decode(message)
+	return denial.Decode(message)
+}
+
+func (a *app) explainDenial(ctx context.Context, text []byte, arg string) error {
+	d, err := a.denialOfArgument(arg)
 	if err != nil {
 		return err
 	}

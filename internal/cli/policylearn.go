@@ -12,16 +12,19 @@ import (
 )
 
 func (a *app) policyLearnCommand() *cobra.Command {
-	var all bool
+	var all, denied bool
 	c := &cobra.Command{
 		Use:   "learn REQUESTS|-",
 		Short: "Make a policy of recorded requests",
 		Long: `Print the least policy that admits recorded requests, in the form that ` + "`policy simulate`" + `
-takes. Every value is listed literally, and the engine has confirmed what is printed.
+takes and ` + "`run --record`" + ` makes. Every value is listed literally, and the engine has
+confirmed what is printed.
 
-What no policy can admit (a second start, devices) is left out and named on standard error.
-Look at the result before you use it: it admits what the host asked for.`,
-		Example: `  cofferdam policy learn commands.json > policy.rego
+What no policy can admit (a second start, devices) is left out and named on standard error,
+and so is what was denied when it was recorded, unless --denied asks for it. Look at the
+result before you use it: it admits what the host asked for, environment values included.`,
+		Example: `  cofferdam run --rm --record run.jsonl oci-archive:app.tar
+  cofferdam policy learn run.jsonl > policy.rego
   cofferdam policy learn commands.json | cofferdam policy lint -`,
 		Args: arguments(1, 1, "one file of requests"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -29,7 +32,7 @@ Look at the result before you use it: it admits what the host asked for.`,
 			if err != nil {
 				return err
 			}
-			p, notes, err := learn.Learn(cmd.Context(), steps)
+			p, notes, err := learn.Learn(cmd.Context(), steps, learn.Options{Denied: denied})
 			if err != nil {
 				return err
 			}
@@ -46,6 +49,7 @@ Look at the result before you use it: it admits what the host asked for.`,
 			return nil
 		},
 	}
+	c.Flags().BoolVar(&denied, "denied", false, "learn what was denied when it was recorded, too")
 	c.Flags().BoolVar(&all, "all", false, "exit with 3 when something was left out")
 	return c
 }

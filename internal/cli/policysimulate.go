@@ -12,13 +12,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cofferdam.dev/internal/group/recording"
 	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/policy/engine"
 	"cofferdam.dev/policy/replay"
 )
 
 // maxRecording bounds a file of recorded requests.
-const maxRecording = 64 << 20
+const maxRecording = recording.MaxSize
 
 // simulateAnswer is the document behind `policy simulate -o json`.
 type simulateAnswer struct {
@@ -36,11 +37,14 @@ type simulateStep struct {
 	Reasons []string `json:"reasons,omitempty"`
 	Dropped []string `json:"dropped,omitempty"`
 	Stdio   bool     `json:"allow_stdio,omitempty"`
+	// Recorded is what was said when the request was recorded, where the recording tells.
+	Recorded replay.Outcome `json:"recorded,omitempty"`
 }
 
 func (a *app) policySimulateCommand() *cobra.Command {
 	var policyFile string
 	var expect []int
+	var asRecorded bool
 	c := &cobra.Command{
 		Use:   "simulate --policy FILE REQUESTS|-",
 		Short: "Put recorded requests to a policy",
@@ -48,8 +52,9 @@ func (a *app) policySimulateCommand() *cobra.Command {
 was mounted and started before counts.
 
 REQUESTS is a JSON array of {"name": POINT, "input": {...}}, as Microsoft's policy simulator
-reads it, or the same objects one a line. Exits with 3 if a request is denied; with
---expect-denied, if others are denied than the numbered ones.`,
+reads it, or the same objects one a line, as ` + "`run --record`" + ` writes them. Exits with 3 if a
+request is denied; with --expect-denied, if others are denied than the numbered ones; with
+--as-recorded, if one is decided otherwise than the recording says.`,
 		Example: `  cofferdam policy simulate --policy policy.rego commands.json
   cofferdam policy simulate --policy policy.rego --expect-denied 4,7 commands.json`,
 		Args: arguments(1, 1, "one file of requests"),
@@ -65,6 +70,12 @@ reads it, or the same objects one a line. Exits with 3 if a request is denied; w
 			if err != nil {
 				return err
 			}
+			if asRecorded {
+				expect, err = recordedDenials(cmd, steps)
+				if err != nil {
+					return err
+				}
+			}
 			e, err := engine.New(text, engine.Options{})
 			if err != nil {
 				return err
@@ -74,6 +85,8 @@ reads it, or the same objects one a line. Exits with 3 if a request is denied; w
 	}
 	c.Flags().StringVar(&policyFile, "policy", "", "the policy: a file, - or group:NAME")
 	c.Flags().IntSliceVar(&expect, "expect-denied", nil, "numbers of the requests that must be denied, the first is 1")
+	c.Flags().BoolVar(&asRecorded, "as-recorded", false, "expect the decisions that the recording tells")
+	c.MarkFlagsMutuallyExclusive("expect-denied", "as-recorded")
 	a.outputFlag(c)
 	return c
 }
@@ -87,12 +100,27 @@ func (a *app) recording(name string) ([]replay.Step, error) {
 	return replay.Read(data)
 }
 
+// recordedDenials are the numbers of the steps that were denied when they were recorded.
+func recordedDenials(cmd *cobra.Command, steps []replay.Step) ([]int, error) {
+	var denied []int
+	for i, s := range steps {
+		switch s.Decision {
+		case replay.Allow:
+		case replay.Deny:
+			denied = append(denied, i+1)
+		default:
+			return nil, usage(cmd, fmt.Sprintf("--as-recorded: request %d does not tell how it was decided", i+1))
+		}
+	}
+	return denied, nil
+}
+
 func (a *app) simulate(ctx context.Context, e *engine.Engine, steps []replay.Step, expect []int) error {
 	v := simulateAnswer{Schema: "cofferdam.dev/policy-simulation/v1", AsExpected: true}
 	for i, r := range replay.Run(ctx, e, steps) {
 		s := simulateStep{
 			Step: i + 1, Name: string(r.Step.Name), Allowed: r.Allowed(), Reasons: r.Decision.Reasons, Dropped: r.Dropped,
-			Stdio: r.Decision.AllowStdio,
+			Stdio: r.Decision.AllowStdio, Recorded: r.Step.Decision,
 		}
 		if s.Allowed {
 			v.Allowed++
@@ -124,6 +152,9 @@ func (a *app) showSimulation(w io.Writer, v simulateAnswer) error {
 			answer, rest = s.bad("deny "), strings.Join(x.Reasons, "; ")
 		} else if len(x.Dropped) > 0 {
 			rest = "dropped: " + strings.Join(x.Dropped, ", ")
+		}
+		if x.Recorded != "" && x.Allowed != (x.Recorded == replay.Allow) {
+			rest = strings.TrimPrefix(rest+"; recorded: "+string(x.Recorded), "; ")
 		}
 		line := strings.TrimRight(fmt.Sprintf("%*d  %s  %-24s  %s", width, x.Step, answer, plain.Printable(x.Name), plain.Printable(rest)), " ")
 		_, err := fmt.Fprintln(w, line)

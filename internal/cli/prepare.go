@@ -81,7 +81,7 @@ func (a *app) plan(ctx context.Context, o *runOptions, g *spec.Group, p *prepare
 		}
 		plan.Fragments = append(plan.Fragments, data)
 	}
-	plan.QEMU = emulator.Path
+	plan.Record, plan.QEMU = o.record, emulator.Path
 	plan.Network, plan.Remove, plan.WaitForAttach = o.network, o.remove, !o.detach
 	return plan, nil
 }

@@ -52,6 +52,7 @@ type runOptions struct {
 	cpus        int
 	policyFile  string
 	fragments   []string
+	record      string
 	scratch     string
 	scratchMiB  int
 	network     string
@@ -89,6 +90,7 @@ func (o *runOptions) launchFlags(c *cobra.Command) {
 	f.IntVar(&o.cpus, "cpus", defaultCPUs, "virtual processors of the machine; part of its measurement")
 	f.StringVar(&o.policyFile, "policy", "", "run under this policy instead of a generated one (a file)")
 	f.StringArrayVar(&o.fragments, "fragment", nil, "load this signed policy fragment, which the policy must import (a file)")
+	f.StringVar(&o.record, "record", "", "record what the guest is asked, with its decisions, in this new file; it holds environment values")
 	f.StringVar(&o.scratch, "scratch", "", "keep the container's writable layer on an encrypted disk with room for this much, at most 128g")
 	f.StringVar(&o.network, "network", group.NetworkNAT, "nat, ingress (only forwarded ports) or none")
 	f.DurationVar(&o.stopTimeout, "stop-timeout", group.DefaultStopTimeout, "how long the container may take to stop")
@@ -167,6 +169,12 @@ func (o *runOptions) check(cmd *cobra.Command, a *app) error {
 			return usage(cmd, "--scratch: "+err.Error())
 		}
 	}
+	if o.record != "" {
+		err = o.checkRecord()
+		if err != nil {
+			return usage(cmd, "--record: "+err.Error())
+		}
+	}
 	if o.firmware != "" {
 		err = o.checkFirmware()
 		if err != nil {
@@ -176,6 +184,27 @@ func (o *runOptions) check(cmd *cobra.Command, a *app) error {
 	if o.terminal && o.interactive && !o.detach {
 		return a.needTerminal()
 	}
+	return nil
+}
+
+// checkRecord settles the path of the recording, which the supervisor makes from another directory.
+func (o *runOptions) checkRecord() error {
+	path, err := filepath.Abs(o.record)
+	if err != nil {
+		return err
+	}
+	_, err = os.Lstat(path)
+	if err == nil {
+		return fmt.Errorf("%s exists; name a new file", path)
+	}
+	info, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is no directory", filepath.Dir(path))
+	}
+	o.record = path
 	return nil
 }
 

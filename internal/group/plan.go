@@ -68,6 +68,8 @@ type Plan struct {
 	Containers []ContainerPlan `json:"containers"`
 	// Remove asks for the removal of the group as soon as it has ended.
 	Remove bool `json:"remove,omitempty"`
+	// Record is the file to record the requests to the guest in, made by the supervisor; empty for none.
+	Record string `json:"record,omitempty"`
 	// WaitForAttach holds back the start of the containers until a client is attached to the first one.
 	WaitForAttach bool `json:"wait_for_attach,omitempty"`
 }
@@ -171,6 +173,9 @@ func (p *Plan) Validate() error {
 	}
 	if p.Accelerator == "" || p.TEE == "" {
 		return fmt.Errorf("accelerator %q and TEE %q must be decided", p.Accelerator, p.TEE)
+	}
+	if p.Record != "" && !filepath.IsAbs(p.Record) {
+		return fmt.Errorf("recording %q must be an absolute path", p.Record)
 	}
 	err = p.validateFragments()
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	guestv1 "cofferdam.dev/api/guest/v1"
 	"cofferdam.dev/internal/channel"
 	"cofferdam.dev/internal/sandbox/network"
 	"cofferdam.dev/internal/sandbox/qemu"
@@ -49,6 +50,8 @@ type Config struct {
 	// default.
 	BootTimeout, HangTimeout time.Duration
 	Logger                   *slog.Logger
+	// Watch puts somebody between us and the guest who sees what is asked; nil is nobody.
+	Watch func(guestv1.GuestService) guestv1.GuestService
 }
 
 // VM is a machine that was started.
@@ -162,6 +165,9 @@ func (vm *VM) connect(ctx context.Context, p *ports, started *bool) error {
 	}
 	if err == nil {
 		vm.guest = NewGuest(vm.control)
+		if vm.cfg.Watch != nil {
+			vm.guest.rpc = vm.cfg.Watch(vm.guest.rpc)
+		}
 		vm.workers.Go(vm.heartbeat)
 		vm.workers.Go(vm.watchChannel)
 	}

@@ -194,6 +194,21 @@ func Decode(text string) (*Denial, error) {
 	return d, nil
 }
 
+// Last finds the last denial between markers in a log.
+func Last(log string) (*Denial, error) {
+	if len(log) > maxInput {
+		return nil, fmt.Errorf("decoding a denial: log has %d bytes, at most %d are read", len(log), maxInput)
+	}
+	all := marked().FindAllString(log, -1)
+	if len(all) == 0 {
+		return nil, ErrNone
+	}
+	return Decode(all[len(all)-1])
+}
+
+// ErrNone says that a log holds no denial.
+var ErrNone = errors.New("there is no denial in the log")
+
 func parse(data []byte) (*Denial, error) {
 	var w struct {
 		wire

@@ -5,6 +5,7 @@ package denial
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -197,4 +198,27 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestLast finds the latest of several denials in a log.
+func TestLast(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	for _, reason := range []string{"first", "second"} {
+		message, err := New("create_container", nil, []string{reason}).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.WriteString("level=WARN msg=\"refused\" decision=\"" + message + "\"\nlevel=INFO msg=\"something else\"\n")
+	}
+	d, err := Last(log.String())
+	if err != nil || d.Errors[0] != "second" {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if _, err := Last("policyDecision< and nothing else"); !errors.Is(err, ErrNone) {
+		t.Errorf("an empty log: %v", err)
+	}
+	if _, err := Last(strings.Repeat("x", maxInput+1)); err == nil {
+		t.Error("a log without end was read")
+	}
 }

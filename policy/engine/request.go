@@ -67,6 +67,11 @@ type Requests struct {
 	decide func(context.Context, Point, map[string]any) (Decision, error)
 }
 
+// NewRequests returns typed forms that ask whoever is given: a recorder, for one, that wants the same inputs.
+func NewRequests(decide func(ctx context.Context, point Point, input map[string]any) (Decision, error)) Requests {
+	return Requests{decide: decide}
+}
+
 // ask denies when nobody is there to decide.
 func (r Requests) ask(ctx context.Context, point Point, input map[string]any) (Decision, error) {
 	if r.decide == nil {

@@ -17,16 +17,26 @@ import (
 	"cofferdam.dev/policy/replay"
 )
 
+// Options say what to learn.
+type Options struct {
+	// Denied has requests learned that were denied when they were recorded.
+	Denied bool
+}
+
 // Learn makes the policy of a recording. Notes name requests that it does not admit, and why. It is written for the
 // deployed versions, whose framework lets the host send signals 9 and 15 to every container.
-func Learn(ctx context.Context, steps []replay.Step) (p *policy.Policy, notes []string, err error) {
+func Learn(ctx context.Context, steps []replay.Step, o Options) (p *policy.Policy, notes []string, err error) {
 	l := &learner{
 		policy: &policy.Policy{APIVersion: policy.DeployedAPI, FrameworkVersion: policy.DeployedFramework}, devices: map[string]string{},
 		layers: map[string][]string{}, containers: map[string]*policy.Container{},
 	}
 	for i, s := range steps {
 		s = s.Complete()
-		if err := l.step(s); err != nil {
+		err := errDenied
+		if s.Decision != replay.Deny || o.Denied {
+			err = l.step(s)
+		}
+		if err != nil {
 			l.notes = append(l.notes, fmt.Sprintf("request %d, %s: %v", i+1, s.Name, err))
 			l.left = append(l.left, i)
 		}
@@ -37,6 +47,8 @@ func Learn(ctx context.Context, steps []replay.Step) (p *policy.Policy, notes []
 	}
 	return l.policy, l.notes, nil
 }
+
+var errDenied = errors.New("it was denied when it was recorded")
 
 type learner struct {
 	policy     *policy.Policy

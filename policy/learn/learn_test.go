@@ -118,7 +118,7 @@ func TestLearned(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		ctx := context.Background()
 		steps, creates := recording(rt)
-		p, notes, err := Learn(ctx, steps)
+		p, notes, err := Learn(ctx, steps, Options{})
 		if err != nil || len(notes) > 0 {
 			rt.Fatalf("%v, %q", err, notes)
 		}
@@ -170,13 +170,32 @@ func TestLeftOut(t *testing.T) {
 		"layer of nothing": replay.Mount(c, "a")[:1],
 		"bad mount point":  {{Name: engine.PointMountDevice, Input: map[string]any{"target": "/etc", "deviceHash": "a1"}}},
 	} {
-		_, notes, err := Learn(context.Background(), s)
+		_, notes, err := Learn(context.Background(), s, Options{})
 		if err != nil || len(notes) != 1 {
 			t.Errorf("%s: %q, %v", name, notes, err)
 		}
 	}
-	p, notes, err := Learn(context.Background(), replay.Mount(c, "a"))
+	p, notes, err := Learn(context.Background(), replay.Mount(c, "a"), Options{})
 	if err != nil || len(notes) > 0 || p.Containers[0].Command != nil {
 		t.Errorf("a container that was mounted only: %+v, %q, %v", p, notes, err)
+	}
+}
+
+// TestDenied learns what was allowed, and what was denied only when that is asked for.
+func TestDenied(t *testing.T) {
+	t.Parallel()
+	c := policy.Container{Layers: []string{"a1"}, Command: []string{"/x"}, WorkingDir: "/", User: policy.User{Umask: "0022"}}
+	id := fmt.Sprintf("%064x", 1)
+	exec := replay.Exec(c, id, []string{"/bin/sh"})
+	exec.Decision = replay.Deny
+	steps := append(replay.Mount(c, id), replay.Create(c, id), exec)
+	for i := range steps[:len(steps)-1] {
+		steps[i].Decision = replay.Allow
+	}
+	for denied, want := range map[bool]int{false: 0, true: 1} {
+		p, notes, err := Learn(context.Background(), steps, Options{Denied: denied})
+		if err != nil || len(notes) != 1-want || len(p.Containers) != 1 || len(p.Containers[0].ExecProcesses) != want {
+			t.Errorf("denied %v: %+v, %q, %v", denied, p, notes, err)
+		}
 	}
 }

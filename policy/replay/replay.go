@@ -20,7 +20,18 @@ const MaxSteps = 100_000
 type Step struct {
 	Name  engine.Point   `json:"name"`
 	Input map[string]any `json:"input"`
+	// Decision is what was said to it when it was recorded, empty where the recording does not tell.
+	Decision Outcome `json:"decision,omitempty"`
 }
+
+// Outcome is a recorded decision.
+type Outcome string
+
+// The outcomes that a recording can tell of.
+const (
+	Allow Outcome = "allow"
+	Deny  Outcome = "deny"
+)
 
 // Read reads a recording: a JSON array of steps, one step, or steps one after another (JSON Lines).
 func Read(data []byte) ([]Step, error) {
@@ -59,6 +70,9 @@ func Read(data []byte) ([]Step, error) {
 		if s.Name == "" {
 			return nil, fmt.Errorf("reading recorded requests: request %d has no name", i+1)
 		}
+		if s.Decision != "" && s.Decision != Allow && s.Decision != Deny {
+			return nil, fmt.Errorf("reading recorded requests: decision of request %d is %q, want %q or %q", i+1, s.Decision, Allow, Deny)
+		}
 	}
 	return steps, nil
 }
@@ -91,7 +105,7 @@ func (s Step) Complete() Step {
 		add("isSandboxContainer", false)
 	}
 	delete(in, "rule") // the engine's own word
-	return Step{Name: s.Name, Input: in}
+	return Step{Name: s.Name, Input: in, Decision: s.Decision}
 }
 
 // Where sandbox:// and hugepages:// sources lie when a recording does not say.

@@ -36,7 +36,7 @@ func TestRead(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"nothing": "", "empty list": "[]", "no name": `[{"input":{}}]`, "other keys": `{"name":"x","inputs":{}}`,
-		"more": `[{"name":"x"}] x`, "no object": `[7]`, "half": `{"name":`, "too many": strings.Repeat(`{"name":"x"}`, MaxSteps+1),
+		"more": `[{"name":"x"}] x`, "no object": `[7]`, "no outcome": `{"name":"x","decision":"perhaps"}`, "half": `{"name":`, "too many": strings.Repeat(`{"name":"x"}`, MaxSteps+1),
 	} {
 		if got, err := Read([]byte(text)); err == nil {
 			t.Errorf("%s: %v", name, got)

@@ -21,11 +21,11 @@ func Mount(c policy.Container, containerID string) []Step {
 		if !again {
 			target = fmt.Sprintf("/run/mounts/scsi/m%d", i)
 			seen[hash] = target
-			steps = append(steps, Step{engine.PointMountDevice, map[string]any{"target": target, "deviceHash": hash}})
+			steps = append(steps, Step{Name: engine.PointMountDevice, Input: map[string]any{"target": target, "deviceHash": hash}})
 		}
 		paths[len(paths)-1-i] = target // requests list the top layer first
 	}
-	return append(steps, Step{engine.PointMountOverlay, map[string]any{
+	return append(steps, Step{Name: engine.PointMountOverlay, Input: map[string]any{
 		"containerID": containerID, "layerPaths": paths, "target": engine.GuestRoot + "/" + containerID + "/rootfs",
 	}})
 }
@@ -35,17 +35,17 @@ func Create(c policy.Container, containerID string) Step {
 	in := Process(c, containerID, c.Command)
 	in["privileged"] = false
 	in["seccompProfileSHA256"] = c.SeccompProfileSHA256
-	return Step{engine.PointCreateContainer, in}.Complete()
+	return Step{Name: engine.PointCreateContainer, Input: in}.Complete()
 }
 
 // Exec returns the least request to start a further command in a container.
 func Exec(c policy.Container, containerID string, command []string) Step {
-	return Step{engine.PointExecInContainer, Process(c, containerID, command)}
+	return Step{Name: engine.PointExecInContainer, Input: Process(c, containerID, command)}
 }
 
 // Signal returns a request to signal a process: a container's first one if there is no command.
 func Signal(containerID string, signal int, command []string) Step {
-	return Step{engine.PointSignalContainerProcess, map[string]any{
+	return Step{Name: engine.PointSignalContainerProcess, Input: map[string]any{
 		"containerID": containerID, "signal": signal, "isInitProcess": command == nil, "argList": anys(command),
 	}}
 }

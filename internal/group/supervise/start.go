@@ -16,6 +16,7 @@ import (
 	guestv1 "cofferdam.dev/api/guest/v1"
 	"cofferdam.dev/evidence/snp"
 	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/group/recording"
 	"cofferdam.dev/internal/sandbox"
 	"cofferdam.dev/internal/sandbox/network"
 	"cofferdam.dev/internal/sandbox/qemu"
@@ -140,6 +141,10 @@ func (s *supervisor) bootMachine(ctx context.Context) ([]sandbox.Root, error) {
 		ConsolePath: group.ConsolePath(s.dir),
 		Logger:      s.log,
 	}
+	cfg.Watch, err = s.watcher()
+	if err != nil {
+		return nil, err
+	}
 	if s.plan.Network != group.NetworkNone {
 		cfg.Network = network.Mode(s.plan.Network)
 		for _, p := range s.plan.Ports {
@@ -160,6 +165,20 @@ func (s *supervisor) bootMachine(ctx context.Context) ([]sandbox.Root, error) {
 	s.noteMachine(emulator)
 	s.notes.Go(s.noteDiskFull)
 	return disks.roots, nil
+}
+
+// watcher looks on at what the guest is asked: refusals go to our log, and everything to a recording if there is one.
+func (s *supervisor) watcher() (func(guestv1.GuestService) guestv1.GuestService, error) {
+	o := recording.Options{Log: s.log, Failed: func(err error) { s.warn(err.Error()) }}
+	if s.plan.Record != "" {
+		var err error
+		s.recording, err = recording.Create(s.plan.Record)
+		if err != nil {
+			return nil, err
+		}
+		o.Record = s.recording
+	}
+	return func(g guestv1.GuestService) guestv1.GuestService { return recording.Watch(g, o) }, nil
 }
 
 // launchSimulated has the simulated secure processor measure what will be booted.

@@ -17,6 +17,7 @@ import (
 
 	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/group/logfile"
+	"cofferdam.dev/internal/group/recording"
 	"cofferdam.dev/internal/sandbox"
 	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/simsp"
@@ -51,6 +52,8 @@ type supervisor struct {
 	rep *report
 	vm  *sandbox.VM
 	sim *simsp.Guest // nil on hardware
+
+	recording *recording.Writer // nil unless the plan asks for one
 
 	containers []*container
 	attached   chan struct{} // closed by the first client that attaches and wants to be waited for
@@ -153,6 +156,12 @@ func (s *supervisor) finish(state group.State, reason string, failedStart bool) 
 			if err != nil {
 				s.log.Warn("closing a log", slog.String("container", c.plan.Name), slog.Any("error", err))
 			}
+		}
+	}
+	if s.recording != nil {
+		err := s.recording.Close()
+		if err != nil {
+			s.log.Warn("closing the recording", slog.Any("error", err))
 		}
 	}
 	s.update(func(r *group.Record) { group.Settle(r, state, reason, time.Now()) })
