@@ -22,6 +22,10 @@ type Policy struct {
 	Fragments  []Fragment
 	Containers []Container
 
+	// TrustLists say which signed lists of ledgers may be loaded. The text has a line for them where there are any;
+	// confcom makes none.
+	TrustLists []TrustList
+
 	AllowPropertiesAccess            bool
 	AllowDumpStacks                  bool
 	AllowRuntimeLogging              bool
@@ -42,6 +46,19 @@ type Fragment struct {
 	Includes   []string `json:"includes"`
 	Issuer     string   `json:"issuer"`
 	MinimumSVN string   `json:"minimum_svn"`
+
+	// RequiredReceipts are all needed: each is the name of a ledger, "TTL:" and the subject of a trust list that names
+	// the ledger's key, or "*" for any ledger of any loaded trust list.
+	RequiredReceipts []string `json:"required_receipts,omitempty"`
+}
+
+// TrustList names signed lists of ledgers and their keys (transparency trust lists) that may be loaded: by issuer and
+// subject, from a minimum security version on. Receipts of the ledgers that it allows then count.
+type TrustList struct {
+	AllowedLedgers []string `json:"allowed_ledgers"` // by name; "*" is every ledger of the list
+	Issuer         string   `json:"issuer"`
+	MinimumSVN     string   `json:"minimum_svn"`
+	Subject        string   `json:"subject"`
 }
 
 // Container describes one container that may be created, completely: whatever is not listed is denied.

@@ -40,6 +40,10 @@ func parse(text []byte) (*Policy, error) {
 	p.FrameworkVersion = r.version("framework_version := ")
 	r.literal("\nfragments := ")
 	r.json(&p.Fragments, "the list of fragments")
+	if r.next("\n\n" + trustListsLine) {
+		r.literal("\n\n" + trustListsLine)
+		r.json(&p.TrustLists, "the list of trust lists")
+	}
 	r.literal("\n\ncontainers := ")
 	r.json(&p.Containers, "the list of containers")
 	r.literal("\n\n")

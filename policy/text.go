@@ -25,6 +25,9 @@ func (p *Policy) PrettyText() []byte { return p.text(true) }
 
 const header = "package policy\n\nimport future.keywords.every\nimport future.keywords.in\n\n"
 
+// trustListsLine begins the line that only texts with trust lists have.
+const trustListsLine = "transparency_trust_lists := "
+
 const footer = "\nreason := {\"errors\": data.framework.errors}"
 
 // pointsInText are the rules of the text, in its order.
@@ -92,6 +95,9 @@ func (p *Policy) text(pretty bool) []byte {
 		containers = append(containers, c.filled())
 	}
 	fmt.Fprintf(&b, "fragments := %s\n\n", encode(fragments, true))
+	if len(p.TrustLists) > 0 {
+		fmt.Fprintf(&b, "%s%s\n\n", trustListsLine, encode(filledLists(p.TrustLists), true))
+	}
 	fmt.Fprintf(&b, "containers := %s\n\n", encode(containers, pretty))
 	for _, a := range p.allows() {
 		fmt.Fprintf(&b, "%s := %t\n", a.name, *a.value)
@@ -126,6 +132,14 @@ func (c Container) filled() Container {
 	}
 	c.User.GroupIDNames = filled(c.User.GroupIDNames)
 	return c
+}
+
+func filledLists(lists []TrustList) []TrustList {
+	out := slices.Clone(lists)
+	for i := range out {
+		out[i].AllowedLedgers = filled(out[i].AllowedLedgers)
+	}
+	return out
 }
 
 func filled[T any](s []T) []T {

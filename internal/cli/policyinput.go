@@ -266,7 +266,10 @@ func readFragments(name string) ([]policy.Fragment, error) {
 	}
 	var out []policy.Fragment
 	for _, f := range g.Fragments {
-		out = append(out, policy.Fragment{Issuer: f.Issuer, Feed: f.Feed, MinimumSVN: f.MinimumSVN, Includes: slices.Clone(f.Includes)})
+		out = append(out, policy.Fragment{
+			Issuer: f.Issuer, Feed: f.Feed, MinimumSVN: f.MinimumSVN, Includes: slices.Clone(f.Includes),
+			RequiredReceipts: slices.Clone(f.RequiredReceipts),
+		})
 	}
 	return out, nil
 }

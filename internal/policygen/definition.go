@@ -91,7 +91,9 @@ func Root(s string) bool {
 func fragments(list []spec.Fragment) []policy.Fragment {
 	var out []policy.Fragment
 	for _, f := range list {
-		out = append(out, policy.Fragment{Issuer: f.Issuer, Feed: f.Feed, MinimumSVN: f.MinimumSVN, Includes: f.Includes})
+		out = append(out, policy.Fragment{
+			Issuer: f.Issuer, Feed: f.Feed, MinimumSVN: f.MinimumSVN, Includes: f.Includes, RequiredReceipts: f.RequiredReceipts,
+		})
 	}
 	return out
 }

@@ -38,6 +38,7 @@ func Differences(have, want *policy.Policy) []Difference {
 	top("api_version", have.APIVersion, want.APIVersion)
 	top("framework_version", have.FrameworkVersion, want.FrameworkVersion)
 	top("fragments", canonical(have.Fragments, true), canonical(want.Fragments, true))
+	top("transparency_trust_lists", canonical(have.TrustLists, true), canonical(want.TrustLists, true))
 	for _, s := range []struct {
 		name       string
 		have, want bool

@@ -47,6 +47,9 @@ type Options struct {
 	ExcludeDefaultFragment bool
 	InfrastructureSVN      string // minimum_svn of the default fragment; empty means DefaultInfrastructureSVN
 
+	// TrustLists are the lists of ledgers that may be loaded, which only the prerelease form can allow.
+	TrustLists []policy.TrustList
+
 	// ExcludePause leaves the service's pause container out.
 	ExcludePause bool
 
@@ -99,7 +102,10 @@ func Generate(g spec.Group, facts map[string]ImageFacts, o Options) (*policy.Pol
 	if o.AllowHostNetwork && p.APIVersion != policy.PrereleaseAPI {
 		return nil, fmt.Errorf("generating policy: the host's network needs api_version %s, got %s", policy.PrereleaseAPI, p.APIVersion)
 	}
-	p.Fragments = imports(&g, o)
+	if len(o.TrustLists) > 0 && p.APIVersion != policy.PrereleaseAPI {
+		return nil, fmt.Errorf("generating policy: trust lists need api_version %s, got %s", policy.PrereleaseAPI, p.APIVersion)
+	}
+	p.Fragments, p.TrustLists = imports(&g, o), o.TrustLists
 	for i, c := range g.Containers {
 		f, ok := facts[c.Image]
 		if !ok {

@@ -65,6 +65,8 @@ type Fragment struct {
 	Feed       string
 	MinimumSVN string
 	Includes   []string
+
+	RequiredReceipts []string // of transparency ledgers, by name
 }
 
 // Container is one container of a group. An empty field means what the image says.

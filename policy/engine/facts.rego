@@ -50,7 +50,7 @@ by_layers[key] := same if {
 sources := array.concat(
 	[{
 		"version": policy_version, "policy": true,
-		"includes": {"containers", "fragments", "external_processes", "platform_rules"},
+		"includes": {"containers", "fragments", "external_processes", "platform_rules", "transparency_trust_lists"},
 		"content": policy_lists,
 	} |
 		usable(policy_version)
@@ -71,9 +71,13 @@ policy_lists[what] := object.get(data.given, what, []) if {
 	some what in ["containers", "fragments", "external_processes", "platform_rules", "transparency_trust_lists"]
 }
 
-default trust_lists := []
-
-trust_lists := policy_lists.transparency_trust_lists if not older(policy_version, "0.5.0")
+# An older text may use the name for something else.
+trust_lists := [l |
+	some source in sources
+	"transparency_trust_lists" in source.includes
+	not older(source.version, "0.5.0")
+	some l in object.get(source.content, "transparency_trust_lists", [])
+]
 
 usable(v) if semver.compare(v, version) <= 0
 

@@ -77,24 +77,6 @@ func (t *Tx) LoadFragment(ctx context.Context, f Fragment) (Decision, error) {
 	return d, nil
 }
 
-// LoadTrustList asks to accept receipts of the ledgers that a verified transparency trust list names, and returns those
-// that the policy lets count.
-func (e *Engine) LoadTrustList(ctx context.Context, issuer, subject string, svn int64, ledgers []string) (Decision, []string, error) {
-	tx, err := e.Begin(ctx)
-	if err != nil {
-		return denied(PointLoadTrustList, "no decision: "+err.Error()), nil, err
-	}
-	defer tx.Rollback()
-	d, said, err := tx.answer(ctx, PointLoadTrustList, map[string]any{
-		"issuer": issuer, "subject": subject, "svn": svn, "ledgers": list(ledgers),
-	}, true)
-	if err != nil || !d.Allowed {
-		return d, nil, err
-	}
-	tx.Commit()
-	return d, keep(slices.Clone(ledgers), orEmpty(member(said, "allowed_ledgers"))), nil
-}
-
 func fragmentInput(f Fragment, namespace string) map[string]any {
 	receipts := make([]any, len(f.Receipts))
 	for i, r := range f.Receipts {
@@ -133,6 +115,7 @@ func fragmentNamespace(text []byte) (string, error) {
 // fragmentFields are what a fragment may contribute.
 var fragmentFields = []string{
 	"svn", "framework_version", "framework_svn", "containers", "fragments", "external_processes", "platform_rules",
+	"transparency_trust_lists",
 }
 
 // evaluateFragment computes what the text says under each set of parameters, on its own.

@@ -39,14 +39,25 @@ header_svn_ok(f) if at_least(input.header_svn, f.minimum_svn)
 
 fragments_receipted := [f | some f in fragments_by_header; count(missing_receipts(f)) == 0]
 
-missing_receipts(f) := {r | some r in object.get(f, "required_receipts", []); not receipt_given(r)}
+missing_receipts(f) := {r | some r in required_receipts(f); not receipt_given(r)}
+
+# Something else than a list is one requirement, which nothing meets: what can not be read must not become no requirement.
+required_receipts(f) := requirements if {
+	requirements := object.get(f, "required_receipts", [])
+	is_array(requirements)
+}
+
+required_receipts(f) := [{"malformed": f.required_receipts}] if not is_array(f.required_receipts)
 
 receipt_given(r) if {
 	r == "*"
 	count(input.receipts) > 0
 }
 
+# A ledger may name itself as it likes, also by what stands for something else here.
 receipt_given(r) if {
+	r != "*"
+	not startswith(r, "TTL:")
 	some receipt in input.receipts
 	receipt.issuer == r
 }
@@ -189,7 +200,7 @@ named contains "invalid fragment feed" if {
 	count(fragments_of_feed) == 0
 }
 
-named contains sprintf("missing receipt from %s", [r]) if {
+named contains sprintf("missing receipt from %v", [r]) if {
 	input.rule == "load_fragment"
 	count(fragments_receipted) == 0
 	some f in fragments_by_header

@@ -79,7 +79,7 @@ func Read(root *doc.Value, w *spec.Warnings) (spec.Group, error) {
 // readFragment reads an import.
 func readFragment(f *doc.Value) (spec.Fragment, error) {
 	var out spec.Fragment
-	if err := checkKeys(f, "issuer", "feed", "minimum_svn", "includes", "path"); err != nil {
+	if err := checkKeys(f, "issuer", "feed", "minimum_svn", "includes", "required_receipts", "path"); err != nil {
 		return out, err
 	}
 	var err error
@@ -97,7 +97,12 @@ func readFragment(f *doc.Value) (spec.Fragment, error) {
 	if out.Includes, err = texts(f, "includes"); err != nil {
 		return out, err
 	}
-	known := []string{"containers", "fragments", "external_processes", "namespace", "external_containers"}
+	if out.RequiredReceipts, err = texts(f, "required_receipts"); err != nil {
+		return out, err
+	}
+	known := []string{
+		"containers", "fragments", "external_processes", "namespace", "external_containers", "platform_rules", "transparency_trust_lists",
+	}
 	for _, s := range out.Includes {
 		if !slices.Contains(known, s) {
 			return out, f.Fold("includes").Errorf("%q cannot be included from a fragment", s)
