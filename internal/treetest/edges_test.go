@@ -40,13 +40,14 @@ var rooms = map[string][]string{
 	"internal/oraclecases":           {},                             // tests alone
 	"policy/fragment":                {"evidence/cose1", "evidence/receipt", "internal/cbor", "policy"},
 	"collateral":                     {},
+	"collateral/cache":               {"collateral"},
 	"collateral/remote":              {"collateral", "evidence/snp"},
 	"verify/check":                   {},
 	"verify/anchor":                  {"verify/check"},
 	"verify/amd":                     {"collateral", "evidence/snp", "verify/anchor", "verify/check"},
 	"verify/uvm":                     {"evidence/didx509", "evidence/receipt", "evidence/uvm", "verify/check"},
 	"verify":                         {"collateral", "evidence", "evidence/snp", "verify/amd", "verify/anchor", "verify/check"},
-	"attest":                         {"evidence/snp"},
+	"attest":                         {"evidence/snp", "evidence/tdx"},
 	"policy":                         {},
 	"policy/engine":                  {"policy"},
 	"policy/denial":                  {},
@@ -69,7 +70,7 @@ var rooms = map[string][]string{
 	"internal/channel":               {},
 	"internal/agent/machine":         {"internal/verity", "internal/guestimage/scratchfmt"},
 	"internal/agent": {
-		"api/guest/v1", "attest", "evidence", "evidence/snp", "internal/agent/machine", "internal/channel", "policy", "policy/engine",
+		"api/guest/v1", "attest", "evidence", "evidence/snp", "evidence/tdx", "internal/agent/machine", "internal/channel", "policy", "policy/engine",
 		"policy/denial", "policy/fragment",
 	},
 	"internal/sandbox": {
