@@ -33,6 +33,7 @@ var rooms = map[string][]string{
 	"evidence/uvm":                   {"evidence/cose1", "evidence/snp", "internal/strictjson"},
 	"internal/cbor":                  {},
 	"internal/strictjson":            {},
+	"internal/testamd":               {"evidence/snp"}, // tests alone
 	"internal/testchain":             {},
 	"internal/testledger":            {"internal/cbor"}, // tests alone
 	"evidence/receipt":               {"evidence/cose1", "internal/cbor"},
@@ -70,8 +71,8 @@ var rooms = map[string][]string{
 	"internal/channel":               {},
 	"internal/agent/machine":         {"internal/verity", "internal/guestimage/scratchfmt"},
 	"internal/agent": {
-		"api/guest/v1", "attest", "evidence", "evidence/snp", "evidence/tdx", "internal/agent/machine", "internal/channel", "policy", "policy/engine",
-		"policy/denial", "policy/fragment",
+		"api/guest/v1", "attest", "evidence", "evidence/snp", "evidence/tdx", "internal/agent/machine", "internal/channel", "policy",
+		"policy/denial", "policy/engine", "policy/fragment",
 	},
 	"internal/sandbox": {
 		"api/guest/v1", "evidence/snp", "internal/channel", "internal/guestimage", "internal/simsp",
@@ -89,16 +90,17 @@ var rooms = map[string][]string{
 		"internal/layer", "internal/plain", "internal/sandbox", "internal/simsp", "internal/spec", "policy", "verify", "verify/amd", "verify/anchor",
 		"verify/check",
 	},
-	"internal/plain":    {},
-	"internal/debimage": {"internal/guestimage"},
-	"internal/store":    {"internal/testcap"},
-	"internal/audit":    {},
-	"internal/testcap":  {},
-	"internal/doctor":   {"internal/sandbox", "internal/spec"},
-	"internal/cli":      {"*"},
-	"internal/accept":   {"*"},
-	"internal/treetest": {"*"},
-	"cmd":               {"*"},
+	"internal/plain":     {},
+	"internal/debimage":  {"internal/guestimage"},
+	"internal/store":     {"internal/testcap"},
+	"internal/audit":     {},
+	"internal/maapolicy": {},
+	"internal/testcap":   {},
+	"internal/doctor":    {"internal/sandbox", "internal/spec"},
+	"internal/cli":       {"*"},
+	"internal/accept":    {"*"},
+	"internal/treetest":  {"*"},
+	"cmd":                {"*"},
 }
 
 // private lists the rooms that only the edges of the program may import.

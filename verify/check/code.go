@@ -34,6 +34,13 @@ const (
 	Nonce           Name = "nonce"
 	RuntimeData     Name = "runtime-data"
 	ReportData      Name = "report-data"
+	AppraisalPolicy Name = "appraisal-policy"
+	ChipList        Name = "chip-list"
+	IDBlock         Name = "id-block"
+	AuthorKey       Name = "author-key"
+	GuestSVN        Name = "guest-svn"
+	GuestIdentity   Name = "guest-identity"
+	Mitigations     Name = "mitigations"
 
 	// Intel: quotes, collateral, trust domains and enclaves.
 	Certification        Name = "certification-data"
@@ -63,6 +70,16 @@ const (
 	EnclaveAttributes    Name = "enclave-attributes"
 	EnclaveSigner        Name = "enclave-signer"
 	EnclaveConfiguration Name = "enclave-configuration"
+
+	// Azure: endorsements of utility VMs.
+	Endorsement          Name = "endorsement"
+	EndorsementChain     Name = "endorsement-chain"
+	EndorsementTime      Name = "endorsement-time"
+	EndorsementSignature Name = "endorsement-signature"
+	EndorsementIssuer    Name = "endorsement-issuer"
+	EndorsementFeed      Name = "endorsement-feed"
+	EndorsementSVN       Name = "endorsement-svn"
+	EndorsementReceipt   Name = "endorsement-receipt"
 )
 
 var titles = map[Name]string{
@@ -93,6 +110,13 @@ var titles = map[Name]string{
 	Nonce:           "the evidence answers this nonce",
 	RuntimeData:     "the runtime data are the expected ones",
 	ReportData:      "the report is bound to nonce and runtime data",
+	AppraisalPolicy: "what is asked for can be checked",
+	ChipList:        "the chip is a trusted one and no denied one",
+	IDBlock:         "the guest was launched with an ID block whose signer is trusted",
+	AuthorKey:       "an author whose key is trusted vouched for the ID block's signer",
+	GuestSVN:        "the ID block gave the guest a high enough security version",
+	GuestIdentity:   "the ID block gave the guest a trusted family and image",
+	Mitigations:     "firmware and microcode have the mitigations that are asked for",
 
 	Certification:        "the evidence carries the certificates of the key that certified the quoting enclave",
 	QEReport:             "the quoting enclave's report is signed by the machine's certified key",
@@ -121,6 +145,15 @@ var titles = map[Name]string{
 	EnclaveAttributes:    "the enclave's attributes are allowed",
 	EnclaveSigner:        "the enclave's signer, product and version are trusted",
 	EnclaveConfiguration: "the configuration that the host gave the enclave is trusted",
+
+	Endorsement:          "the endorsement has a known form",
+	EndorsementChain:     "the endorsement's issuer is who its certificates say",
+	EndorsementTime:      "the endorsement was signed while its signer's certificates were valid",
+	EndorsementSignature: "the endorsement is signed by its issuer",
+	EndorsementIssuer:    "the endorsement's issuer is a trusted one",
+	EndorsementFeed:      "the endorsement belongs to the trusted series",
+	EndorsementSVN:       "what is endorsed is recent enough",
+	EndorsementReceipt:   "a trusted ledger has recorded the endorsement",
 }
 
 // Code says why a check did not pass. Codes are stable.
@@ -176,6 +209,29 @@ const (
 	CodeRuntimeData         Code = "RUNTIME_DATA_MISMATCH"
 	CodeReportData          Code = "REPORT_DATA_MISMATCH"
 
+	// AMD: keys, lists, firmware and launch.
+	CodeAppraisalPolicy       Code = "APPRAISAL_POLICY_INVALID"
+	CodeKeyInfo               Code = "KEY_INFO_BIT_UNKNOWN"
+	CodeProvider              Code = "PROVIDER_NOT_ALLOWED"
+	CodeProductNotAllowed     Code = "PRODUCT_NOT_ALLOWED"
+	CodeChipDenied            Code = "CHIP_DENIED"
+	CodeChipNotAllowed        Code = "CHIP_NOT_ALLOWED"
+	CodeChipMasked            Code = "CHIP_MASKED"
+	CodeGuestPolicyFlags      Code = "GUEST_POLICY_NOT_ALLOWED"
+	CodeGuestABI              Code = "GUEST_ABI_BELOW_FLOOR"
+	CodePlatformUnknown       Code = "PLATFORM_BIT_UNKNOWN"
+	CodeIDBlockMissing        Code = "ID_BLOCK_MISSING"
+	CodeIDKey                 Code = "ID_KEY_NOT_TRUSTED"
+	CodeAuthorKeyFlag         Code = "AUTHOR_KEY_INCONSISTENT"
+	CodeAuthorKeyMissing      Code = "AUTHOR_KEY_MISSING"
+	CodeAuthorKey             Code = "AUTHOR_KEY_NOT_TRUSTED"
+	CodeGuestSVN              Code = "GUEST_SVN_BELOW_FLOOR"
+	CodeFamilyID              Code = "FAMILY_ID_NOT_TRUSTED"
+	CodeImageID               Code = "IMAGE_ID_NOT_TRUSTED"
+	CodeTCBLaunchFloor        Code = "LAUNCH_TCB_BELOW_FLOOR"
+	CodeMitigations           Code = "MITIGATION_MISSING"
+	CodeMitigationsUnreported Code = "MITIGATIONS_NOT_REPORTED"
+
 	CodeTrailingData             Code = "TRAILING_DATA"
 	CodeCertificationUnsupported Code = "CERTIFICATION_UNSUPPORTED"
 	CodeQEReportSignature        Code = "QE_REPORT_SIGNATURE_INVALID"
@@ -211,6 +267,23 @@ const (
 	CodeEnclaveAttributes        Code = "ENCLAVE_ATTRIBUTES_NOT_ALLOWED"
 	CodeEnclaveSigner            Code = "ENCLAVE_SIGNER_NOT_TRUSTED"
 	CodeEnclaveConfiguration     Code = "ENCLAVE_CONFIGURATION_NOT_TRUSTED"
+
+	CodeEndorsementMalformed    Code = "ENDORSEMENT_MALFORMED"
+	CodeEndorsementUnresolved   Code = "ENDORSEMENT_ISSUER_UNRESOLVED"
+	CodeEndorsementTime         Code = "ENDORSEMENT_TIME_INVALID"
+	CodeEndorsementNotYet       Code = "ENDORSEMENT_NOT_YET_VALID"
+	CodeEndorsementSignature    Code = "ENDORSEMENT_SIGNATURE_INVALID"
+	CodeEndorsementIssuerNotSet Code = "ENDORSEMENT_ISSUER_NOT_PINNED"
+	CodeEndorsementIssuer       Code = "ENDORSEMENT_ISSUER_NOT_TRUSTED"
+	CodeEndorsementFeedNotSet   Code = "ENDORSEMENT_FEED_NOT_PINNED"
+	CodeEndorsementFeed         Code = "ENDORSEMENT_FEED_MISMATCH"
+	CodeEndorsementSVNNotSet    Code = "ENDORSEMENT_SVN_NOT_PINNED"
+	CodeEndorsementSVN          Code = "ENDORSEMENT_SVN_BELOW_FLOOR"
+	CodeEndorsementEmpty        Code = "ENDORSEMENT_WITHOUT_MEASUREMENT"
+	CodeReceiptMissing          Code = "RECEIPT_MISSING"
+	CodeReceiptMalformed        Code = "RECEIPT_MALFORMED"
+	CodeReceiptInvalid          Code = "RECEIPT_INVALID"
+	CodeLedgerNotTrusted        Code = "LEDGER_NOT_TRUSTED"
 )
 
 // fixes say what to change, for codes where the values alone do not.
@@ -238,6 +311,13 @@ var fixes = map[Code]string{
 	CodeSourceNotSet:       "say whether the host or a workload must have asked for the report",
 	CodeNonceNotSet:        "send a fresh nonce of at least 8 bytes and give it here",
 	CodeNonce:              "get new evidence for this nonce",
+	CodeAppraisalPolicy:    "mend the policy: as it stands it would not ask for what it seems to",
+	CodeProvider:           "add the cloud provider to those whose keys may sign, if you trust it",
+	CodeChipDenied:         "do not use this machine",
+	CodeChipMasked:         "have the host name its chip in reports, or allow masked chips and rely on no list",
+	CodePlatformUnknown:    "find out what the bit means, and then allow it by name",
+	CodeIDBlockMissing:     "launch the guest with a signed ID block",
+	CodeTCBLaunchFloor:     "launch the guest again: its machine ran older firmware when it was launched",
 	CodeReportData:         "get new evidence: nonce or runtime data are not those that the report was made for",
 
 	CodeCertificationUnsupported: "make quotes with the certificate chain of the machine in them (certification data of type 5)",
@@ -272,4 +352,18 @@ var fixes = map[Code]string{
 	CodeEnclaveAttributes:        "sign and launch the enclave with other attributes",
 	CodeEnclaveSigner:            "compare MRSIGNER, ISVPRODID and ISVSVN with the trusted ones",
 	CodeEnclaveConfiguration:     "compare CONFIGID and CONFIGSVN with the trusted ones",
+
+	CodeEndorsementMalformed:    "send the endorsement as its publisher made it",
+	CodeEndorsementUnresolved:   "send the endorsement as its publisher made it: its certificates are not those of its issuer",
+	CodeEndorsementTime:         "get an endorsement that was signed while its signer's certificates were valid",
+	CodeEndorsementNotYet:       "check the clock",
+	CodeEndorsementSignature:    "send the endorsement as its publisher made it: it was changed",
+	CodeEndorsementIssuerNotSet: "give the did:x509 of each issuer that is to be trusted, in full",
+	CodeEndorsementFeedNotSet:   "give the name of the series that the endorsement must belong to",
+	CodeEndorsementSVNNotSet:    "give the lowest security version that is to be trusted, at least 1",
+	CodeEndorsementSVN:          "launch a newer utility VM, or lower the floor if you trust the older one",
+	CodeEndorsementEmpty:        "send the endorsement of a launch measurement",
+	CodeReceiptMissing:          "send the endorsement with the receipts of the ledger that recorded it",
+	CodeReceiptInvalid:          "send the receipt that belongs to this endorsement",
+	CodeLedgerNotTrusted:        "give the ledger's keys under the name that its receipts state",
 }
