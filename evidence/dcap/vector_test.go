@@ -108,8 +108,10 @@ func TestRealQuotes(t *testing.T) {
 // verifyInside verifies what needs no certificate: the quote's signature, and the digest that binds its key to the QE.
 func verifyInside(t *testing.T, q *Quote) {
 	t.Helper()
-	key := &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(q.AttestationKey[:32]),
-		Y: new(big.Int).SetBytes(q.AttestationKey[32:])}
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append([]byte{4}, q.AttestationKey[:]...))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if !verifyPair(key, q.SignedBytes(), q.Signature) {
 		t.Error("the attestation key did not sign the quote")
 	}

@@ -26,6 +26,8 @@ type ReportBody struct {
 	CPUSVN [16]byte
 	// MiscSelect says which information about exceptions the enclave gets.
 	MiscSelect MiscSelect
+	// CETAttributes say which parts of control-flow enforcement the enclave uses, zero without FlagCET.
+	CETAttributes uint8
 	// ISVExtProdID is an extended product ID, given when the enclave is made, or zero.
 	ISVExtProdID [16]byte
 	// Attributes are the enclave's attributes.
@@ -56,7 +58,7 @@ func ParseReportBody(b []byte) (*ReportBody, error) {
 	r := &ReportBody{}
 	d := decoder{b: b}
 	r.CPUSVN = [16]byte(d.next(16))
-	r.MiscSelect = MiscSelect(d.u32())
+	r.MiscSelect, r.CETAttributes = MiscSelect(d.u32()), d.u8()
 	d.zero(32)
 	r.ISVExtProdID = [16]byte(d.next(16))
 	r.Attributes = d.attributes()
@@ -79,7 +81,7 @@ func ParseReportBody(b []byte) (*ReportBody, error) {
 func (r *ReportBody) Marshal() []byte {
 	le := binary.LittleEndian
 	b := append(make([]byte, 0, ReportBodySize), r.CPUSVN[:]...)
-	b = le.AppendUint32(b, uint32(r.MiscSelect))
+	b = append(le.AppendUint32(b, uint32(r.MiscSelect)), r.CETAttributes)
 	b = append(pad(b, 32), r.ISVExtProdID[:]...)
 	b = r.Attributes.appendTo(b)
 	b = append(b, r.MREnclave[:]...)
@@ -105,6 +107,7 @@ func (d *decoder) next(n int) []byte {
 	return b
 }
 
+func (d *decoder) u8() uint8   { return d.next(1)[0] }
 func (d *decoder) u16() uint16 { return binary.LittleEndian.Uint16(d.next(2)) }
 func (d *decoder) u32() uint32 { return binary.LittleEndian.Uint32(d.next(4)) }
 func (d *decoder) u64() uint64 { return binary.LittleEndian.Uint64(d.next(8)) }
