@@ -7,9 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -139,9 +137,8 @@ func (a *app) readDescriptions(ctx context.Context, cmd *cobra.Command, o *gener
 	if err != nil {
 		return nil, err
 	}
-	ro.Files, err = variableFiles(files)
-	if err != nil {
-		return nil, err
+	for i := range files {
+		files[i].File = filesOf(files[i].Name)
 	}
 	var warnings []spec.Warning
 	in.groups, warnings, err = reader.Read(ctx, files, ro)
@@ -157,55 +154,6 @@ func (a *app) readDescriptions(ctx context.Context, cmd *cobra.Command, o *gener
 		}
 	}
 	return in, nil
-}
-
-// variableFiles reads the files that Compose files name (env_file), from beside them.
-func variableFiles(inputs []reader.Input) (map[string][]byte, error) {
-	files := map[string][]byte{}
-	for _, in := range inputs {
-		documents, err := doc.ParseYAML(in.Data)
-		if err != nil || len(documents) != 1 {
-			continue // no Compose file, or one that the reader refuses
-		}
-		for _, service := range documents[0].Get("services").MembersOf() {
-			for _, name := range namedFiles(service.Value.Get("env_file")) {
-				path := name
-				if !filepath.IsAbs(path) {
-					path = filepath.Join(filepath.Dir(in.Name), name)
-				}
-				data, err := readLimited(path, nil, maxEnvFile)
-				if errors.Is(err, fs.ErrNotExist) {
-					continue // the reader knows whether it has to be there
-				}
-				if err != nil {
-					return nil, fmt.Errorf("reading variables: %w", err)
-				}
-				files[name] = data
-			}
-		}
-	}
-	return files, nil
-}
-
-// namedFiles are the names in a value of env_file: a string, or a list of strings and of objects with a path.
-func namedFiles(v *doc.Value) []string {
-	if v == nil {
-		return nil
-	}
-	list := v.Items
-	if v.Kind == doc.String {
-		list = []*doc.Value{v}
-	}
-	var names []string
-	for _, item := range list {
-		if path := item.Get("path"); path != nil {
-			item = path
-		}
-		if item.Kind == doc.String {
-			names = append(names, item.Text)
-		}
-	}
-	return names
 }
 
 // readFailure puts the way out beside what a description leaves open.

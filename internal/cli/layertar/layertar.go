@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package layertar takes a layer of an image by itself: a tar file on disk, plain or compressed with gzip.
+// Package layertar takes a layer of an image by itself: a tar file on disk, plain or compressed with gzip or zstd.
 //
 // A file that somebody names on a command line says nothing about its digest, so the digest is computed from what is
 // read, and whoever converts the layer reads the file again and checks against it. The content is parsed as hostile
@@ -21,8 +21,13 @@ import (
 	"path"
 	"strings"
 
+	"github.com/klauspost/compress/zstd"
+
 	"cofferdam.dev/internal/layer"
 )
+
+// maxWindow bounds the memory that a zstd stream may ask for, as in images.
+const maxWindow = 64 << 20
 
 // maxOrphans bounds how many names Orphans returns.
 const maxOrphans = 1000
@@ -71,7 +76,8 @@ func (f *File) Uncompressed(ctx context.Context) (io.ReadCloser, error) {
 	case strings.HasPrefix(string(head), "\x1f\x8b"):
 		s.Reader, err = gzip.NewReader(b)
 	case string(head) == "\x28\xb5\x2f\xfd":
-		err = errors.New("it is compressed with zstd; decompress it first")
+		s.zstd, err = zstd.NewReader(b, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
+		s.Reader = s.zstd
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening layer %s: %w", f.path, err), file.Close())
@@ -81,10 +87,16 @@ func (f *File) Uncompressed(ctx context.Context) (io.ReadCloser, error) {
 
 type stream struct {
 	io.Reader
+	zstd *zstd.Decoder // nil for other streams
 	file *os.File
 }
 
-func (s stream) Close() error { return s.file.Close() }
+func (s stream) Close() error {
+	if s.zstd != nil {
+		s.zstd.Close()
+	}
+	return s.file.Close()
+}
 
 // contextReader ends a stream when its context is done.
 type contextReader struct {

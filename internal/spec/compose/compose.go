@@ -2,7 +2,7 @@
 
 // Package compose reads the services of a Compose file as the containers of one group.
 //
-// It trusts nothing that it reads, opens no file and looks up no variable but by what it is given. What a Compose file
+// It trusts nothing that it reads, reads no file and looks up no variable but by what it is given. What a Compose file
 // can say and a group cannot do is an error that names key and line; what has no influence on the containers themselves
 // (networks, restarts, limits) is left out.
 package compose
@@ -17,8 +17,9 @@ import (
 
 // Options say what a file leaves open.
 type Options struct {
-	// Files are those that the file names (env_file), by the name that it uses.
-	Files map[string][]byte
+	// File reads a file that the description names (env_file), by the name that it uses; the error is fs.ErrNotExist when
+	// there is none. Nil has no files.
+	File func(name string) ([]byte, error)
 
 	// Variable looks up what stands in ${…}.
 	Variable func(string) (string, bool)

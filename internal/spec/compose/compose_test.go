@@ -5,6 +5,7 @@ package compose
 import (
 	"encoding/json"
 	"flag"
+	"io/fs"
 	"os"
 	"strings"
 	"testing"
@@ -46,7 +47,7 @@ func TestGolden(t *testing.T) {
 	}
 	g, w, err := read(string(text), Options{
 		Variable: variables(map[string]string{"TAG": "7", "INHERITED": "from outside"}),
-		Files:    map[string][]byte{"app.env": []byte("# comment\nexport FILE=plain # note\nSINGLE='a $b \\n'\nDOUBLE=\"x\\ny\"\nMODE=slow\nNONE=\n")},
+		File:     files(map[string]string{"app.env": "# comment\nexport FILE=plain # note\nSINGLE='a $b \\n'\nDOUBLE=\"x\\ny\"\nMODE=slow\nNONE=\n"}),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +94,7 @@ func TestRefusals(t *testing.T) {
 		"lone dollar":          {service("user: 'a$'"), "a lone $"},
 		"open brace":           {service("user: '${A'"), "not closed"},
 		"inherited":            {service("environment: [NOPE]"), "NOPE has no value"},
-		"missing file":         {service("env_file: x.env"), `file "x.env" of variables is not given`},
+		"missing file":         {service("env_file: x.env"), `file of variables "x.env": file does not exist`},
 		"security option":      {service("security_opt: ['seccomp:unconfined']"), `"seccomp:unconfined" is not supported`},
 		"empty command":        {service("command: []"), "could mean two things"},
 		"nothing to start":     {service("entrypoint: []"), "what to start"},
@@ -148,13 +149,24 @@ func TestEnvFileRefusals(t *testing.T) {
 	}
 }
 
+// files are those that a description may name.
+func files(list map[string]string) func(string) ([]byte, error) {
+	return func(name string) ([]byte, error) {
+		text, ok := list[name]
+		if !ok {
+			return nil, fs.ErrNotExist
+		}
+		return []byte(text), nil
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	if text, err := os.ReadFile("testdata/app.yaml"); err == nil {
 		f.Add(text, "A=\"x\"")
 	}
 	f.Add([]byte("services: {a: {image: '${A:-i}', env_file: app.env}}"), "A=1")
 	f.Fuzz(func(t *testing.T, data []byte, env string) {
-		o := Options{Files: map[string][]byte{"app.env": []byte(env)}, Variable: variables(map[string]string{"A": "a", "TAG": env})}
+		o := Options{File: files(map[string]string{"app.env": env}), Variable: variables(map[string]string{"A": "a", "TAG": env})}
 		g1, _, err1 := read(string(data), o)
 		g2, _, err2 := read(string(data), o)
 		if diff := cmp.Diff(g1, g2); diff != "" || (err1 == nil) != (err2 == nil) {

@@ -3,7 +3,9 @@
 package compose
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"cofferdam.dev/internal/spec"
@@ -101,18 +103,26 @@ func (r *reader) envFiles(v *doc.Value, c *spec.Container) error {
 		if err != nil {
 			return err
 		}
-		data, ok := r.options.Files[name]
+		data, err := r.file(name)
 		switch {
-		case !ok && required:
-			return at.Errorf("file %q of variables is not given", name)
-		case !ok:
+		case errors.Is(err, fs.ErrNotExist) && !required:
 			continue
+		case err != nil:
+			return at.Errorf("file of variables %q: %w", name, err)
 		}
 		if err := readEnvFile(string(data), c); err != nil {
-			return at.Errorf("file %q: %w", name, err)
+			return at.Errorf("file of variables %q: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// file reads what the description names.
+func (r *reader) file(name string) ([]byte, error) {
+	if r.options.File == nil {
+		return nil, fs.ErrNotExist
+	}
+	return r.options.File(name)
 }
 
 // readEnvFile reads NAME=VALUE lines. Values may stand in quotation marks; variables in them are not supported.

@@ -26,11 +26,23 @@ const workloadIdentity = "azure.workload.identity/use"
 // Read reads a description for --input.
 func Read(root *doc.Value, w *spec.Warnings) (spec.Group, error) {
 	g := spec.Group{Platform: spec.PlatformACI, Origin: root.Path}
-	if err := checkKeys(root, "version", "scenario", "labels", "fragments", "standalonefragments", "containers", "allowhostnetwork"); err != nil {
+	if err := checkKeys(root, "version", "scenario", "labels", "fragments", "standalonefragments", "containers", "allowhostnetwork",
+		"allowedlogproviders"); err != nil {
 		return g, err
 	}
-	if host, err := truth(root, "allowHostNetwork", false); err != nil || host {
-		return g, root.Fold("allowHostNetwork").Errorf("the host's network is not allowed by a description")
+	host, err := truth(root, "allowHostNetwork", false)
+	if err != nil {
+		return g, err
+	}
+	if host {
+		return g, root.Fold("allowHostNetwork").Errorf("a container in the guest's own network is not supported: no policy of ours allows it")
+	}
+	providers, err := items(root, "allowedLogProviders")
+	if err != nil {
+		return g, err
+	}
+	if len(providers) > 0 {
+		return g, root.Fold("allowedLogProviders").Errorf("log providers are for Windows, which is not supported")
 	}
 	scenario, err := text(root, "scenario")
 	if err != nil {

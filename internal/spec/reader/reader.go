@@ -3,7 +3,7 @@
 // Package reader reads groups of containers from any of the descriptions that are understood.
 //
 // It finds out which kind a file is of by what it holds, never by its name, and hands it to the package for that kind.
-// It trusts nothing that it reads, opens no file and asks no network.
+// It trusts nothing that it reads, opens no file by itself and asks no network.
 package reader
 
 import (
@@ -36,6 +36,10 @@ const (
 type Input struct {
 	Name string
 	Data []byte
+
+	// File reads a file that a Compose file names (env_file), by the name that it uses; the error is fs.ErrNotExist when
+	// there is none. Nil has no files.
+	File func(name string) ([]byte, error)
 }
 
 // Options say what a description leaves open.
@@ -55,9 +59,7 @@ type Options struct {
 	// VirtualNode makes the pods of Kubernetes descriptions run on Azure's virtual node.
 	VirtualNode bool
 
-	// Files are those that a Compose file names (env_file), by the name that it uses. Variable looks up what stands in
-	// ${…} there.
-	Files    map[string][]byte
+	// Variable looks up what stands in ${…} in a Compose file.
 	Variable func(string) (string, bool)
 
 	// AllowWildcards approves of rules that admit any value of an environment variable, where it is not known.
@@ -89,7 +91,7 @@ func Read(ctx context.Context, inputs []Input, o Options) ([]spec.Group, []spec.
 			objects = append(objects, documents...)
 			continue
 		}
-		list, err := one(ctx, f, documents[0], o, &warnings)
+		list, err := one(ctx, f, documents[0], in, o, &warnings)
 		if err != nil {
 			return nil, nil, fmt.Errorf("reading %s: %w", in.Name, err)
 		}
@@ -134,7 +136,7 @@ func joined(groups []spec.Group) []spec.Group {
 	return out
 }
 
-func one(ctx context.Context, f Format, v *doc.Value, o Options, w *spec.Warnings) ([]spec.Group, error) {
+func one(ctx context.Context, f Format, v *doc.Value, in Input, o Options, w *spec.Warnings) ([]spec.Group, error) {
 	switch f {
 	case FormatARM:
 		ao := arm.Options{
@@ -150,7 +152,7 @@ func one(ctx context.Context, f Format, v *doc.Value, o Options, w *spec.Warning
 		}
 		return arm.Read(ctx, v, ao, w)
 	case FormatCompose:
-		g, err := compose.Read(v, compose.Options{Files: o.Files, Variable: o.Variable}, w)
+		g, err := compose.Read(v, compose.Options{File: in.File, Variable: o.Variable}, w)
 		return []spec.Group{g}, err
 	case FormatConfcom:
 		g, err := confcom.Read(v, w)
