@@ -194,3 +194,20 @@ func TestSignalNumber(t *testing.T) {
 		}
 	}
 }
+
+// TestParse makes sure that what is generated is what policy.Parse reads. What confcom makes of whole descriptions is
+// compared where those are read, in internal/spec/reader.
+func TestParse(t *testing.T) {
+	t.Parallel()
+	p, err := Generate(webGroup(), webFacts(), RunOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := policy.Parse(p.Text())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(p.Text()), string(again.Text())); diff != "" {
+		t.Error(diff)
+	}
+}
