@@ -35,7 +35,7 @@ func Read(root *doc.Value, w *spec.Warnings) (spec.Group, error) {
 		return g, err
 	}
 	if host {
-		return g, root.Fold("allowHostNetwork").Errorf("a container in the guest's own network is not supported: no policy of ours allows it")
+		return g, root.Fold("allowHostNetwork").Errorf("this is not read; --allow-host-network with --api 0.12.0 says the same")
 	}
 	providers, err := items(root, "allowedLogProviders")
 	if err != nil {

@@ -84,7 +84,7 @@ func TestRefusals(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"unknown key":        {container(`, "entrypoint": []`), `$.containers[0].properties.entrypoint (line 1): key "entrypoint" is not known`},
 		"unknown top key":    {`{"containers": [], "more": 1}`, `key "more"`},
-		"host network":       {`{"containers": [], "allowHostNetwork": true}`, "guest's own network is not supported"},
+		"host network":       {`{"containers": [], "allowHostNetwork": true}`, "--allow-host-network"},
 		"host network, what": {`{"containers": [], "allowHostNetwork": 7}`, "expected a boolean"},
 		"log providers":      {`{"containers": [], "allowedLogProviders": ["x"]}`, "for Windows"},
 		"version":            {`{"version": "2.0", "containers": []}`, "expected 1.0"},
