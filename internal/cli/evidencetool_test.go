@@ -66,7 +66,11 @@ func simulate(policyFile, nonceHex, data string, bare bool) ([]byte, [48]byte, e
 	if err != nil {
 		return nil, [48]byte{}, err
 	}
-	d := evidence.Document{Type: r.Type, Report: r.Report, Certificates: g.Certificates(),
+	certs, err := g.Certificates()
+	if err != nil {
+		return nil, [48]byte{}, err
+	}
+	d := evidence.Document{Type: r.Type, Report: r.Report, Certificates: certs,
 		Source: evidence.SourceHost, Nonce: nonce, RuntimeData: []byte(data), Policy: text}
 	if bare {
 		d.Policy = nil

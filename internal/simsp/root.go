@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"cofferdam.dev/evidence/snp"
 )
 
 const rsaBits = 4096
@@ -32,8 +34,17 @@ const (
 	chipFile    = "chip.key"
 )
 
-// RootCertificatePath returns where the root certificate of the processor in dir lies.
-func RootCertificatePath(dir string) string { return filepath.Join(dir, rootDir, arkCertFile) }
+// RootCertificatePath returns where the root certificate of the processor in dir lies: that of the product line that is
+// simulated now. Other lines have roots of their own, as AMD's have.
+func RootCertificatePath(dir string) string {
+	m, err := LoadMachine(dir)
+	if err == nil {
+		if p, err := findProduct(m.Product); err == nil && p.line != snp.Milan {
+			return filepath.Join(dir, certificateDir, rootName(p.line)+".pem")
+		}
+	}
+	return filepath.Join(dir, rootDir, arkCertFile)
+}
 
 // rootMaterial is what is kept on disk. The root's own key is kept for later intermediates but not loaded.
 type rootMaterial struct {
@@ -174,17 +185,8 @@ func loadRoot(root string) (*rootMaterial, error) {
 	if m.ask, err = readCertificate(root, askCertFile); err != nil {
 		return nil, err
 	}
-	der, err := readPEM(root, askKeyFile, "PRIVATE KEY")
-	if err != nil {
+	if m.askKey, err = readKey(root, askKeyFile, m.ask); err != nil {
 		return nil, err
-	}
-	key, err := x509.ParsePKCS8PrivateKey(der)
-	if err != nil {
-		return nil, fmt.Errorf("parsing %s: %w", askKeyFile, err)
-	}
-	var ok bool
-	if m.askKey, ok = key.(*rsa.PrivateKey); !ok || !m.askKey.PublicKey.Equal(m.ask.PublicKey) {
-		return nil, fmt.Errorf("%s does not belong to %s", askKeyFile, askCertFile)
 	}
 	chip, err := readPEM(root, chipFile, "SIMULATED CHIP SECRET")
 	if err != nil {
@@ -195,6 +197,23 @@ func loadRoot(root string) (*rootMaterial, error) {
 	}
 	m.chip = chipSecret(chip)
 	return m, nil
+}
+
+// readKey reads the private key of a certificate.
+func readKey(root, name string, cert *x509.Certificate) (*rsa.PrivateKey, error) {
+	der, err := readPEM(root, name, "PRIVATE KEY")
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("parsing %s: %w", name, err)
+	}
+	key, ok := parsed.(*rsa.PrivateKey)
+	if !ok || !key.PublicKey.Equal(cert.PublicKey) {
+		return nil, fmt.Errorf("%s does not belong to the certificate of %s", name, cert.Subject.CommonName)
+	}
+	return key, nil
 }
 
 func readCertificate(root, name string) (*x509.Certificate, error) {
@@ -212,14 +231,7 @@ func readCertificate(root, name string) (*x509.Certificate, error) {
 // readPEM reads a file that only its owner may read and that holds one PEM block of a type.
 func readPEM(root, name, kind string) ([]byte, error) {
 	path := filepath.Join(root, name)
-	info, err := os.Lstat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s has mode %s, not that of a file for its owner alone (-rw-------)", path, info.Mode())
-	}
-	b, err := os.ReadFile(path)
+	b, err := readPrivate(path)
 	if err != nil {
 		return nil, err
 	}
@@ -228,6 +240,18 @@ func readPEM(root, name, kind string) ([]byte, error) {
 		return nil, fmt.Errorf("%s does not hold exactly one PEM block %q", path, kind)
 	}
 	return block.Bytes, nil
+}
+
+// readPrivate reads a file that only its owner may read.
+func readPrivate(path string) ([]byte, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s has mode %s, not that of a file for its owner alone (-rw-------)", path, info.Mode())
+	}
+	return os.ReadFile(path)
 }
 
 func encodePEM(kind string, b []byte) []byte {

@@ -57,14 +57,25 @@ func roundTrip(t testing.TB, p *Processor, l Launch) (*evidence.Document, verify
 	if doc, err = evidence.ParseDocument(b); err != nil {
 		t.Fatal(err)
 	}
-	ark, _ := p.Chain()
+	m, err := p.Machine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	of, err := findProduct(m.Product)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ark, _, err := p.Authority(of.line, false)
+	if err != nil {
+		t.Fatal(err)
+	}
 	root, err := anchor.NewRoot(anchor.Simulated, "local", ark)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := g.Measurement()
+	digest := g.Measurement()
 	return doc, verify.Options{
-		Roots: append(anchor.AMDRoots(), root), AllowSimulated: true, Now: time.Now(), Measurements: [][]byte{m[:]},
+		Roots: append(anchor.AMDRoots(), root), AllowSimulated: true, Now: time.Now(), Measurements: [][]byte{digest[:]},
 		HostData: [][32]byte{l.HostData}, Source: evidence.SourceWorkload, Nonce: nonce,
 		SNP: amd.Policy{MinimumTCB: amd.DefaultMinimumTCB()},
 	}
@@ -154,11 +165,7 @@ func foreignProcessor(t *testing.T) *Processor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &Processor{ark: ark, ask: ask, askKey: p.askKey, chip: p.chip, vcek: p.vcek}
-	if f.vcekDER, err = f.issueVCEK(); err != nil {
-		t.Fatal(err)
-	}
-	return f
+	return &Processor{dir: p.dir, ark: ark, ask: ask, askKey: p.askKey, chip: p.chip, endorsements: map[endorsed]*endorsement{}}
 }
 
 // TestForgedChain has a host make a chain of its own with the names of the pinned one.

@@ -4,6 +4,7 @@ package simsp
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -71,22 +72,50 @@ func (g *Guest) answer(kind snp.MessageType, payload []byte) (snp.MessageType, [
 
 func (g *Guest) answerReport(payload []byte) (*snp.ReportResponse, error) {
 	req, err := snp.ParseReportRequest(payload)
-	switch {
-	case err != nil || req.VMPL < g.base.VMPL || req.VMPL > maxVMPL:
+	if err != nil || req.VMPL < g.base.VMPL || req.VMPL > maxVMPL {
 		return &snp.ReportResponse{Status: snp.StatusInvalidParameter}, nil
-	case req.KeySelect > 1: // there is no VLEK
+	}
+	m, err := g.machine()
+	if err != nil {
+		return nil, err
+	}
+	kind, ok := m.chooseKey(req.KeySelect)
+	if !ok {
 		return &snp.ReportResponse{Status: snp.StatusInvalidKey}, nil
 	}
-	report, err := g.report(req.ReportData, req.VMPL)
+	report, err := g.report(m, kind, req.ReportData, req.VMPL)
 	if err != nil {
 		return nil, err
 	}
 	return &snp.ReportResponse{Report: report}, nil
 }
 
+// chooseKey follows KEY_SEL of MSG_REPORT_REQ: 0 leaves the choice to the firmware, 1 is the chip's key, 2 the provider's,
+// which must be loaded. A masked chip key signs nothing, whoever asks for it.
+func (m *Machine) chooseKey(selected uint32) (snp.SigningKey, bool) {
+	switch {
+	case selected == 0:
+		return m.signingKey(), true
+	case selected == 1 && m.MaskChipKey:
+		return snp.SigningKeyNone, true
+	case selected == 1:
+		return snp.SigningKeyVCEK, true
+	case selected == 2 && m.Provider != "":
+		return snp.SigningKeyVLEK, true
+	}
+	return 0, false
+}
+
 func (g *Guest) answerKey(payload []byte) (*snp.KeyResponse, error) {
 	req, err := snp.ParseKeyRequest(payload)
-	if err != nil || !g.mayDerive(req) {
+	if err != nil {
+		return &snp.KeyResponse{Status: snp.StatusInvalidParameter}, nil
+	}
+	m, err := g.machine()
+	if err != nil {
+		return nil, err
+	}
+	if !g.mayDerive(m, req) {
 		return &snp.KeyResponse{Status: snp.StatusInvalidParameter}, nil
 	}
 	key, err := g.derivedKey(req)
@@ -98,24 +127,27 @@ func (g *Guest) answerKey(payload []byte) (*snp.KeyResponse, error) {
 
 // mayDerive holds the limits of MSG_KEY_REQ: a guest gets no key of a more privileged level, of a higher version of
 // itself, or of firmware that is not committed.
-func (g *Guest) mayDerive(r *snp.KeyRequest) bool {
-	line, err := g.base.CPUID.ProductLine()
-	if err != nil {
-		return false
-	}
-	want, err := r.TCB.Parts(line)
-	if err != nil {
-		return false
-	}
-	committed, err := g.base.CommittedTCB.Parts(line)
-	return err == nil && committed.AtLeast(want) && r.RootKey <= snp.RootKeyVMRK && r.Fields.Unknown() == 0 &&
+func (g *Guest) mayDerive(m *Machine, r *snp.KeyRequest) bool {
+	want, err := r.TCB.Parts(g.product.line)
+	return err == nil && m.Committed.AtLeast(want) && r.RootKey <= snp.RootKeyVMRK && r.Fields.Unknown() == 0 &&
 		r.VMPL >= g.base.VMPL && r.VMPL <= maxVMPL && r.GuestSVN <= g.base.GuestSVN
 }
 
+// certificateTable is the table that a hypervisor hands to the guest with a report.
 func (g *Guest) certificateTable() ([]byte, error) {
-	certs := g.Certificates()
+	certs, err := g.Certificates()
+	if err != nil {
+		return nil, err
+	}
+	if len(certs) == 0 {
+		return snp.MarshalCertificateTable(nil)
+	}
+	leaf := snp.GUIDVCEK
+	if cert, err := x509.ParseCertificate(certs[0]); err == nil && cert.Subject.CommonName == "SEV-VLEK" {
+		leaf = snp.GUIDVLEK
+	}
 	return snp.MarshalCertificateTable([]snp.CertificateEntry{
-		{GUID: snp.GUIDVCEK, Data: certs[0]},
+		{GUID: leaf, Data: certs[0]},
 		{GUID: snp.GUIDASK, Data: certs[1]},
 		{GUID: snp.GUIDARK, Data: certs[2]},
 	})

@@ -168,7 +168,7 @@ func TestDerivedKeys(t *testing.T) {
 	}
 	seen := map[snp.DerivedKey]snp.KeyRequest{}
 	for _, r := range []snp.KeyRequest{
-		{}, sealing, {VMPL: 1}, {Fields: snp.FieldTCB}, {Fields: snp.FieldTCB, TCB: simulatedTCB},
+		{}, sealing, {VMPL: 1}, {Fields: snp.FieldTCB}, {Fields: snp.FieldTCB, TCB: defaultTCB},
 		{Fields: snp.FieldGuestSVN}, {Fields: snp.FieldImageID}, {Fields: snp.FieldFamilyID},
 		{RootKey: snp.RootKeyVMRK}, {Fields: snp.FieldMeasurement},
 	} {

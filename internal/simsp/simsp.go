@@ -10,42 +10,35 @@
 // snp.SimulatedOrganization, and a verifier accepts them only when it was told to, by name, under the trust domain
 // "simulated".
 //
+// What a host can do to a real machine it can do to this one: update firmware and go back, commit it, choose the TCB that
+// is reported, load a provider's key, mask the chip's ID or key. Machine holds that, with the faults that tests play.
+//
 // The package trusts the host's files and nothing from the guest, whose every message is bounded and parsed strictly. It
 // never talks to hardware, never signs for a guest that it did not launch, and never prints a key.
 package simsp
 
 import (
-	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
-
-	"cofferdam.dev/evidence/snp"
+	"sync"
 )
 
-// What the simulated machine claims to be: a Milan processor with current firmware.
+// The interface that the firmware offers to guests.
 const (
-	productName   = "Milan-B0"
-	abiMajor      = 1
-	abiMinor      = 55
-	firmwareBuild = 29
-	reportVersion = 3
-
-	platformInfo = snp.PlatformSMT | snp.PlatformECC | snp.PlatformAliasCheckComplete
+	abiMajor = 1
+	abiMinor = 55
 )
-
-var processor = snp.CPUID{Family: 0x19, Model: 0x01, Stepping: 0x01}
-
-// simulatedTCB is the current, committed and reported TCB version.
-var simulatedTCB = snp.TCB{0: 4, 6: 0x18, 7: 0xdb}
 
 // Processor is the simulated secure processor of one installation. It is safe for concurrent use.
 type Processor struct {
+	dir      string
 	ark, ask *x509.Certificate
 	askKey   *rsa.PrivateKey
 	chip     chipSecret
-	vcek     *ecdsa.PrivateKey
-	vcekDER  []byte
+
+	mu           sync.Mutex
+	endorsements map[endorsed]*endorsement
 }
 
 // Open returns the processor whose root lies in dir, and makes that root on first use. Making takes seconds, happens once
@@ -56,17 +49,35 @@ func Open(dir string) (*Processor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening simulated secure processor in %s: %w", dir, err)
 	}
-	p := &Processor{ark: m.ark, ask: m.ask, askKey: m.askKey, chip: m.chip}
-	if p.vcek, err = m.chip.vcek(simulatedTCB); err != nil {
-		return nil, fmt.Errorf("opening simulated secure processor in %s: %w", dir, err)
-	}
-	if p.vcekDER, err = p.issueVCEK(); err != nil {
+	p := &Processor{dir: dir, ark: m.ark, ask: m.ask, askKey: m.askKey, chip: m.chip, endorsements: map[endorsed]*endorsement{}}
+	if err := p.prepare(); err != nil {
 		return nil, fmt.Errorf("opening simulated secure processor in %s: %w", dir, err)
 	}
 	return p, nil
 }
 
-// Chain returns the root and the intermediate certificate.
+// prepare makes what the machine will need now: its root, so that relying parties find it, and its key's certificate.
+func (p *Processor) prepare() error {
+	m, err := p.Machine()
+	if err != nil {
+		return err
+	}
+	of, err := findProduct(m.Product)
+	if err != nil {
+		return err
+	}
+	if _, err := p.authority(of.line, m.Provider != ""); err != nil || m.MaskChipKey {
+		return err
+	}
+	_, err = p.endorse(&m, m.signingKey())
+	return err
+}
+
+// Machine returns the state of the machine as its host left it.
+func (p *Processor) Machine() (Machine, error) { return LoadMachine(p.dir) }
+
+// Chain returns the root and the intermediate certificate that were made with the installation: those of chip keys of
+// Milan. Authority has the others.
 func (p *Processor) Chain() (ark, ask *x509.Certificate) { return p.ark, p.ask }
 
 // String names the processor without its secrets.

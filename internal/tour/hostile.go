@@ -92,8 +92,12 @@ func (m *hostile) evidence(ctx context.Context, text []byte) (*evidenceOf, error
 	if err != nil {
 		return nil, err
 	}
+	certs, err := m.sim.Certificates()
+	if err != nil {
+		return nil, err
+	}
 	e.doc = &evidence.Document{
-		Type: r.GetType(), Report: r.GetReport(), Certificates: m.sim.Certificates(), Source: evidence.SourceHost,
+		Type: r.GetType(), Report: r.GetReport(), Certificates: certs, Source: evidence.SourceHost,
 		Nonce: e.nonce, Policy: text,
 	}
 	return e, nil

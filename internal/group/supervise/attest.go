@@ -24,7 +24,10 @@ func (c *client) Attest(ctx context.Context, r *groupv1.AttestRequest) (*groupv1
 	}
 	switch {
 	case c.s.sim != nil:
-		d.Certificates = c.s.sim.Certificates()
+		d.Certificates, err = c.s.sim.Certificates()
+		if err != nil {
+			return nil, fmt.Errorf("getting the simulated processor's certificates: %w", err)
+		}
 	case len(resp.GetCertificates()) > 0:
 		d.Certificates, err = certificates(resp.GetCertificates())
 		if err != nil {
