@@ -51,7 +51,7 @@ func ParseQEIdentity(b []byte) (*QEIdentity, error) {
 }
 
 func (q *QEIdentity) read(o object) {
-	q.Version = int(o.number("version", 1<<15)) // #nosec G115 -- bounded in the call
+	q.Version = int(o.number("version", 1<<15))
 	want := 2
 	if o.path == "qeIdentity" {
 		want = 1
@@ -65,10 +65,10 @@ func (q *QEIdentity) read(o object) {
 	o.hex("attributes", q.Attributes[:])
 	o.hex("attributesMask", q.AttributesMask[:])
 	o.hex("mrsigner", q.MRSigner[:])
-	q.ISVProdID = uint16(o.number("isvprodid", 0xffff)) // #nosec G115 -- bounded in the call
+	q.ISVProdID = uint16(o.number("isvprodid", 0xffff))
 	if want == 1 {
 		q.ID = IDQE
-		svn := uint16(o.number("isvsvn", 0xffff)) // #nosec G115 -- bounded in the call
+		svn := uint16(o.number("isvsvn", 0xffff))
 		q.Levels = []EnclaveLevel{{ISVSVN: svn}}
 		return
 	}

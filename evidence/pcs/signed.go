@@ -94,7 +94,7 @@ func (s *Signed) dates(o object) {
 }
 
 func (s *Signed) number(o object) {
-	s.EvaluationNumber = uint32(o.number("tcbEvaluationDataNumber", 1<<31)) // #nosec G115 -- bounded in the call
+	s.EvaluationNumber = uint32(o.number("tcbEvaluationDataNumber", 1<<31))
 }
 
 func (r *reader) err(what string) error {

@@ -66,7 +66,7 @@ type EnclaveLevel struct {
 func (o object) enclaveLevels() []EnclaveLevel {
 	var levels []EnclaveLevel
 	for _, l := range o.objects("tcbLevels", maxLevels, false) {
-		svn := uint16(l.object("tcb").number("isvsvn", 0xffff)) // #nosec G115 -- bounded in the call
+		svn := uint16(l.object("tcb").number("isvsvn", 0xffff))
 		levels = append(levels, EnclaveLevel{Verdict: l.verdict(), ISVSVN: svn})
 	}
 	if len(levels) == 0 && o.has("tcbLevels") {

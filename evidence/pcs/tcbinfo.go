@@ -81,7 +81,7 @@ func ParseTCBInfo(b []byte) (*TCBInfo, error) {
 }
 
 func (t *TCBInfo) read(o object) {
-	t.Version = int(o.number("version", 1<<15)) // #nosec G115 -- bounded in the call
+	t.Version = int(o.number("version", 1<<15))
 	switch {
 	case t.Version == 2:
 		t.ID = IDSGX
@@ -125,10 +125,10 @@ func (o object) module() Module {
 func (t *TCBInfo) level(o object) Level {
 	l := Level{Verdict: o.verdict()}
 	tcb := o.object("tcb")
-	l.PCESVN = uint16(tcb.number("pcesvn", 0xffff)) // #nosec G115 -- bounded in the call
+	l.PCESVN = uint16(tcb.number("pcesvn", 0xffff))
 	if t.Version == 2 {
 		for i := range l.SGX {
-			l.SGX[i] = uint8(tcb.number(fmt.Sprintf("sgxtcbcomp%02dsvn", i+1), 0xff)) // #nosec G115 -- bounded in the call
+			l.SGX[i] = uint8(tcb.number(fmt.Sprintf("sgxtcbcomp%02dsvn", i+1), 0xff))
 		}
 		return l
 	}
@@ -147,6 +147,6 @@ func (o object) components(name string, dst *[TCBSize]uint8) {
 		return
 	}
 	for i, c := range list {
-		dst[i] = uint8(c.number("svn", 0xff)) // #nosec G115 -- bounded in the call
+		dst[i] = uint8(c.number("svn", 0xff))
 	}
 }
