@@ -96,6 +96,7 @@ var rooms = map[string][]string{
 	"internal/debimage":  {"internal/guestimage"},
 	"internal/store":     {"internal/testcap"},
 	"internal/audit":     {},
+	"internal/token":     {},
 	"internal/maapolicy": {},
 	"internal/trust":     {"internal/strictjson", "verify/anchor", "verify/check"},
 	"internal/testcap":   {},
