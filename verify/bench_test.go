@@ -76,7 +76,7 @@ func BenchmarkP384(b *testing.B) {
 func FuzzAppraise(f *testing.F) {
 	f.Add(make([]byte, 1184), []byte{0x30, 0}, []byte("nonce-nonce"))
 	opts := Options{Roots: anchor.AMDRoots(), Now: vectorTime, Source: evidence.SourceHost, SNP: amd.Policy{MinimumTCB: anyTCB,
-		AllowDebug: true, AllowVLEK: true, AllowMigrationAgent: true, AllowProvisionalTCB: true, MaxVMPL: 1<<32 - 1}}
+		AllowDebug: true, Providers: []string{"p"}, AllowMigrationAgent: true, AllowProvisionalTCB: true, MaxVMPL: 1<<32 - 1}}
 	f.Fuzz(func(t *testing.T, report, cert, nonce []byte) {
 		doc := &evidence.Document{Type: evidence.TypeSEVSNP, Report: report, Certificates: [][]byte{cert},
 			Source: evidence.SourceHost, Nonce: nonce}

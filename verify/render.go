@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -14,23 +15,60 @@ import (
 
 // node is one station of the picture that Render draws: a line and the checks that decide its mark.
 type node struct {
-	title  string
-	depth  int
+	title  func(*Verdict) string
 	detail func(*Verdict) string
-	checks []check.Name
+	// leaf stations hang on the last station of the trunk; the others each hang on the one above.
+	leaf bool
+	// optional stations are drawn only when one of their checks was made.
+	optional bool
+	checks   []check.Name
 }
 
+// picture has the stations of all kinds of evidence, from the root to the runtime data. Every check belongs to one.
 var picture = []node{
-	{"root", 0, linkDetail("root"), []check.Name{check.TrustAnchor}},
-	{"intermediate", 1, linkDetail("intermediate"), []check.Name{check.Chain, check.Profile}},
-	{"chip key", 2, chipDetail, []check.Name{check.ChipCertificate, check.Validity, check.ChipTCB, check.ChipID, check.Product}},
-	{"report", 3, reportDetail, []check.Name{check.Format, check.Signature, check.Signer, check.VMPL, check.GuestPolicy,
-		check.Debug, check.Migration, check.Platform, check.TCBOrder, check.TCBCommitted, check.TCBFloor}},
-	{"measurement", 4, claim(func(r *ReportClaims) string { return clip(r.Measurement) }), []check.Name{check.Measurement}},
-	{"policy hash", 4, claim(func(r *ReportClaims) string { return clip(r.HostData) }), []check.Name{check.HostData,
-		check.PolicyText}},
-	{"runtime data", 4, bindingDetail, []check.Name{check.Source, check.Nonce, check.RuntimeData, check.ReportData}},
+	{title: word("root"), detail: linkDetail("root"), checks: []check.Name{check.TrustAnchor}},
+	{title: word("intermediate"), detail: linkDetail("intermediate"), checks: []check.Name{
+		check.Chain, check.Profile, check.Revocation, check.RootCRL, check.PCKCRL,
+	}},
+	{title: word("chip key"), detail: chipDetail, checks: []check.Name{
+		check.ChipCertificate, check.Validity, check.ChipTCB, check.ChipID, check.Product, check.ChipList, check.Certification,
+		check.PlatformModel, check.PlatformID,
+	}},
+	{title: word("quoting enclave"), detail: nothing, optional: true, checks: []check.Name{
+		check.QEReport, check.AttestationKey, check.QuotingEnclave, check.QEIdentity,
+	}},
+	{title: word("report"), detail: reportDetail, checks: []check.Name{
+		check.Format, check.AppraisalPolicy, check.Signature, check.Signer, check.VMPL, check.GuestPolicy, check.Debug,
+		check.Migration, check.Platform, check.Mitigations, check.IDBlock, check.AuthorKey, check.GuestSVN, check.GuestIdentity,
+		check.TCBOrder, check.TCBCommitted, check.TCBFloor, check.TEE, check.TCBInfo, check.CollateralAge, check.TCBEvaluation,
+		check.TDXModule, check.TCBLevel, check.TCBStatus, check.Advisories, check.TDAttributes, check.XFAM, check.TDConfiguration,
+		check.ServiceTD, check.EnclaveAttributes, check.EnclaveSigner, check.EnclaveConfiguration,
+	}},
+	{title: word("paravisor"), detail: nothing, optional: true, checks: []check.Name{
+		check.AzureEvidence, check.Paravisor, check.TDReport, check.VMConfiguration,
+	}},
+	{title: word("TPM quote"), detail: nothing, optional: true, checks: []check.Name{
+		check.TPMQuote, check.TPMSignature, check.PCRDigest, check.PCRs,
+	}},
+	{title: word("measurement"), detail: claim(func(r *ReportClaims) string { return clip(r.Measurement) }), leaf: true,
+		checks: []check.Name{check.Measurement}},
+	{title: word("endorsement"), detail: nothing, leaf: true, optional: true, checks: []check.Name{
+		check.Endorsement, check.EndorsementChain, check.EndorsementTime, check.EndorsementSignature, check.EndorsementIssuer,
+		check.EndorsementFeed, check.EndorsementSVN, check.EndorsementReceipt,
+	}},
+	{title: word("event log"), detail: nothing, leaf: true, optional: true, checks: []check.Name{
+		check.RuntimeRegisters, check.EventLog,
+	}},
+	{title: word("policy hash"), detail: claim(func(r *ReportClaims) string { return clip(r.HostData) }), leaf: true,
+		checks: []check.Name{check.HostData, check.PolicyText}},
+	{title: word("runtime data"), detail: bindingDetail, leaf: true, checks: []check.Name{
+		check.Source, check.Nonce, check.RuntimeData, check.ReportData,
+	}},
 }
+
+func word(s string) func(*Verdict) string { return func(*Verdict) string { return s } }
+
+func nothing(*Verdict) string { return "" }
 
 // Render writes a verdict for people: the outcome, the chain from the root to the runtime data with a mark at each
 // station, and every check that did not pass with its values and what to change. A station whose own checks passed is
@@ -49,10 +87,7 @@ func Render(w io.Writer, v *Verdict, color bool) error {
 		fmt.Fprintf(&b, "  (certificates hold from %s to %s)", stamp(v.ValidFrom), stamp(v.ValidUntil))
 	}
 	b.WriteString("\n\n")
-	open := false
-	for i, n := range picture {
-		open = drawNode(&b, p, v, i, n, open)
-	}
+	drawPicture(&b, p, v)
 	if bytes.Contains(b.Bytes(), []byte(markNone+" ")) {
 		b.WriteString("\n" + markNone + " not established\n")
 	}
@@ -61,30 +96,35 @@ func Render(w io.Writer, v *Verdict, color bool) error {
 	return err
 }
 
-// maxTrunk is the depth of the report, on which everything deeper hangs.
-const maxTrunk = 3
-
-// drawNode draws one station. open says that a station above did not pass; the result says so for the stations below.
-func drawNode(b *bytes.Buffer, p painter, v *Verdict, i int, n node, open bool) bool {
-	branch := ""
-	if n.depth > 0 {
-		corner := "└─ "
-		if i+1 < len(picture) && picture[i+1].depth == n.depth {
-			corner = "├─ "
+// drawPicture draws the stations that the verdict has.
+func drawPicture(b *bytes.Buffer, p painter, v *Verdict) {
+	drawn := slices.DeleteFunc(slices.Clone(picture), func(n node) bool { return n.optional && v.worst(n.checks) == "" })
+	open, depth := false, 0
+	for i, n := range drawn {
+		branch := ""
+		if depth > 0 {
+			corner := "└─ "
+			if n.leaf && i+1 < len(drawn) {
+				corner = "├─ "
+			}
+			branch = strings.Repeat("   ", depth-1) + corner
 		}
-		branch = strings.Repeat("   ", n.depth-1) + corner
+		result := v.worst(n.checks)
+		if !n.leaf {
+			depth++
+		}
+		mark := result
+		if open && result == check.Pass {
+			mark = ""
+		}
+		fmt.Fprintf(b, "%s%s %s", branch, p.mark(mark), n.title(v))
+		if d := n.detail(v); d != "" {
+			fmt.Fprintf(b, "  %s", clean(d))
+		}
+		b.WriteByte('\n')
+		// A station of the trunk that did not pass leaves everything below it open.
+		open = open || !n.leaf && result != check.Pass
 	}
-	result := v.worst(n.checks)
-	if open && result == check.Pass {
-		result = ""
-	}
-	mark := p.mark(result)
-	fmt.Fprintf(b, "%s%s %s", branch, mark, n.title)
-	if d := n.detail(v); d != "" {
-		fmt.Fprintf(b, "  %s", clean(d))
-	}
-	b.WriteByte('\n')
-	return open || n.depth <= maxTrunk && result != check.Pass
 }
 
 func drawFailures(b *bytes.Buffer, p painter, failures []check.Check) {

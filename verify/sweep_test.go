@@ -72,7 +72,7 @@ func followed(report []byte, o Options) Options {
 	o.Measurements = [][]byte{report[0x90:0xc0]}
 	o.HostData = [][32]byte{[32]byte(report[0xc0:0xe0])}
 	o.SNP.MaxVMPL = 1<<32 - 1
-	o.SNP.AllowMigrationAgent, o.SNP.AllowVLEK = true, true
+	o.SNP.AllowMigrationAgent, o.SNP.Providers = true, []string{"p"}
 	return o
 }
 

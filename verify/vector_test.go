@@ -132,7 +132,7 @@ func TestVectorsHaveTheirVerdicts(t *testing.T) {
 	}{
 		{"s1", "real container group", nil, Accepted, nil},
 		{"s1", "before firmware fixes", func(_ *evidence.Document, o *Options) { o.SNP.MinimumTCB = amd.DefaultMinimumTCB() },
-			Refused, []check.Code{check.CodeTCBFloor}},
+			Refused, []check.Code{check.CodeTCBFloor, check.CodeTCBLaunchFloor}},
 		{"s1", "another policy", func(_ *evidence.Document, o *Options) { o.HostData = [][32]byte{{1}} },
 			Refused, []check.Code{check.CodeHostData}},
 		{"s1", "another measurement", func(_ *evidence.Document, o *Options) { o.Measurements = [][]byte{make([]byte, 48)} },

@@ -64,6 +64,18 @@ func (p GuestPolicy) String() string {
 	return fmt.Sprintf("%#x (ABI %d.%d%s)", uint64(p), p.ABIMajor(), p.ABIMinor(), names(uint64(p), 0xffff, policyNames))
 }
 
+// Names lists the names of the set flags, without the ABI version.
+func (p GuestPolicy) Names() string { return list(uint64(p), 0xffff, policyNames) }
+
+// ParseGuestPolicyFlag returns the flag of a guest policy that has the name, as Names spells it.
+func ParseGuestPolicyFlag(name string) (GuestPolicy, error) {
+	v, err := bit(name, policyNames)
+	if err != nil {
+		return 0, fmt.Errorf("parsing guest policy flag: %w", err)
+	}
+	return GuestPolicy(v), nil
+}
+
 // PlatformInfo describes the machine that made a report. SNP ABI, table "PLATFORM_INFO".
 type PlatformInfo uint64
 
@@ -102,11 +114,16 @@ func (p PlatformInfo) Unknown() PlatformInfo { return p &^ platformKnown }
 
 // String returns the word in hexadecimal and the names of the set bits.
 func (p PlatformInfo) String() string {
-	s := strings.TrimPrefix(names(uint64(p), 0, platformNames), ", ")
-	if s == "" {
-		s = "none"
+	return fmt.Sprintf("%#x (%s)", uint64(p), list(uint64(p), 0, platformNames))
+}
+
+// ParsePlatformBit returns the bit of the platform information that has the name, as String spells it.
+func ParsePlatformBit(name string) (PlatformInfo, error) {
+	v, err := bit(name, platformNames)
+	if err != nil {
+		return 0, fmt.Errorf("parsing platform bit: %w", err)
 	}
-	return fmt.Sprintf("%#x (%s)", uint64(p), s)
+	return PlatformInfo(v), nil
 }
 
 type bitName struct {
@@ -128,4 +145,25 @@ func names(v, skip uint64, table []bitName) string {
 		fmt.Fprintf(&s, ", unknown %#x", v)
 	}
 	return s.String()
+}
+
+// list lists the set bits, or says that there are none.
+func list(v, skip uint64, table []bitName) string {
+	s := strings.TrimPrefix(names(v, skip, table), ", ")
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// bit finds a bit by its name.
+func bit(name string, table []bitName) (uint64, error) {
+	known := make([]string, len(table))
+	for i, n := range table {
+		if n.name == name {
+			return 1 << n.bit, nil
+		}
+		known[i] = n.name
+	}
+	return 0, fmt.Errorf("%q is not one of %s", name, strings.Join(known, ", "))
 }

@@ -12,7 +12,7 @@ package amd
 
 import (
 	"context"
-	"crypto/x509"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"time"
@@ -65,7 +65,8 @@ func Mandatory() []check.Name { return slices.Clone(mandatory) }
 var mandatory = []check.Name{
 	check.Time, check.Format, check.ChipCertificate, check.TrustAnchor, check.Chain, check.Profile, check.Validity,
 	check.Signer, check.ChipTCB, check.ChipID, check.Product, check.Signature, check.VMPL, check.GuestPolicy, check.Debug,
-	check.Migration, check.Platform, check.TCBOrder, check.TCBCommitted, check.TCBFloor,
+	check.Migration, check.Platform, check.TCBOrder, check.TCBCommitted, check.TCBFloor, check.Revocation, check.Mitigations,
+	check.ChipList, check.IDBlock, check.AuthorKey, check.GuestSVN, check.GuestIdentity, check.AppraisalPolicy,
 }
 
 // minReportVersion is the oldest version of real firmware; version 1 was never shipped with a TCB worth a floor.
@@ -85,20 +86,48 @@ type appraisal struct {
 func Appraise(ctx context.Context, rec *check.Record, in Input, p Policy) Result {
 	a := &appraisal{Record: rec, in: &in, p: &p, res: &Result{}}
 	a.Require(!in.Now.IsZero(), check.Time, check.CodeTimeNotSet, "a time", stamp(in.Now))
-	r, err := snp.ParseReport(in.Report)
-	if err != nil {
-		a.Fail(check.Format, check.CodeReportMalformed, "an SNP report", err.Error())
+	a.policy()
+	r := a.parse()
+	if r == nil {
 		return *a.res
 	}
-	a.Require(r.Version >= minReportVersion, check.Format, check.CodeVersionUnsupported,
-		fmt.Sprintf("report version %d to %d", minReportVersion, snp.MaxReportVersion), fmt.Sprintf("version %d", r.Version))
 	c := a.chain(ctx, r)
 	a.res.Report, a.res.Chip = r, c.chip
+	line := productLine(r, c.chip)
 	a.signer(r, c)
+	a.line(line)
+	a.chips(r, c.chip)
 	a.signature(r, c)
 	a.guest(r)
-	a.tcb(r, productLine(r, c.chip))
+	a.platform(r)
+	a.mitigations(r, line)
+	a.tcb(r, line)
 	return *a.res
+}
+
+// policy records what makes the policy meaningless.
+func (a *appraisal) policy() {
+	if err := a.p.Validate(); err != nil {
+		a.Fail(check.AppraisalPolicy, check.CodeAppraisalPolicy, "a policy that can be held", err.Error())
+		return
+	}
+	a.Pass(check.AppraisalPolicy, "a policy that can be held", "it can")
+}
+
+// parse decodes the report, and records what form it has.
+func (a *appraisal) parse() *snp.Report {
+	known := fmt.Sprintf("report version %d to %d", minReportVersion, snp.MaxReportVersion)
+	r, err := snp.ParseReport(a.in.Report)
+	if err != nil {
+		code := check.CodeReportMalformed
+		if len(a.in.Report) == snp.ReportSize && binary.LittleEndian.Uint32(a.in.Report) > snp.MaxReportVersion {
+			code = check.CodeVersionUnsupported
+		}
+		a.Fail(check.Format, code, "an SNP report, "+known, err.Error())
+		return nil
+	}
+	a.Require(r.Version >= minReportVersion, check.Format, check.CodeVersionUnsupported, known, fmt.Sprintf("version %d", r.Version))
+	return r
 }
 
 // productLine is what the certificate says, or the report where there is no certificate; empty when neither does.
@@ -111,14 +140,6 @@ func productLine(r *snp.Report, chip *snp.ChipCertificate) snp.ProductLine {
 		return ""
 	}
 	return line
-}
-
-// chain is what links a report to a root, as far as it could be established.
-type chain struct {
-	root         *anchor.Root
-	intermediate *x509.Certificate
-	leaf         *x509.Certificate
-	chip         *snp.ChipCertificate
 }
 
 func stamp(t time.Time) string {

@@ -17,18 +17,35 @@ import (
 	"cofferdam.dev/verify/check"
 )
 
-// chain parses the certificates of the evidence and links them to a configured root.
-func (a *appraisal) chain(_ context.Context, r *snp.Report) *chain {
+// chain is what links a report to a root, as far as it could be established.
+type chain struct {
+	root         *anchor.Root
+	intermediate *x509.Certificate
+	leaf         *x509.Certificate
+	chip         *snp.ChipCertificate
+}
+
+// chain parses the certificates of the evidence, gets those that it lacks, and links them to a configured root.
+func (a *appraisal) chain(ctx context.Context, r *snp.Report) *chain {
 	certs := a.parseCertificates(a.in.Certificates)
 	c := &chain{}
-	a.chooseLeaf(c, certs, r.KeyInfo.SigningKey())
+	key := r.KeyInfo.SigningKey()
+	bad := c.choose(certs, key)
+	if c.leaf == nil && key == snp.SigningKeyVCEK {
+		if cert := a.fetchVCEK(ctx, r); cert != nil {
+			certs = append(certs, cert)
+			bad = c.choose(certs, key)
+		}
+	}
+	a.chosen(c, key, bad, len(certs))
 	roots := anchor.Usable(a.Record, a.in.Roots, anchor.AMD, a.in.AllowSimulated)
 	if c.leaf != nil {
-		a.link(c, roots, certs)
+		a.link(ctx, c, roots, certs)
 	}
 	if c.root != nil {
 		a.profile(c)
 		a.validity(c)
+		a.revocation(ctx, c)
 		a.res.Domain = c.root.Domain
 		a.res.Simulated = c.root.Domain == anchor.Simulated
 	} else if c.leaf != nil {
@@ -52,9 +69,9 @@ func (a *appraisal) parseCertificates(ders [][]byte) []*x509.Certificate {
 	return certs
 }
 
-// chooseLeaf takes the certificate with a chip key of the kind that the report names, else the first with a chip key.
-func (a *appraisal) chooseLeaf(c *chain, certs []*x509.Certificate, key snp.SigningKey) {
-	var first error
+// choose takes the certificate with a chip key of the kind that the report names, else the first with a chip key. When
+// there is none but one that could not be read, it says why.
+func (c *chain) choose(certs []*x509.Certificate, key snp.SigningKey) (bad error) {
 	for _, cert := range certs {
 		pub, ok := cert.PublicKey.(*ecdsa.PublicKey)
 		if !ok || pub.Curve != elliptic.P384() {
@@ -62,7 +79,7 @@ func (a *appraisal) chooseLeaf(c *chain, certs []*x509.Certificate, key snp.Sign
 		}
 		chip, err := snp.ParseChipCertificate(cert)
 		if err != nil {
-			first = err
+			bad = err
 			if c.leaf == nil {
 				c.leaf = cert
 			}
@@ -75,33 +92,58 @@ func (a *appraisal) chooseLeaf(c *chain, certs []*x509.Certificate, key snp.Sign
 			break
 		}
 	}
+	return bad
+}
+
+func (a *appraisal) chosen(c *chain, key snp.SigningKey, bad error, n int) {
+	expected := "a certificate of a " + key.String()
 	switch {
 	case c.chip != nil:
-		a.Pass(check.ChipCertificate, "a certificate of a "+key.String(), fmt.Sprintf("%s of %s", c.chip.Key,
-			c.chip.ProductName))
+		a.Pass(check.ChipCertificate, expected, fmt.Sprintf("%s of %s", c.chip.Key, c.chip.ProductName))
 	case c.leaf != nil:
-		a.Fail(check.ChipCertificate, check.CodeCertificateBad, "a certificate of a "+key.String(), first.Error())
+		a.Fail(check.ChipCertificate, check.CodeCertificateBad, expected, bad.Error())
 	default:
-		a.Undecided(check.ChipCertificate, check.CodeCertificateMissing, "a certificate of a "+key.String(),
-			fmt.Sprintf("none among %d certificates", len(certs)))
+		a.Undecided(check.ChipCertificate, check.CodeCertificateMissing, expected, fmt.Sprintf("none among %d certificates", n))
 	}
 }
 
 // link finds the intermediate that the leaf names and a root that signed it. Keys that came with the evidence verify
 // nothing until a root has signed them.
-func (a *appraisal) link(c *chain, roots []anchor.Root, certs []*x509.Certificate) {
+func (a *appraisal) link(ctx context.Context, c *chain, roots []anchor.Root, certs []*x509.Certificate) {
 	expected := describeRoots(roots)
+	if a.refuseDenied(expected, certs) {
+		return
+	}
+	named, done := a.tryLink(c, roots, certs, certs)
+	if !done && !named && c.chip != nil && len(roots) > 0 {
+		fetched := a.fetchChain(ctx, c.chip)
+		if a.refuseDenied(expected, fetched) {
+			return
+		}
+		named, done = a.tryLink(c, roots, fetched, certs)
+	}
+	if !done {
+		a.unlinked(c, expected, named, len(roots))
+	}
+}
+
+func (a *appraisal) refuseDenied(expected string, certs []*x509.Certificate) bool {
 	for _, cert := range certs {
 		if anchor.Denied(cert) {
 			a.Fail(check.TrustAnchor, check.CodeTrustAnchorDenied, expected,
 				fmt.Sprintf("%s, whose private key is published", cert.Subject))
-			return
+			return true
 		}
 	}
-	named := false
+	return false
+}
+
+// tryLink looks for the intermediate among candidates and what the roots are known to have signed. It reports whether one
+// bears the issuer's name, and whether the chain is complete. sent are the certificates of the evidence.
+func (a *appraisal) tryLink(c *chain, roots []anchor.Root, candidates, sent []*x509.Certificate) (named, done bool) {
 	for i := range roots {
 		r := &roots[i]
-		for _, cert := range slices.Concat(certs, r.Intermediates()) {
+		for _, cert := range slices.Concat(candidates, r.Intermediates()) {
 			if !bytes.Equal(cert.RawSubject, c.leaf.RawIssuer) || cert == c.leaf {
 				continue
 			}
@@ -111,16 +153,17 @@ func (a *appraisal) link(c *chain, roots []anchor.Root, certs []*x509.Certificat
 			}
 			c.root, c.intermediate = r, cert
 			if a.in.Cache.Signed(cert, c.leaf) == nil {
-				a.linked(c, certs)
-				return
+				a.linked(c, sent)
+				return named, true
 			}
 		}
 	}
-	a.unlinked(c, expected, named, len(roots))
+	return named, false
 }
 
 // linked records the chain. A certificate that is no part of it is refused: evidence has no room for what nobody judged.
 func (a *appraisal) linked(c *chain, certs []*x509.Certificate) {
+	a.in.Cache.Keep(c.leaf, c.intermediate, c.root.Certificate)
 	a.Pass(check.TrustAnchor, describeRoots([]anchor.Root{*c.root}), c.root.Certificate.Subject.String())
 	left := slices.DeleteFunc(slices.Clone(certs), func(x *x509.Certificate) bool {
 		return x == c.leaf || x.Equal(c.intermediate) || x.Equal(c.root.Certificate)
@@ -146,7 +189,7 @@ func (a *appraisal) unlinked(c *chain, expected string, named bool, roots int) {
 		a.Fail(check.Chain, check.CodeChainSignature, "chip certificate signed by "+c.intermediate.Subject.String(),
 			"the signature does not verify")
 	case roots > 0 && !named:
-		a.Undecided(check.TrustAnchor, check.CodeCertificateMissing, "the certificate of "+issuer, "not in the evidence")
+		a.Undecided(check.TrustAnchor, check.CodeCertificateMissing, "the certificate of "+issuer, "not at hand")
 	default:
 		a.Fail(check.TrustAnchor, check.CodeTrustAnchorUnknown, expected, "chip certificate issued by "+issuer)
 	}
@@ -187,22 +230,14 @@ func (a *appraisal) profile(c *chain) {
 // validity requires the time of appraisal to be within all validity periods. A certificate out of its period proves
 // nothing, but does not show anything wrong either: the verdict is left open.
 func (a *appraisal) validity(c *chain) {
-	certs := []*x509.Certificate{c.root.Certificate, c.intermediate, c.leaf}
-	from, until := certs[0].NotBefore, certs[0].NotAfter
-	for _, cert := range certs[1:] {
-		if cert.NotBefore.After(from) {
-			from = cert.NotBefore
-		}
-		if cert.NotAfter.Before(until) {
-			until = cert.NotAfter
-		}
+	for _, cert := range []*x509.Certificate{c.root.Certificate, c.intermediate, c.leaf} {
+		a.narrow(cert.NotBefore, cert.NotAfter)
 	}
-	a.res.From, a.res.Until = from.UTC(), until.UTC()
-	expected := fmt.Sprintf("%s to %s", stamp(from), stamp(until))
+	expected := fmt.Sprintf("%s to %s", stamp(a.res.From), stamp(a.res.Until))
 	switch now := a.in.Now; {
-	case now.Before(from):
+	case now.Before(a.res.From):
 		a.Undecided(check.Validity, check.CodeCertificateNotYet, expected, stamp(now))
-	case now.After(until):
+	case now.After(a.res.Until):
 		a.Undecided(check.Validity, check.CodeCertificateExpired, expected, stamp(now))
 	default:
 		a.Pass(check.Validity, expected, stamp(now))

@@ -59,22 +59,38 @@ func TestSignerRules(t *testing.T) {
 			[]check.Code{check.CodeChipIDMismatch}},
 		{"masked chip key", func(r *snp.Report, _ *snp.ChipCertificate, _ *Policy) { r.KeyInfo = snp.KeyInfoMaskChipKey },
 			[]check.Code{check.CodeSignerNotAllowed}},
-		{"no key", func(r *snp.Report, _ *snp.ChipCertificate, o *Policy) { r.KeyInfo, o.AllowVLEK = 7<<2, true },
+		{"no key", func(r *snp.Report, _ *snp.ChipCertificate, o *Policy) {
+			r.KeyInfo, o.Providers = 7<<2, []string{"provider"}
+		},
 			[]check.Code{check.CodeSignerNotAllowed}},
-		{"reserved key", func(r *snp.Report, _ *snp.ChipCertificate, o *Policy) { r.KeyInfo, o.AllowVLEK = 3<<2, true },
+		{"reserved key", func(r *snp.Report, _ *snp.ChipCertificate, o *Policy) {
+			r.KeyInfo, o.Providers = 3<<2, []string{"provider"}
+		},
 			[]check.Code{check.CodeSignerNotAllowed}},
 		{"provider's key", func(r *snp.Report, c *snp.ChipCertificate, _ *Policy) { vlek(r, c) },
 			[]check.Code{check.CodeSignerNotAllowed}},
 		{"provider's key allowed", func(r *snp.Report, c *snp.ChipCertificate, o *Policy) {
 			vlek(r, c)
-			o.AllowVLEK = true
+			o.Providers = []string{"provider"}
 		}, nil},
+		{"unknown bit in the key information", func(r *snp.Report, _ *snp.ChipCertificate, _ *Policy) { r.KeyInfo = 1 << 5 },
+			[]check.Code{check.CodeKeyInfo}},
+		{"key of another provider", func(r *snp.Report, c *snp.ChipCertificate, o *Policy) {
+			vlek(r, c)
+			o.Providers = []string{"other", "another"}
+		}, []check.Code{check.CodeProvider}},
+		{"masked chip ID allowed", func(r *snp.Report, _ *snp.ChipCertificate, o *Policy) {
+			r.ChipID, o.AllowMaskedChip = [64]byte{}, true
+		}, nil},
+		{"other chip where masked ones are allowed", func(r *snp.Report, _ *snp.ChipCertificate, o *Policy) {
+			r.ChipID[5], o.AllowMaskedChip = 1, true
+		}, []check.Code{check.CodeChipIDMismatch}},
 		{"provider's key, chip's certificate", func(r *snp.Report, _ *snp.ChipCertificate, o *Policy) {
-			r.KeyInfo, o.AllowVLEK = 1<<2, true
+			r.KeyInfo, o.Providers = 1<<2, []string{"provider"}
 		}, []check.Code{check.CodeSignerMismatch}},
 		{"chip's key, provider's certificate", func(r *snp.Report, c *snp.ChipCertificate, o *Policy) {
 			vlek(r, c)
-			r.KeyInfo, o.AllowVLEK = 0, true
+			r.KeyInfo, o.Providers = 0, []string{"provider"}
 		}, []check.Code{check.CodeSignerMismatch}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -107,6 +123,63 @@ func TestGuestAndTCBRules(t *testing.T) {
 		{"level 1", func(r *snp.Report, _ *Policy) { r.VMPL = 1 }, []check.Code{check.CodeVMPL}},
 		{"level 1 allowed", func(r *snp.Report, o *Policy) { r.VMPL, o.MaxVMPL = 1, 2 }, nil},
 		{"report of the host itself", func(r *snp.Report, o *Policy) { r.VMPL, o.MaxVMPL = 0xffffffff, 3 }, []check.Code{check.CodeVMPL}},
+		{"level below the range", func(_ *snp.Report, o *Policy) { o.MinVMPL, o.MaxVMPL = 1, 3 }, []check.Code{check.CodeVMPL}},
+		{"level within the range", func(r *snp.Report, o *Policy) { r.VMPL, o.MinVMPL, o.MaxVMPL = 2, 1, 3 }, nil},
+		{"multithreading forbidden", func(_ *snp.Report, o *Policy) { o.ForbidPolicy = snp.PolicySMT }, []check.Code{check.CodeGuestPolicyFlags}},
+		{"multithreading forbidden and absent", func(r *snp.Report, o *Policy) {
+			r.Policy &^= snp.PolicySMT
+			o.ForbidPolicy = snp.PolicySMT
+		}, nil},
+		{"several sockets", func(_ *snp.Report, o *Policy) { o.RequirePolicy = snp.PolicySingleSocket },
+			[]check.Code{check.CodeGuestPolicyFlags}},
+		{"single socket", func(r *snp.Report, o *Policy) {
+			r.Policy |= snp.PolicySingleSocket
+			o.RequirePolicy = snp.PolicySingleSocket
+		}, nil},
+		{"one of two flags missing", func(r *snp.Report, o *Policy) {
+			r.Policy |= snp.PolicyCiphertextHiding
+			o.RequirePolicy = snp.PolicyCiphertextHiding | snp.PolicyPageSwapDisabled
+		}, []check.Code{check.CodeGuestPolicyFlags}},
+		{"CXL forbidden", func(r *snp.Report, o *Policy) {
+			r.Policy |= snp.PolicyCXL
+			o.ForbidPolicy = snp.PolicyCXL
+		}, []check.Code{check.CodeGuestPolicyFlags}},
+		{"ABI at the floor", func(_ *snp.Report, o *Policy) { o.MinimumABI = ABI{0, 31} }, nil},
+		{"ABI below the floor", func(_ *snp.Report, o *Policy) { o.MinimumABI = ABI{1, 0} }, []check.Code{check.CodeGuestABI}},
+		{"greater major, smaller minor", func(r *snp.Report, o *Policy) {
+			r.Policy = r.Policy&^0xffff | 0x0137
+			o.MinimumABI = ABI{0, 0xff}
+		}, nil},
+		{"alias check required", func(_ *snp.Report, o *Policy) { o.RequirePlatform = snp.PlatformAliasCheckComplete },
+			[]check.Code{check.CodePlatform}},
+		{"alias check complete", func(r *snp.Report, o *Policy) {
+			r.PlatformInfo = snp.PlatformAliasCheckComplete
+			o.RequirePlatform = snp.PlatformAliasCheckComplete
+		}, nil},
+		{"machine with multithreading", func(r *snp.Report, o *Policy) {
+			r.PlatformInfo, o.ForbidPlatform = snp.PlatformSMT, snp.PlatformSMT
+		}, []check.Code{check.CodePlatform}},
+		{"unknown platform bit", func(r *snp.Report, _ *Policy) { r.PlatformInfo = 1 << 8 }, []check.Code{check.CodePlatformUnknown}},
+		{"unknown platform bit allowed", func(r *snp.Report, o *Policy) { r.PlatformInfo, o.AllowUnknownPlatform = 1<<8, 1<<8 }, nil},
+		{"another unknown platform bit", func(r *snp.Report, o *Policy) { r.PlatformInfo, o.AllowUnknownPlatform = 3<<8, 1<<8 },
+			[]check.Code{check.CodePlatformUnknown}},
+		{"mitigations before version 5", func(_ *snp.Report, o *Policy) { o.Mitigations = mitigations(0, 1) },
+			[]check.Code{check.CodeMitigationsUnreported}},
+		{"mitigations of another line", func(_ *snp.Report, o *Policy) {
+			o.Mitigations = map[snp.ProductLine]Mitigations{snp.Turin: {1, 1}}
+		}, nil},
+		{"mitigation missing now", func(r *snp.Report, o *Policy) {
+			r.Version, r.LaunchMitigations, r.CurrentMitigations, o.Mitigations = 5, 3, 1, mitigations(1, 3)
+		}, []check.Code{check.CodeMitigations}},
+		{"mitigation missing at launch", func(r *snp.Report, o *Policy) {
+			r.Version, r.LaunchMitigations, r.CurrentMitigations, o.Mitigations = 5, 1, 3, mitigations(3, 1)
+		}, []check.Code{check.CodeMitigations}},
+		{"more mitigations than are asked for", func(r *snp.Report, o *Policy) {
+			r.Version, r.LaunchMitigations, r.CurrentMitigations, o.Mitigations = 5, 7, 7, mitigations(3, 1)
+		}, nil},
+		{"line not among the allowed", func(_ *snp.Report, o *Policy) { o.Lines = []snp.ProductLine{snp.Genoa, snp.Turin} },
+			[]check.Code{check.CodeProductNotAllowed}},
+		{"line among the allowed", func(_ *snp.Report, o *Policy) { o.Lines = []snp.ProductLine{snp.Milan} }, nil},
 		{"bit 17 clear", func(r *snp.Report, _ *Policy) { r.Policy &^= snp.PolicyReservedOne }, []check.Code{check.CodeGuestPolicy}},
 		{"unknown policy bit", func(r *snp.Report, _ *Policy) { r.Policy |= 1 << 30 }, []check.Code{check.CodeGuestPolicy}},
 		{"migration agent", func(r *snp.Report, _ *Policy) { r.Policy |= snp.PolicyMigrateMA }, []check.Code{check.CodeMigration}},
@@ -119,7 +192,22 @@ func TestGuestAndTCBRules(t *testing.T) {
 			r.CommittedTCB[7]++
 			o.AllowProvisionalTCB = true
 		}, []check.Code{check.CodeTCBOrder}},
-		{"launched below the floor", func(r *snp.Report, _ *Policy) { r.LaunchTCB[7] = 4 }, []check.Code{check.CodeTCBFloor}},
+		{"launched below the floor", func(r *snp.Report, _ *Policy) { r.LaunchTCB[7] = 4 }, []check.Code{check.CodeTCBLaunchFloor}},
+		{"launched above a floor of its own", func(r *snp.Report, o *Policy) {
+			r.LaunchTCB[7] = 4
+			o.MinimumLaunchTCB = map[snp.ProductLine]snp.TCBParts{snp.Milan: {Microcode: 4}}
+		}, nil},
+		{"launched below a floor of its own", func(_ *snp.Report, o *Policy) {
+			o.MinimumLaunchTCB = map[snp.ProductLine]snp.TCBParts{snp.Milan: {Microcode: 6}}
+		}, []check.Code{check.CodeTCBLaunchFloor}},
+		{"no floor for the line", func(_ *snp.Report, o *Policy) { o.MinimumTCB = nil }, []check.Code{check.CodeTCBFloorMissing}},
+		{"provisional TCB", func(r *snp.Report, _ *Policy) { r.CurrentTCB[7]++ }, []check.Code{check.CodeTCBProvisional}},
+		{"provisional firmware", func(r *snp.Report, _ *Policy) { r.CurrentVersion.Build++ }, []check.Code{check.CodeTCBProvisional}},
+		{"provisional, allowed", func(r *snp.Report, o *Policy) {
+			r.CurrentTCB[7]++
+			r.CurrentVersion.Build++
+			o.AllowProvisionalTCB = true
+		}, nil},
 		{"reported below the floor", func(r *snp.Report, _ *Policy) { r.ReportedTCB[7] = 4 }, []check.Code{check.CodeTCBFloor}},
 		{"reserved TCB byte", func(r *snp.Report, _ *Policy) { r.CurrentTCB[3] = 1 }, []check.Code{check.CodeTCBMalformed}},
 	} {
@@ -130,12 +218,19 @@ func TestGuestAndTCBRules(t *testing.T) {
 			c.change(r, &opts)
 			a := &appraisal{Record: &check.Record{}, in: &Input{}, p: &opts, res: &Result{}}
 			a.guest(r)
+			a.platform(r)
+			a.mitigations(r, snp.Milan)
+			a.line(snp.Milan)
 			a.tcb(r, snp.Milan)
 			if diff := cmp.Diff(c.want, codes(a.Record)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}
+}
+
+func mitigations(launch, current uint64) map[snp.ProductLine]Mitigations {
+	return map[snp.ProductLine]Mitigations{snp.Milan: {launch, current}}
 }
 
 // codes lists what did not pass.

@@ -80,6 +80,16 @@ const (
 	EndorsementFeed      Name = "endorsement-feed"
 	EndorsementSVN       Name = "endorsement-svn"
 	EndorsementReceipt   Name = "endorsement-receipt"
+
+	// Azure: confidential VMs with a paravisor and its TPM.
+	AzureEvidence   Name = "azure-evidence"
+	Paravisor       Name = "paravisor-claims"
+	TDReport        Name = "td-report"
+	VMConfiguration Name = "vm-configuration"
+	TPMQuote        Name = "tpm-quote"
+	TPMSignature    Name = "tpm-signature"
+	PCRDigest       Name = "pcr-digest"
+	PCRs            Name = "pcr-values"
 )
 
 var titles = map[Name]string{
@@ -154,6 +164,15 @@ var titles = map[Name]string{
 	EndorsementFeed:      "the endorsement belongs to the trusted series",
 	EndorsementSVN:       "what is endorsed is recent enough",
 	EndorsementReceipt:   "a trusted ledger has recorded the endorsement",
+
+	AzureEvidence:   "the evidence has a known form and holds one hardware report",
+	Paravisor:       "the hardware report binds the paravisor's claims",
+	TDReport:        "the quote was made of the report that the paravisor got",
+	VMConfiguration: "the VM starts only signed software",
+	TPMQuote:        "the TPM's quote has a known form",
+	TPMSignature:    "the TPM's quote is signed by the key in the claims",
+	PCRDigest:       "the register values are those of the quote",
+	PCRs:            "the registers have trusted values",
 }
 
 // Code says why a check did not pass. Codes are stable.
@@ -284,6 +303,19 @@ const (
 	CodeReceiptMalformed        Code = "RECEIPT_MALFORMED"
 	CodeReceiptInvalid          Code = "RECEIPT_INVALID"
 	CodeLedgerNotTrusted        Code = "LEDGER_NOT_TRUSTED"
+
+	CodeAzureMalformed    Code = "AZURE_EVIDENCE_MALFORMED"
+	CodeAzureInconsistent Code = "AZURE_EVIDENCE_INCONSISTENT"
+	CodeClaimsMalformed   Code = "CLAIMS_MALFORMED"
+	CodeClaimsNotBound    Code = "CLAIMS_NOT_BOUND"
+	CodeTDReport          Code = "TD_REPORT_MISMATCH"
+	CodeSecureBoot        Code = "SECURE_BOOT_OFF"
+	CodeTPMQuoteMalformed Code = "TPM_QUOTE_MALFORMED"
+	CodeTPMSignature      Code = "TPM_SIGNATURE_INVALID"
+	CodePCRSelection      Code = "PCR_SELECTION_INVALID"
+	CodePCRDigest         Code = "PCR_DIGEST_MISMATCH"
+	CodePCRNotPinned      Code = "PCR_NOT_PINNED"
+	CodePCR               Code = "PCR_NOT_TRUSTED"
 )
 
 // fixes say what to change, for codes where the values alone do not.
@@ -366,4 +398,17 @@ var fixes = map[Code]string{
 	CodeReceiptMissing:          "send the endorsement with the receipts of the ledger that recorded it",
 	CodeReceiptInvalid:          "send the receipt that belongs to this endorsement",
 	CodeLedgerNotTrusted:        "give the ledger's keys under the name that its receipts state",
+
+	CodeAzureMalformed:    "send the evidence as the guest made it",
+	CodeAzureInconsistent: "send the certificate or the quote that belongs to the hardware report",
+	CodeClaimsMalformed:   "send the report as the paravisor made it",
+	CodeClaimsNotBound:    "send the report as the paravisor made it: its claims are not those that the hardware report binds",
+	CodeTDReport:          "get a quote of the report that the evidence holds",
+	CodeSecureBoot:        "create the VM with secure boot, or allow VMs without it and trust the registers alone",
+	CodeTPMQuoteMalformed: "send the quote as the TPM made it",
+	CodeTPMSignature:      "send a quote of this VM's TPM: it was changed, or another key signed it",
+	CodePCRSelection:      "quote all registers of the SHA-256 bank",
+	CodePCRDigest:         "send the register values of the time of the quote",
+	CodePCRNotPinned:      "give trusted values for PCR 4 or PCR 7, and for others as needed: without them anything may have been booted",
+	CodePCR:               "compare firmware, boot loader, kernel and secure boot settings with those whose values are trusted",
 }
