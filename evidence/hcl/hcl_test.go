@@ -5,7 +5,6 @@ package hcl
 import (
 	"bytes"
 	"crypto/rsa"
-	"crypto/sha256"
 	"encoding/hex"
 	"os"
 	"strings"
@@ -312,25 +311,6 @@ func TestAttestRefusals(t *testing.T) {
 		if a, err := ParseAttest(b); err == nil {
 			t.Errorf("%s: became %+v", name, a)
 		}
-	}
-}
-
-// TestTDReportData holds the offset against what the real report binds.
-func TestTDReportData(t *testing.T) {
-	t.Parallel()
-	_, e := load(t, "tdx/a6/evidence-v1.json")
-	r, err := ParseReport(e.Report)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, ok := r.TDReportData()
-	sum := sha256.Sum256(r.Claims)
-	if !ok || !bytes.Equal(got[:32], sum[:]) || !zero(got[32:]) {
-		t.Errorf("report data are %x, claims have %x", got, sum)
-	}
-	r.Kind = KindSNP
-	if _, ok := r.TDReportData(); ok {
-		t.Error("an SNP report has the report data of a TD")
 	}
 }
 

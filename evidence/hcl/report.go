@@ -36,7 +36,8 @@ type Kind uint32
 const (
 	// KindSNP marks an AMD SEV-SNP attestation report.
 	KindSNP Kind = 2
-	// KindTDX marks an Intel TDX TDREPORT_STRUCT, which only its own machine can check.
+	// KindTDX marks an Intel TDX TDREPORT_STRUCT, which only its own machine can check: away from there the quote that was
+	// made of it counts.
 	KindTDX Kind = 4
 )
 
@@ -158,15 +159,4 @@ func (r *Report) Marshal() []byte {
 	copy(b[headerSize:runtimeStart], r.Hardware)
 	copy(b[claimsStart:], r.Claims)
 	return b
-}
-
-// TDReportData returns the report data of a TDREPORT, at offset 128 of its REPORTMACSTRUCT (Intel TDX module ABI), and
-// false when the hardware report is none. Whether such a report is genuine can not be told away from its machine: the
-// quote that was made of it is what counts.
-func (r *Report) TDReportData() ([64]byte, bool) {
-	const at = 128
-	if r.Kind != KindTDX || len(r.Hardware) != TDReportSize {
-		return [64]byte{}, false
-	}
-	return [64]byte(r.Hardware[at : at+64]), true
 }

@@ -47,6 +47,7 @@ var rooms = map[string][]string{
 	"verify/check":                   {},
 	"verify/anchor":                  {"verify/check"},
 	"verify/amd":                     {"collateral", "evidence/snp", "verify/anchor", "verify/check"},
+	"verify/azure":                   {"collateral", "evidence/dcap", "evidence/hcl", "evidence/tdx", "verify/amd", "verify/anchor", "verify/check", "verify/intel"},
 	"verify/uvm":                     {"evidence/didx509", "evidence/receipt", "evidence/uvm", "verify/check"},
 	"verify/intel":                   {"collateral", "evidence/dcap", "evidence/pcs", "evidence/sgx", "evidence/tdx", "verify/anchor", "verify/check"},
 	"verify":                         {"collateral", "evidence", "evidence/snp", "verify/amd", "verify/anchor", "verify/check"},
