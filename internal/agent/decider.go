@@ -29,6 +29,7 @@ type Unit interface {
 	GetProperties(ctx context.Context) (engine.Decision, error)
 	DumpStacks(ctx context.Context) (engine.Decision, error)
 	LoadFragment(ctx context.Context, f engine.Fragment) (engine.Decision, error)
+	LoadTrustList(ctx context.Context, l engine.TrustList) (engine.Decision, []string, error)
 	// Allows answers without the reasons of a denial.
 	Allows(ctx context.Context, point engine.Point, input map[string]any) (bool, error)
 

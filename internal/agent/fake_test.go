@@ -107,6 +107,10 @@ func (u *fakeUnit) RWUnmountDevice(_ context.Context, target string) (engine.Dec
 func (u *fakeUnit) LoadFragment(_ context.Context, f engine.Fragment) (engine.Decision, error) {
 	return u.ask(engine.PointLoadFragment, f.Feed, nil, nil)
 }
+func (u *fakeUnit) LoadTrustList(_ context.Context, l engine.TrustList) (engine.Decision, []string, error) {
+	d, err := u.ask(engine.PointLoadTrustList, l.Subject, nil, nil)
+	return d, l.Ledgers, err
+}
 func (u *fakeUnit) MountOverlay(_ context.Context, id string, layers []string, target string) (engine.Decision, error) {
 	return u.ask(engine.PointMountOverlay, target+" "+strings.Join(layers, ","), nil, nil)
 }

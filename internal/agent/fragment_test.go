@@ -175,20 +175,6 @@ func TestFragmentRefused(t *testing.T) {
 	}
 }
 
-// TestFragmentReceipts requires a receipt, which nothing here can verify: the fragment is refused, and says so.
-func TestFragmentReceipts(t *testing.T) {
-	t.Parallel()
-	message := sign(t, testchain.New(t, "Publisher", nil), "registry/app", fragmentText(t, "3"), nil)
-	text := importing(t, message, "2")
-	text = bytes.Replace(text, []byte(`"minimum_svn": "2"`), []byte(`"minimum_svn": "2", "required_receipts": ["ledger.example"]`), 1)
-	text = bytes.Replace(text, []byte(`framework_version := "0.2.3"`), []byte(`framework_version := "0.5.0"`), 1)
-	r := enforced(t, text)
-	_, err := r.LoadFragment(t.Context(), &guestv1.LoadFragmentRequest{Message: message})
-	if d := guestv1.DenialFrom(err); !strings.Contains(d.Error(), "missing receipt from ledger.example") {
-		t.Errorf("got %v", err)
-	}
-}
-
 // TestManyFragments loads one fragment until no more are taken.
 func TestManyFragments(t *testing.T) {
 	t.Parallel()

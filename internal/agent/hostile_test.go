@@ -314,6 +314,9 @@ func everyCall() map[string]call {
 		"LoadFragment": func(ctx context.Context, r *rig) error {
 			return done(r.LoadFragment(ctx, &guestv1.LoadFragmentRequest{Message: []byte("x")}))
 		},
+		"LoadTrustList": func(ctx context.Context, r *rig) error {
+			return done(r.LoadTrustList(ctx, &guestv1.LoadTrustListRequest{Message: []byte("x")}))
+		},
 		"Properties": func(ctx context.Context, r *rig) error { return done(r.Properties(ctx, &guestv1.PropertiesRequest{})) },
 		"DumpStacks": func(ctx context.Context, r *rig) error { return done(r.DumpStacks(ctx, &guestv1.DumpStacksRequest{})) },
 		"Evidence": func(ctx context.Context, r *rig) error {

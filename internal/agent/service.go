@@ -20,6 +20,7 @@ import (
 	"cofferdam.dev/internal/agent/machine"
 	encoding "cofferdam.dev/policy/denial"
 	"cofferdam.dev/policy/engine"
+	"cofferdam.dev/policy/fragment"
 )
 
 // Protocol is the version of the control protocol.
@@ -81,6 +82,8 @@ type Service struct {
 	scratch    map[string]*scratch
 	overlays   map[string]*overlay // by container
 	fragments  int                 // loaded
+	trustLists int                 // loaded
+	ledgers    fragment.Ledgers    // whose receipts count
 	containers map[string]*instance
 
 	reports sync.Mutex // one report at a time

@@ -241,6 +241,22 @@ func (c *Client) Stop(ctx context.Context, timeout time.Duration) error {
 	return nil
 }
 
+// Loaded is a signed message that the guest's policy has accepted.
+type Loaded struct {
+	Issuer  string
+	Feed    string   // of a trust list, its subject
+	Ledgers []string // of a trust list, those whose receipts count from now on
+}
+
+// Load hands a signed policy fragment, or a transparency trust list, to the guest.
+func (c *Client) Load(ctx context.Context, message []byte, trustList bool) (Loaded, error) {
+	resp, err := c.svc.Load(ctx, &groupv1.LoadRequest{Message: message, TrustList: trustList})
+	if err != nil {
+		return Loaded{}, c.failed("loading into the group", err)
+	}
+	return Loaded{Issuer: resp.GetIssuer(), Feed: resp.GetFeed(), Ledgers: resp.GetLedgers()}, nil
+}
+
 // Attest returns an evidence document (package evidence) of the group's guest over nonce and runtimeData, as JSON.
 func (c *Client) Attest(ctx context.Context, nonce, runtimeData []byte) ([]byte, error) {
 	resp, err := c.svc.Attest(ctx, &groupv1.AttestRequest{Nonce: nonce, RuntimeData: runtimeData})

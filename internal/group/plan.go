@@ -29,6 +29,8 @@ const (
 	maxFragments  = 16
 	maxFragment   = 1<<20 + 256<<10 // what the guest takes
 	maxFragmented = 4 << 20         // all fragments together
+	maxTrustLists = 16
+	maxTrustList  = 256 << 10 // what the guest takes
 )
 
 // DefaultStopTimeout is how long a container may take to follow its stop signal.
@@ -64,7 +66,9 @@ type Plan struct {
 	// Policy is the exact policy text.
 	Policy []byte `json:"policy"`
 	// Fragments are signed policy fragments, loaded in this order right after the policy.
-	Fragments  [][]byte        `json:"fragments,omitempty"`
+	Fragments [][]byte `json:"fragments,omitempty"`
+	// TrustLists are signed lists of ledgers, loaded in this order before the fragments.
+	TrustLists [][]byte        `json:"trust_lists,omitempty"`
 	Containers []ContainerPlan `json:"containers"`
 	// Remove asks for the removal of the group as soon as it has ended.
 	Remove bool `json:"remove,omitempty"`
@@ -197,6 +201,14 @@ func (p *Plan) validateFragments() error {
 		total += len(f)
 		if len(f) == 0 || len(f) > maxFragment || total > maxFragmented {
 			return fmt.Errorf("policy fragment %d has %d bytes, want 1 to %d, and at most %d in all", i, len(f), maxFragment, maxFragmented)
+		}
+	}
+	if len(p.TrustLists) > maxTrustLists {
+		return fmt.Errorf("plan has %d trust lists, want at most %d", len(p.TrustLists), maxTrustLists)
+	}
+	for i, l := range p.TrustLists {
+		if len(l) == 0 || len(l) > maxTrustList {
+			return fmt.Errorf("trust list %d has %d bytes, want 1 to %d", i, len(l), maxTrustList)
 		}
 	}
 	return nil

@@ -60,12 +60,21 @@ func (g *Guest) SetPolicy(ctx context.Context, text []byte) error {
 }
 
 // LoadFragment hands over a signed policy fragment.
-func (g *Guest) LoadFragment(ctx context.Context, message []byte) error {
-	_, err := g.rpc.LoadFragment(ctx, &guestv1.LoadFragmentRequest{Message: message})
+func (g *Guest) LoadFragment(ctx context.Context, message []byte) (*guestv1.LoadFragmentResponse, error) {
+	resp, err := g.rpc.LoadFragment(ctx, &guestv1.LoadFragmentRequest{Message: message})
 	if err != nil {
-		return failed("loading the fragment", err)
+		return nil, failed("loading the fragment", err)
 	}
-	return nil
+	return resp, nil
+}
+
+// LoadTrustList hands over a signed list of ledgers, whose receipts then count for fragments loaded later.
+func (g *Guest) LoadTrustList(ctx context.Context, message []byte) (*guestv1.LoadTrustListResponse, error) {
+	resp, err := g.rpc.LoadTrustList(ctx, &guestv1.LoadTrustListRequest{Message: message})
+	if err != nil {
+		return nil, failed("loading the trust list", err)
+	}
+	return resp, nil
 }
 
 // Evidence asks for a report over nonce and runtimeData.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 
 	"cofferdam.dev/policy"
@@ -17,15 +18,18 @@ import (
 type Description struct {
 	Namespace string
 	SVN       string   // empty where no line gives it as a literal
-	Defines   []string // of what a policy may include: containers, external_processes, fragments, platform_rules
+	Defines   []string // of what a policy may include: see definitions
 }
 
 // Compiled when first used: the guest imports the package, and starts on an emulated processor.
 var (
 	packageLine = form(`^package ([A-Za-z_][A-Za-z0-9_]*)$`)
 	svnLine     = form(`(?m)^svn\s*:?=\s*(?:"([0-9]{1,18})"|([0-9]{1,18}))\s*$`)
-	ruleLine    = form(`(?m)^(containers|external_processes|fragments|platform_rules)\s*:?=(\s*\[\s*\]\s*$)?`)
+	ruleLine    = form(`(?m)^(` + strings.Join(definitions, "|") + `)\s*:?=(\s*\[\s*\]\s*$)?`)
 )
+
+// definitions are what a policy may include of a fragment, besides its namespace.
+var definitions = []string{"containers", "external_processes", "fragments", "platform_rules", "transparency_trust_lists"}
 
 // Describe reads the lines of a fragment's text.
 func Describe(text []byte) (*Description, error) {
@@ -38,7 +42,7 @@ func Describe(text []byte) (*Description, error) {
 	if m = svnLine().FindSubmatch(text); m != nil {
 		d.SVN = string(m[1]) + string(m[2])
 	}
-	for _, name := range []string{"containers", "external_processes", "fragments", "platform_rules"} {
+	for _, name := range definitions {
 		for _, m := range ruleLine().FindAllSubmatch(text, -1) {
 			if string(m[1]) == name && len(m[2]) == 0 {
 				d.Defines = append(d.Defines, name)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package fragment is the signed policy fragment: a piece of Rego that adds containers to a policy which names the
-// piece's signer, its feed and the oldest security version that it takes.
+// piece's signer, its feed and the oldest security version that it takes. A policy may besides want that ledgers have
+// recorded the fragment; whose keys those ledgers have is in signed trust lists, which the package reads as well.
 //
 // Open answers who signed a message and what it says, nothing more: the signature verifies with the leaf's key of the
 // chain that the message carries, and the issuer that it names (did:x509) resolves over that chain. Whoever has a key
@@ -46,11 +47,13 @@ type Signed struct {
 	SignedAt  time.Time
 	Algorithm cose1.Algorithm
 
-	// Receipts are those of transparency ledgers, as they came with the message and not verified.
+	// Receipts are those of transparency ledgers, as they came with the message and not verified: see Ledgers.
 	Receipts [][]byte
 
 	// SHA256 is the hash of the whole message.
 	SHA256 [32]byte
+
+	message []byte
 }
 
 // Open verifies a signed fragment.
@@ -73,7 +76,7 @@ func Open(message []byte) (*Signed, error) {
 	h := m.Header
 	return &Signed{
 		Issuer: h.Issuer, Feed: h.Feed, SVN: h.SVN, Text: m.Payload, SignedAt: h.IssuedAt, Algorithm: h.Algorithm,
-		Receipts: m.Receipts, SHA256: sha256.Sum256(message),
+		Receipts: m.Receipts, SHA256: sha256.Sum256(message), message: message,
 	}, nil
 }
 

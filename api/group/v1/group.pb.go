@@ -819,6 +819,121 @@ func (*StopResponse) Descriptor() ([]byte, []int) {
 	return file_api_group_v1_group_proto_rawDescGZIP(), []int{13}
 }
 
+type LoadRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Message []byte                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	// trust_list says that the message is a transparency trust list and no fragment.
+	TrustList     bool `protobuf:"varint,2,opt,name=trust_list,json=trustList,proto3" json:"trust_list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadRequest) Reset() {
+	*x = LoadRequest{}
+	mi := &file_api_group_v1_group_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadRequest) ProtoMessage() {}
+
+func (x *LoadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_group_v1_group_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadRequest.ProtoReflect.Descriptor instead.
+func (*LoadRequest) Descriptor() ([]byte, []int) {
+	return file_api_group_v1_group_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *LoadRequest) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *LoadRequest) GetTrustList() bool {
+	if x != nil {
+		return x.TrustList
+	}
+	return false
+}
+
+type LoadResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// issuer and feed are those of the signed header; of a trust list, feed is the subject.
+	Issuer string `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	Feed   string `protobuf:"bytes,2,opt,name=feed,proto3" json:"feed,omitempty"`
+	// ledgers are those of a trust list whose receipts count from now on.
+	Ledgers       []string `protobuf:"bytes,3,rep,name=ledgers,proto3" json:"ledgers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadResponse) Reset() {
+	*x = LoadResponse{}
+	mi := &file_api_group_v1_group_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadResponse) ProtoMessage() {}
+
+func (x *LoadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_group_v1_group_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadResponse.ProtoReflect.Descriptor instead.
+func (*LoadResponse) Descriptor() ([]byte, []int) {
+	return file_api_group_v1_group_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *LoadResponse) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *LoadResponse) GetFeed() string {
+	if x != nil {
+		return x.Feed
+	}
+	return ""
+}
+
+func (x *LoadResponse) GetLedgers() []string {
+	if x != nil {
+		return x.Ledgers
+	}
+	return nil
+}
+
 type AttestRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nonce         []byte                 `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
@@ -829,7 +944,7 @@ type AttestRequest struct {
 
 func (x *AttestRequest) Reset() {
 	*x = AttestRequest{}
-	mi := &file_api_group_v1_group_proto_msgTypes[14]
+	mi := &file_api_group_v1_group_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -841,7 +956,7 @@ func (x *AttestRequest) String() string {
 func (*AttestRequest) ProtoMessage() {}
 
 func (x *AttestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_group_v1_group_proto_msgTypes[14]
+	mi := &file_api_group_v1_group_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -854,7 +969,7 @@ func (x *AttestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttestRequest.ProtoReflect.Descriptor instead.
 func (*AttestRequest) Descriptor() ([]byte, []int) {
-	return file_api_group_v1_group_proto_rawDescGZIP(), []int{14}
+	return file_api_group_v1_group_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AttestRequest) GetNonce() []byte {
@@ -880,7 +995,7 @@ type AttestResponse struct {
 
 func (x *AttestResponse) Reset() {
 	*x = AttestResponse{}
-	mi := &file_api_group_v1_group_proto_msgTypes[15]
+	mi := &file_api_group_v1_group_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -892,7 +1007,7 @@ func (x *AttestResponse) String() string {
 func (*AttestResponse) ProtoMessage() {}
 
 func (x *AttestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_group_v1_group_proto_msgTypes[15]
+	mi := &file_api_group_v1_group_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -905,7 +1020,7 @@ func (x *AttestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttestResponse.ProtoReflect.Descriptor instead.
 func (*AttestResponse) Descriptor() ([]byte, []int) {
-	return file_api_group_v1_group_proto_rawDescGZIP(), []int{15}
+	return file_api_group_v1_group_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AttestResponse) GetEvidence() []byte {
@@ -970,12 +1085,20 @@ const file_api_group_v1_group_proto_rawDesc = "" +
 	"\vStopRequest\x12\x1d\n" +
 	"\n" +
 	"timeout_ms\x18\x01 \x01(\rR\ttimeoutMs\"\x0e\n" +
-	"\fStopResponse\"H\n" +
+	"\fStopResponse\"F\n" +
+	"\vLoadRequest\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\fR\amessage\x12\x1d\n" +
+	"\n" +
+	"trust_list\x18\x02 \x01(\bR\ttrustList\"T\n" +
+	"\fLoadResponse\x12\x16\n" +
+	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x12\n" +
+	"\x04feed\x18\x02 \x01(\tR\x04feed\x12\x18\n" +
+	"\aledgers\x18\x03 \x03(\tR\aledgers\"H\n" +
 	"\rAttestRequest\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12!\n" +
 	"\fruntime_data\x18\x02 \x01(\fR\vruntimeData\",\n" +
 	"\x0eAttestResponse\x12\x1a\n" +
-	"\bevidence\x18\x01 \x01(\fR\bevidence2\x80\x05\n" +
+	"\bevidence\x18\x01 \x01(\fR\bevidence2\xcb\x05\n" +
 	"\x05Group\x12R\n" +
 	"\aInspect\x12\".cofferdam.group.v1.InspectRequest\x1a#.cofferdam.group.v1.InspectResponse\x12O\n" +
 	"\x06Attach\x12!.cofferdam.group.v1.AttachRequest\x1a\".cofferdam.group.v1.AttachResponse\x12I\n" +
@@ -983,7 +1106,8 @@ const file_api_group_v1_group_proto_rawDesc = "" +
 	"\x06Signal\x12!.cofferdam.group.v1.SignalRequest\x1a\".cofferdam.group.v1.SignalResponse\x12O\n" +
 	"\x06Resize\x12!.cofferdam.group.v1.ResizeRequest\x1a\".cofferdam.group.v1.ResizeResponse\x12I\n" +
 	"\x04Wait\x12\x1f.cofferdam.group.v1.WaitRequest\x1a .cofferdam.group.v1.WaitResponse\x12I\n" +
-	"\x04Stop\x12\x1f.cofferdam.group.v1.StopRequest\x1a .cofferdam.group.v1.StopResponse\x12O\n" +
+	"\x04Stop\x12\x1f.cofferdam.group.v1.StopRequest\x1a .cofferdam.group.v1.StopResponse\x12I\n" +
+	"\x04Load\x12\x1f.cofferdam.group.v1.LoadRequest\x1a .cofferdam.group.v1.LoadResponse\x12O\n" +
 	"\x06Attest\x12!.cofferdam.group.v1.AttestRequest\x1a\".cofferdam.group.v1.AttestResponseB$Z\"cofferdam.dev/api/group/v1;groupv1b\x06proto3"
 
 var (
@@ -998,7 +1122,7 @@ func file_api_group_v1_group_proto_rawDescGZIP() []byte {
 	return file_api_group_v1_group_proto_rawDescData
 }
 
-var file_api_group_v1_group_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_api_group_v1_group_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_api_group_v1_group_proto_goTypes = []any{
 	(*InspectRequest)(nil),  // 0: cofferdam.group.v1.InspectRequest
 	(*InspectResponse)(nil), // 1: cofferdam.group.v1.InspectResponse
@@ -1014,8 +1138,10 @@ var file_api_group_v1_group_proto_goTypes = []any{
 	(*WaitResponse)(nil),    // 11: cofferdam.group.v1.WaitResponse
 	(*StopRequest)(nil),     // 12: cofferdam.group.v1.StopRequest
 	(*StopResponse)(nil),    // 13: cofferdam.group.v1.StopResponse
-	(*AttestRequest)(nil),   // 14: cofferdam.group.v1.AttestRequest
-	(*AttestResponse)(nil),  // 15: cofferdam.group.v1.AttestResponse
+	(*LoadRequest)(nil),     // 14: cofferdam.group.v1.LoadRequest
+	(*LoadResponse)(nil),    // 15: cofferdam.group.v1.LoadResponse
+	(*AttestRequest)(nil),   // 16: cofferdam.group.v1.AttestRequest
+	(*AttestResponse)(nil),  // 17: cofferdam.group.v1.AttestResponse
 }
 var file_api_group_v1_group_proto_depIdxs = []int32{
 	0,  // 0: cofferdam.group.v1.Group.Inspect:input_type -> cofferdam.group.v1.InspectRequest
@@ -1025,17 +1151,19 @@ var file_api_group_v1_group_proto_depIdxs = []int32{
 	8,  // 4: cofferdam.group.v1.Group.Resize:input_type -> cofferdam.group.v1.ResizeRequest
 	10, // 5: cofferdam.group.v1.Group.Wait:input_type -> cofferdam.group.v1.WaitRequest
 	12, // 6: cofferdam.group.v1.Group.Stop:input_type -> cofferdam.group.v1.StopRequest
-	14, // 7: cofferdam.group.v1.Group.Attest:input_type -> cofferdam.group.v1.AttestRequest
-	1,  // 8: cofferdam.group.v1.Group.Inspect:output_type -> cofferdam.group.v1.InspectResponse
-	3,  // 9: cofferdam.group.v1.Group.Attach:output_type -> cofferdam.group.v1.AttachResponse
-	5,  // 10: cofferdam.group.v1.Group.Exec:output_type -> cofferdam.group.v1.ExecResponse
-	7,  // 11: cofferdam.group.v1.Group.Signal:output_type -> cofferdam.group.v1.SignalResponse
-	9,  // 12: cofferdam.group.v1.Group.Resize:output_type -> cofferdam.group.v1.ResizeResponse
-	11, // 13: cofferdam.group.v1.Group.Wait:output_type -> cofferdam.group.v1.WaitResponse
-	13, // 14: cofferdam.group.v1.Group.Stop:output_type -> cofferdam.group.v1.StopResponse
-	15, // 15: cofferdam.group.v1.Group.Attest:output_type -> cofferdam.group.v1.AttestResponse
-	8,  // [8:16] is the sub-list for method output_type
-	0,  // [0:8] is the sub-list for method input_type
+	14, // 7: cofferdam.group.v1.Group.Load:input_type -> cofferdam.group.v1.LoadRequest
+	16, // 8: cofferdam.group.v1.Group.Attest:input_type -> cofferdam.group.v1.AttestRequest
+	1,  // 9: cofferdam.group.v1.Group.Inspect:output_type -> cofferdam.group.v1.InspectResponse
+	3,  // 10: cofferdam.group.v1.Group.Attach:output_type -> cofferdam.group.v1.AttachResponse
+	5,  // 11: cofferdam.group.v1.Group.Exec:output_type -> cofferdam.group.v1.ExecResponse
+	7,  // 12: cofferdam.group.v1.Group.Signal:output_type -> cofferdam.group.v1.SignalResponse
+	9,  // 13: cofferdam.group.v1.Group.Resize:output_type -> cofferdam.group.v1.ResizeResponse
+	11, // 14: cofferdam.group.v1.Group.Wait:output_type -> cofferdam.group.v1.WaitResponse
+	13, // 15: cofferdam.group.v1.Group.Stop:output_type -> cofferdam.group.v1.StopResponse
+	15, // 16: cofferdam.group.v1.Group.Load:output_type -> cofferdam.group.v1.LoadResponse
+	17, // 17: cofferdam.group.v1.Group.Attest:output_type -> cofferdam.group.v1.AttestResponse
+	9,  // [9:18] is the sub-list for method output_type
+	0,  // [0:9] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name
@@ -1052,7 +1180,7 @@ func file_api_group_v1_group_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_group_v1_group_proto_rawDesc), len(file_api_group_v1_group_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

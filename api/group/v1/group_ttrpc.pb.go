@@ -15,6 +15,7 @@ type GroupService interface {
 	Resize(context.Context, *ResizeRequest) (*ResizeResponse, error)
 	Wait(context.Context, *WaitRequest) (*WaitResponse, error)
 	Stop(context.Context, *StopRequest) (*StopResponse, error)
+	Load(context.Context, *LoadRequest) (*LoadResponse, error)
 	Attest(context.Context, *AttestRequest) (*AttestResponse, error)
 }
 
@@ -69,6 +70,13 @@ func RegisterGroupService(srv *ttrpc.Server, svc GroupService) {
 					return nil, err
 				}
 				return svc.Stop(ctx, &req)
+			},
+			"Load": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req LoadRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Load(ctx, &req)
 			},
 			"Attest": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req AttestRequest
@@ -142,6 +150,14 @@ func (c *groupClient) Wait(ctx context.Context, req *WaitRequest) (*WaitResponse
 func (c *groupClient) Stop(ctx context.Context, req *StopRequest) (*StopResponse, error) {
 	var resp StopResponse
 	if err := c.client.Call(ctx, "cofferdam.group.v1.Group", "Stop", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *groupClient) Load(ctx context.Context, req *LoadRequest) (*LoadResponse, error) {
+	var resp LoadResponse
+	if err := c.client.Call(ctx, "cofferdam.group.v1.Group", "Load", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

@@ -25,6 +25,8 @@ const (
 	CodePolicyInvalid = "POLICY_INVALID"
 	// CodeFragmentInvalid says that a fragment is not one, or that its signature does not verify.
 	CodeFragmentInvalid = "FRAGMENT_INVALID"
+	// CodeTrustListInvalid says that a trust list is not one, or that its signature does not verify.
+	CodeTrustListInvalid = "TRUST_LIST_INVALID"
 	// CodePolicyDenied says that the policy was asked and said no.
 	CodePolicyDenied = "POLICY_DENIED"
 	// CodeWrongState says that the request does not fit what was done before, e.g. a second start.

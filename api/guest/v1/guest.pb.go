@@ -455,7 +455,8 @@ func (x *SetPolicyResponse) GetHostData() []byte {
 
 type LoadFragmentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// message is a COSE_Sign1 with the signer's certificate chain, at most 1.25 MiB.
+	// message is a COSE_Sign1 with the signer's certificate chain, at most 1.25 MiB. Receipts of ledgers in its unprotected
+	// header are offered to the policy as far as they verify with the keys of a trust list that was loaded before.
 	Message       []byte `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -551,6 +552,113 @@ func (x *LoadFragmentResponse) GetFeed() string {
 	return ""
 }
 
+type LoadTrustListRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// message is a COSE_Sign1 with the signer's certificate chain, at most 256 KiB.
+	Message       []byte `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadTrustListRequest) Reset() {
+	*x = LoadTrustListRequest{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadTrustListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadTrustListRequest) ProtoMessage() {}
+
+func (x *LoadTrustListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadTrustListRequest.ProtoReflect.Descriptor instead.
+func (*LoadTrustListRequest) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *LoadTrustListRequest) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+type LoadTrustListResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// issuer and subject are those of the signed header.
+	Issuer  string `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	// ledgers are those of the list whose receipts count from now on.
+	Ledgers       []string `protobuf:"bytes,3,rep,name=ledgers,proto3" json:"ledgers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadTrustListResponse) Reset() {
+	*x = LoadTrustListResponse{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadTrustListResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadTrustListResponse) ProtoMessage() {}
+
+func (x *LoadTrustListResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadTrustListResponse.ProtoReflect.Descriptor instead.
+func (*LoadTrustListResponse) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *LoadTrustListResponse) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *LoadTrustListResponse) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *LoadTrustListResponse) GetLedgers() []string {
+	if x != nil {
+		return x.Ledgers
+	}
+	return nil
+}
+
 type MountLayerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// serial is the SCSI serial number of the disk, 1 to 20 characters of [a-z0-9-].
@@ -567,7 +675,7 @@ type MountLayerRequest struct {
 
 func (x *MountLayerRequest) Reset() {
 	*x = MountLayerRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[9]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -579,7 +687,7 @@ func (x *MountLayerRequest) String() string {
 func (*MountLayerRequest) ProtoMessage() {}
 
 func (x *MountLayerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[9]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -592,7 +700,7 @@ func (x *MountLayerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountLayerRequest.ProtoReflect.Descriptor instead.
 func (*MountLayerRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{9}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *MountLayerRequest) GetSerial() string {
@@ -631,7 +739,7 @@ type MountLayerResponse struct {
 
 func (x *MountLayerResponse) Reset() {
 	*x = MountLayerResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[10]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -643,7 +751,7 @@ func (x *MountLayerResponse) String() string {
 func (*MountLayerResponse) ProtoMessage() {}
 
 func (x *MountLayerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[10]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -656,7 +764,7 @@ func (x *MountLayerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountLayerResponse.ProtoReflect.Descriptor instead.
 func (*MountLayerResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{10}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{12}
 }
 
 type UnmountLayerRequest struct {
@@ -668,7 +776,7 @@ type UnmountLayerRequest struct {
 
 func (x *UnmountLayerRequest) Reset() {
 	*x = UnmountLayerRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[11]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +788,7 @@ func (x *UnmountLayerRequest) String() string {
 func (*UnmountLayerRequest) ProtoMessage() {}
 
 func (x *UnmountLayerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[11]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +801,7 @@ func (x *UnmountLayerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountLayerRequest.ProtoReflect.Descriptor instead.
 func (*UnmountLayerRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{11}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UnmountLayerRequest) GetTarget() string {
@@ -711,7 +819,7 @@ type UnmountLayerResponse struct {
 
 func (x *UnmountLayerResponse) Reset() {
 	*x = UnmountLayerResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[12]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -723,7 +831,7 @@ func (x *UnmountLayerResponse) String() string {
 func (*UnmountLayerResponse) ProtoMessage() {}
 
 func (x *UnmountLayerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[12]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -736,7 +844,7 @@ func (x *UnmountLayerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountLayerResponse.ProtoReflect.Descriptor instead.
 func (*UnmountLayerResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{12}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{14}
 }
 
 type MountScratchRequest struct {
@@ -751,7 +859,7 @@ type MountScratchRequest struct {
 
 func (x *MountScratchRequest) Reset() {
 	*x = MountScratchRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[13]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +871,7 @@ func (x *MountScratchRequest) String() string {
 func (*MountScratchRequest) ProtoMessage() {}
 
 func (x *MountScratchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[13]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +884,7 @@ func (x *MountScratchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountScratchRequest.ProtoReflect.Descriptor instead.
 func (*MountScratchRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{13}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *MountScratchRequest) GetSerial() string {
@@ -801,7 +909,7 @@ type MountScratchResponse struct {
 
 func (x *MountScratchResponse) Reset() {
 	*x = MountScratchResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[14]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +921,7 @@ func (x *MountScratchResponse) String() string {
 func (*MountScratchResponse) ProtoMessage() {}
 
 func (x *MountScratchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[14]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +934,7 @@ func (x *MountScratchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountScratchResponse.ProtoReflect.Descriptor instead.
 func (*MountScratchResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{14}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{16}
 }
 
 type UnmountScratchRequest struct {
@@ -838,7 +946,7 @@ type UnmountScratchRequest struct {
 
 func (x *UnmountScratchRequest) Reset() {
 	*x = UnmountScratchRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[15]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -850,7 +958,7 @@ func (x *UnmountScratchRequest) String() string {
 func (*UnmountScratchRequest) ProtoMessage() {}
 
 func (x *UnmountScratchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[15]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -863,7 +971,7 @@ func (x *UnmountScratchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountScratchRequest.ProtoReflect.Descriptor instead.
 func (*UnmountScratchRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{15}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UnmountScratchRequest) GetTarget() string {
@@ -881,7 +989,7 @@ type UnmountScratchResponse struct {
 
 func (x *UnmountScratchResponse) Reset() {
 	*x = UnmountScratchResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[16]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +1001,7 @@ func (x *UnmountScratchResponse) String() string {
 func (*UnmountScratchResponse) ProtoMessage() {}
 
 func (x *UnmountScratchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[16]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +1014,7 @@ func (x *UnmountScratchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountScratchResponse.ProtoReflect.Descriptor instead.
 func (*UnmountScratchResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{16}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{18}
 }
 
 type MountOverlayRequest struct {
@@ -924,7 +1032,7 @@ type MountOverlayRequest struct {
 
 func (x *MountOverlayRequest) Reset() {
 	*x = MountOverlayRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[17]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -936,7 +1044,7 @@ func (x *MountOverlayRequest) String() string {
 func (*MountOverlayRequest) ProtoMessage() {}
 
 func (x *MountOverlayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[17]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -949,7 +1057,7 @@ func (x *MountOverlayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountOverlayRequest.ProtoReflect.Descriptor instead.
 func (*MountOverlayRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{17}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *MountOverlayRequest) GetContainerId() string {
@@ -988,7 +1096,7 @@ type MountOverlayResponse struct {
 
 func (x *MountOverlayResponse) Reset() {
 	*x = MountOverlayResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[18]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1000,7 +1108,7 @@ func (x *MountOverlayResponse) String() string {
 func (*MountOverlayResponse) ProtoMessage() {}
 
 func (x *MountOverlayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[18]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1013,7 +1121,7 @@ func (x *MountOverlayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountOverlayResponse.ProtoReflect.Descriptor instead.
 func (*MountOverlayResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{18}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{20}
 }
 
 type UnmountOverlayRequest struct {
@@ -1025,7 +1133,7 @@ type UnmountOverlayRequest struct {
 
 func (x *UnmountOverlayRequest) Reset() {
 	*x = UnmountOverlayRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[19]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1145,7 @@ func (x *UnmountOverlayRequest) String() string {
 func (*UnmountOverlayRequest) ProtoMessage() {}
 
 func (x *UnmountOverlayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[19]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1158,7 @@ func (x *UnmountOverlayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountOverlayRequest.ProtoReflect.Descriptor instead.
 func (*UnmountOverlayRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{19}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UnmountOverlayRequest) GetTarget() string {
@@ -1068,7 +1176,7 @@ type UnmountOverlayResponse struct {
 
 func (x *UnmountOverlayResponse) Reset() {
 	*x = UnmountOverlayResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[20]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1080,7 +1188,7 @@ func (x *UnmountOverlayResponse) String() string {
 func (*UnmountOverlayResponse) ProtoMessage() {}
 
 func (x *UnmountOverlayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[20]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1093,7 +1201,7 @@ func (x *UnmountOverlayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountOverlayResponse.ProtoReflect.Descriptor instead.
 func (*UnmountOverlayResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{20}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{22}
 }
 
 // Mount is a bind mount into a container. Its source is "sandbox:///tmp/atlas/CLASS/NAME", a directory or file that the
@@ -1111,7 +1219,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[21]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1123,7 +1231,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[21]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1136,7 +1244,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{21}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Mount) GetDestination() string {
@@ -1180,7 +1288,7 @@ type Capabilities struct {
 
 func (x *Capabilities) Reset() {
 	*x = Capabilities{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[22]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1192,7 +1300,7 @@ func (x *Capabilities) String() string {
 func (*Capabilities) ProtoMessage() {}
 
 func (x *Capabilities) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[22]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1205,7 +1313,7 @@ func (x *Capabilities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capabilities.ProtoReflect.Descriptor instead.
 func (*Capabilities) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{22}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Capabilities) GetBounding() []string {
@@ -1257,7 +1365,7 @@ type Stdio struct {
 
 func (x *Stdio) Reset() {
 	*x = Stdio{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[23]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1377,7 @@ func (x *Stdio) String() string {
 func (*Stdio) ProtoMessage() {}
 
 func (x *Stdio) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[23]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1390,7 @@ func (x *Stdio) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stdio.ProtoReflect.Descriptor instead.
 func (*Stdio) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{23}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Stdio) GetStdin() bool {
@@ -1327,7 +1435,7 @@ type StdioTokens struct {
 
 func (x *StdioTokens) Reset() {
 	*x = StdioTokens{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[24]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +1447,7 @@ func (x *StdioTokens) String() string {
 func (*StdioTokens) ProtoMessage() {}
 
 func (x *StdioTokens) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[24]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +1460,7 @@ func (x *StdioTokens) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StdioTokens.ProtoReflect.Descriptor instead.
 func (*StdioTokens) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{24}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StdioTokens) GetStdin() []byte {
@@ -1403,7 +1511,7 @@ type CreateContainerRequest struct {
 
 func (x *CreateContainerRequest) Reset() {
 	*x = CreateContainerRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[25]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1523,7 @@ func (x *CreateContainerRequest) String() string {
 func (*CreateContainerRequest) ProtoMessage() {}
 
 func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[25]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1536,7 @@ func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerRequest.ProtoReflect.Descriptor instead.
 func (*CreateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{25}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CreateContainerRequest) GetContainerId() string {
@@ -1542,7 +1650,7 @@ type CreateContainerResponse struct {
 
 func (x *CreateContainerResponse) Reset() {
 	*x = CreateContainerResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[26]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1554,7 +1662,7 @@ func (x *CreateContainerResponse) String() string {
 func (*CreateContainerResponse) ProtoMessage() {}
 
 func (x *CreateContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[26]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1567,7 +1675,7 @@ func (x *CreateContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerResponse.ProtoReflect.Descriptor instead.
 func (*CreateContainerResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{26}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CreateContainerResponse) GetStdio() *StdioTokens {
@@ -1600,7 +1708,7 @@ type StartContainerRequest struct {
 
 func (x *StartContainerRequest) Reset() {
 	*x = StartContainerRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[27]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1612,7 +1720,7 @@ func (x *StartContainerRequest) String() string {
 func (*StartContainerRequest) ProtoMessage() {}
 
 func (x *StartContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[27]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1625,7 +1733,7 @@ func (x *StartContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartContainerRequest.ProtoReflect.Descriptor instead.
 func (*StartContainerRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{27}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StartContainerRequest) GetContainerId() string {
@@ -1644,7 +1752,7 @@ type StartContainerResponse struct {
 
 func (x *StartContainerResponse) Reset() {
 	*x = StartContainerResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[28]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1656,7 +1764,7 @@ func (x *StartContainerResponse) String() string {
 func (*StartContainerResponse) ProtoMessage() {}
 
 func (x *StartContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[28]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1669,7 +1777,7 @@ func (x *StartContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartContainerResponse.ProtoReflect.Descriptor instead.
 func (*StartContainerResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{28}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StartContainerResponse) GetPid() uint32 {
@@ -1695,7 +1803,7 @@ type ExecProcessRequest struct {
 
 func (x *ExecProcessRequest) Reset() {
 	*x = ExecProcessRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[29]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1707,7 +1815,7 @@ func (x *ExecProcessRequest) String() string {
 func (*ExecProcessRequest) ProtoMessage() {}
 
 func (x *ExecProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[29]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1720,7 +1828,7 @@ func (x *ExecProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecProcessRequest.ProtoReflect.Descriptor instead.
 func (*ExecProcessRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{29}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ExecProcessRequest) GetContainerId() string {
@@ -1792,7 +1900,7 @@ type ExecProcessResponse struct {
 
 func (x *ExecProcessResponse) Reset() {
 	*x = ExecProcessResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[30]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1804,7 +1912,7 @@ func (x *ExecProcessResponse) String() string {
 func (*ExecProcessResponse) ProtoMessage() {}
 
 func (x *ExecProcessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[30]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1817,7 +1925,7 @@ func (x *ExecProcessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecProcessResponse.ProtoReflect.Descriptor instead.
 func (*ExecProcessResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{30}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExecProcessResponse) GetExecId() string {
@@ -1854,7 +1962,7 @@ type SignalProcessRequest struct {
 
 func (x *SignalProcessRequest) Reset() {
 	*x = SignalProcessRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1866,7 +1974,7 @@ func (x *SignalProcessRequest) String() string {
 func (*SignalProcessRequest) ProtoMessage() {}
 
 func (x *SignalProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1879,7 +1987,7 @@ func (x *SignalProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalProcessRequest.ProtoReflect.Descriptor instead.
 func (*SignalProcessRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{31}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SignalProcessRequest) GetContainerId() string {
@@ -1911,7 +2019,7 @@ type SignalProcessResponse struct {
 
 func (x *SignalProcessResponse) Reset() {
 	*x = SignalProcessResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1923,7 +2031,7 @@ func (x *SignalProcessResponse) String() string {
 func (*SignalProcessResponse) ProtoMessage() {}
 
 func (x *SignalProcessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1936,7 +2044,7 @@ func (x *SignalProcessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalProcessResponse.ProtoReflect.Descriptor instead.
 func (*SignalProcessResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{32}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{34}
 }
 
 type WaitProcessRequest struct {
@@ -1949,7 +2057,7 @@ type WaitProcessRequest struct {
 
 func (x *WaitProcessRequest) Reset() {
 	*x = WaitProcessRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1961,7 +2069,7 @@ func (x *WaitProcessRequest) String() string {
 func (*WaitProcessRequest) ProtoMessage() {}
 
 func (x *WaitProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1974,7 +2082,7 @@ func (x *WaitProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitProcessRequest.ProtoReflect.Descriptor instead.
 func (*WaitProcessRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{33}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WaitProcessRequest) GetContainerId() string {
@@ -2003,7 +2111,7 @@ type WaitProcessResponse struct {
 
 func (x *WaitProcessResponse) Reset() {
 	*x = WaitProcessResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2015,7 +2123,7 @@ func (x *WaitProcessResponse) String() string {
 func (*WaitProcessResponse) ProtoMessage() {}
 
 func (x *WaitProcessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2028,7 +2136,7 @@ func (x *WaitProcessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitProcessResponse.ProtoReflect.Descriptor instead.
 func (*WaitProcessResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{34}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WaitProcessResponse) GetExitCode() uint32 {
@@ -2057,7 +2165,7 @@ type ResizeTerminalRequest struct {
 
 func (x *ResizeTerminalRequest) Reset() {
 	*x = ResizeTerminalRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[35]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2069,7 +2177,7 @@ func (x *ResizeTerminalRequest) String() string {
 func (*ResizeTerminalRequest) ProtoMessage() {}
 
 func (x *ResizeTerminalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[35]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2082,7 +2190,7 @@ func (x *ResizeTerminalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeTerminalRequest.ProtoReflect.Descriptor instead.
 func (*ResizeTerminalRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{35}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ResizeTerminalRequest) GetContainerId() string {
@@ -2121,7 +2229,7 @@ type ResizeTerminalResponse struct {
 
 func (x *ResizeTerminalResponse) Reset() {
 	*x = ResizeTerminalResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[36]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2133,7 +2241,7 @@ func (x *ResizeTerminalResponse) String() string {
 func (*ResizeTerminalResponse) ProtoMessage() {}
 
 func (x *ResizeTerminalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[36]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2146,7 +2254,7 @@ func (x *ResizeTerminalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeTerminalResponse.ProtoReflect.Descriptor instead.
 func (*ResizeTerminalResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{36}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{38}
 }
 
 type ShutdownContainerRequest struct {
@@ -2158,7 +2266,7 @@ type ShutdownContainerRequest struct {
 
 func (x *ShutdownContainerRequest) Reset() {
 	*x = ShutdownContainerRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[37]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2170,7 +2278,7 @@ func (x *ShutdownContainerRequest) String() string {
 func (*ShutdownContainerRequest) ProtoMessage() {}
 
 func (x *ShutdownContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[37]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2183,7 +2291,7 @@ func (x *ShutdownContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownContainerRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownContainerRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{37}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ShutdownContainerRequest) GetContainerId() string {
@@ -2201,7 +2309,7 @@ type ShutdownContainerResponse struct {
 
 func (x *ShutdownContainerResponse) Reset() {
 	*x = ShutdownContainerResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[38]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2213,7 +2321,7 @@ func (x *ShutdownContainerResponse) String() string {
 func (*ShutdownContainerResponse) ProtoMessage() {}
 
 func (x *ShutdownContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[38]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2226,7 +2334,7 @@ func (x *ShutdownContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownContainerResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownContainerResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{38}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{40}
 }
 
 type PropertiesRequest struct {
@@ -2237,7 +2345,7 @@ type PropertiesRequest struct {
 
 func (x *PropertiesRequest) Reset() {
 	*x = PropertiesRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[39]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2249,7 +2357,7 @@ func (x *PropertiesRequest) String() string {
 func (*PropertiesRequest) ProtoMessage() {}
 
 func (x *PropertiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[39]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2262,7 +2370,7 @@ func (x *PropertiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PropertiesRequest.ProtoReflect.Descriptor instead.
 func (*PropertiesRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{39}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{41}
 }
 
 type ContainerProperties struct {
@@ -2279,7 +2387,7 @@ type ContainerProperties struct {
 
 func (x *ContainerProperties) Reset() {
 	*x = ContainerProperties{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[40]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2291,7 +2399,7 @@ func (x *ContainerProperties) String() string {
 func (*ContainerProperties) ProtoMessage() {}
 
 func (x *ContainerProperties) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[40]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2304,7 +2412,7 @@ func (x *ContainerProperties) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerProperties.ProtoReflect.Descriptor instead.
 func (*ContainerProperties) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{40}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ContainerProperties) GetContainerId() string {
@@ -2353,7 +2461,7 @@ type PropertiesResponse struct {
 
 func (x *PropertiesResponse) Reset() {
 	*x = PropertiesResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[41]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2365,7 +2473,7 @@ func (x *PropertiesResponse) String() string {
 func (*PropertiesResponse) ProtoMessage() {}
 
 func (x *PropertiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[41]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2378,7 +2486,7 @@ func (x *PropertiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PropertiesResponse.ProtoReflect.Descriptor instead.
 func (*PropertiesResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{41}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PropertiesResponse) GetContainers() []*ContainerProperties {
@@ -2410,7 +2518,7 @@ type DumpStacksRequest struct {
 
 func (x *DumpStacksRequest) Reset() {
 	*x = DumpStacksRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[42]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +2530,7 @@ func (x *DumpStacksRequest) String() string {
 func (*DumpStacksRequest) ProtoMessage() {}
 
 func (x *DumpStacksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[42]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +2543,7 @@ func (x *DumpStacksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpStacksRequest.ProtoReflect.Descriptor instead.
 func (*DumpStacksRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{42}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{44}
 }
 
 type DumpStacksResponse struct {
@@ -2447,7 +2555,7 @@ type DumpStacksResponse struct {
 
 func (x *DumpStacksResponse) Reset() {
 	*x = DumpStacksResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[43]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2459,7 +2567,7 @@ func (x *DumpStacksResponse) String() string {
 func (*DumpStacksResponse) ProtoMessage() {}
 
 func (x *DumpStacksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[43]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2472,7 +2580,7 @@ func (x *DumpStacksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpStacksResponse.ProtoReflect.Descriptor instead.
 func (*DumpStacksResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{43}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *DumpStacksResponse) GetStacks() []byte {
@@ -2494,7 +2602,7 @@ type EvidenceRequest struct {
 
 func (x *EvidenceRequest) Reset() {
 	*x = EvidenceRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[44]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2506,7 +2614,7 @@ func (x *EvidenceRequest) String() string {
 func (*EvidenceRequest) ProtoMessage() {}
 
 func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[44]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2519,7 +2627,7 @@ func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceRequest.ProtoReflect.Descriptor instead.
 func (*EvidenceRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{44}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *EvidenceRequest) GetNonce() []byte {
@@ -2549,7 +2657,7 @@ type EvidenceResponse struct {
 
 func (x *EvidenceResponse) Reset() {
 	*x = EvidenceResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[45]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2561,7 +2669,7 @@ func (x *EvidenceResponse) String() string {
 func (*EvidenceResponse) ProtoMessage() {}
 
 func (x *EvidenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[45]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2574,7 +2682,7 @@ func (x *EvidenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceResponse.ProtoReflect.Descriptor instead.
 func (*EvidenceResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{45}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *EvidenceResponse) GetType() string {
@@ -2606,7 +2714,7 @@ type PowerOffRequest struct {
 
 func (x *PowerOffRequest) Reset() {
 	*x = PowerOffRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[46]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2618,7 +2726,7 @@ func (x *PowerOffRequest) String() string {
 func (*PowerOffRequest) ProtoMessage() {}
 
 func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[46]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2631,7 +2739,7 @@ func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffRequest.ProtoReflect.Descriptor instead.
 func (*PowerOffRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{46}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{48}
 }
 
 type PowerOffResponse struct {
@@ -2642,7 +2750,7 @@ type PowerOffResponse struct {
 
 func (x *PowerOffResponse) Reset() {
 	*x = PowerOffResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[47]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2654,7 +2762,7 @@ func (x *PowerOffResponse) String() string {
 func (*PowerOffResponse) ProtoMessage() {}
 
 func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[47]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2667,7 +2775,7 @@ func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffResponse.ProtoReflect.Descriptor instead.
 func (*PowerOffResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{47}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{49}
 }
 
 var File_api_guest_v1_guest_proto protoreflect.FileDescriptor
@@ -2706,7 +2814,13 @@ const file_api_guest_v1_guest_proto_rawDesc = "" +
 	"\amessage\x18\x01 \x01(\fR\amessage\"B\n" +
 	"\x14LoadFragmentResponse\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x12\n" +
-	"\x04feed\x18\x02 \x01(\tR\x04feed\"\x81\x01\n" +
+	"\x04feed\x18\x02 \x01(\tR\x04feed\"0\n" +
+	"\x14LoadTrustListRequest\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\fR\amessage\"c\n" +
+	"\x15LoadTrustListResponse\x12\x16\n" +
+	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12\x18\n" +
+	"\aledgers\x18\x03 \x03(\tR\aledgers\"\x81\x01\n" +
 	"\x11MountLayerRequest\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\tR\x06serial\x12\x1b\n" +
 	"\troot_hash\x18\x02 \x01(\fR\brootHash\x12\x1f\n" +
@@ -2839,11 +2953,12 @@ const file_api_guest_v1_guest_proto_rawDesc = "" +
 	"\x06report\x18\x02 \x01(\fR\x06report\x12\"\n" +
 	"\fcertificates\x18\x03 \x01(\fR\fcertificates\"\x11\n" +
 	"\x0fPowerOffRequest\"\x12\n" +
-	"\x10PowerOffResponse2\xa8\x0f\n" +
+	"\x10PowerOffResponse2\x8e\x10\n" +
 	"\x05Guest\x12L\n" +
 	"\x05Hello\x12 .cofferdam.guest.v1.HelloRequest\x1a!.cofferdam.guest.v1.HelloResponse\x12X\n" +
 	"\tSetPolicy\x12$.cofferdam.guest.v1.SetPolicyRequest\x1a%.cofferdam.guest.v1.SetPolicyResponse\x12a\n" +
-	"\fLoadFragment\x12'.cofferdam.guest.v1.LoadFragmentRequest\x1a(.cofferdam.guest.v1.LoadFragmentResponse\x12[\n" +
+	"\fLoadFragment\x12'.cofferdam.guest.v1.LoadFragmentRequest\x1a(.cofferdam.guest.v1.LoadFragmentResponse\x12d\n" +
+	"\rLoadTrustList\x12(.cofferdam.guest.v1.LoadTrustListRequest\x1a).cofferdam.guest.v1.LoadTrustListResponse\x12[\n" +
 	"\n" +
 	"MountLayer\x12%.cofferdam.guest.v1.MountLayerRequest\x1a&.cofferdam.guest.v1.MountLayerResponse\x12a\n" +
 	"\fUnmountLayer\x12'.cofferdam.guest.v1.UnmountLayerRequest\x1a(.cofferdam.guest.v1.UnmountLayerResponse\x12a\n" +
@@ -2877,7 +2992,7 @@ func file_api_guest_v1_guest_proto_rawDescGZIP() []byte {
 	return file_api_guest_v1_guest_proto_rawDescData
 }
 
-var file_api_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_api_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_api_guest_v1_guest_proto_goTypes = []any{
 	(*Denial)(nil),                    // 0: cofferdam.guest.v1.Denial
 	(*Account)(nil),                   // 1: cofferdam.guest.v1.Account
@@ -2888,101 +3003,105 @@ var file_api_guest_v1_guest_proto_goTypes = []any{
 	(*SetPolicyResponse)(nil),         // 6: cofferdam.guest.v1.SetPolicyResponse
 	(*LoadFragmentRequest)(nil),       // 7: cofferdam.guest.v1.LoadFragmentRequest
 	(*LoadFragmentResponse)(nil),      // 8: cofferdam.guest.v1.LoadFragmentResponse
-	(*MountLayerRequest)(nil),         // 9: cofferdam.guest.v1.MountLayerRequest
-	(*MountLayerResponse)(nil),        // 10: cofferdam.guest.v1.MountLayerResponse
-	(*UnmountLayerRequest)(nil),       // 11: cofferdam.guest.v1.UnmountLayerRequest
-	(*UnmountLayerResponse)(nil),      // 12: cofferdam.guest.v1.UnmountLayerResponse
-	(*MountScratchRequest)(nil),       // 13: cofferdam.guest.v1.MountScratchRequest
-	(*MountScratchResponse)(nil),      // 14: cofferdam.guest.v1.MountScratchResponse
-	(*UnmountScratchRequest)(nil),     // 15: cofferdam.guest.v1.UnmountScratchRequest
-	(*UnmountScratchResponse)(nil),    // 16: cofferdam.guest.v1.UnmountScratchResponse
-	(*MountOverlayRequest)(nil),       // 17: cofferdam.guest.v1.MountOverlayRequest
-	(*MountOverlayResponse)(nil),      // 18: cofferdam.guest.v1.MountOverlayResponse
-	(*UnmountOverlayRequest)(nil),     // 19: cofferdam.guest.v1.UnmountOverlayRequest
-	(*UnmountOverlayResponse)(nil),    // 20: cofferdam.guest.v1.UnmountOverlayResponse
-	(*Mount)(nil),                     // 21: cofferdam.guest.v1.Mount
-	(*Capabilities)(nil),              // 22: cofferdam.guest.v1.Capabilities
-	(*Stdio)(nil),                     // 23: cofferdam.guest.v1.Stdio
-	(*StdioTokens)(nil),               // 24: cofferdam.guest.v1.StdioTokens
-	(*CreateContainerRequest)(nil),    // 25: cofferdam.guest.v1.CreateContainerRequest
-	(*CreateContainerResponse)(nil),   // 26: cofferdam.guest.v1.CreateContainerResponse
-	(*StartContainerRequest)(nil),     // 27: cofferdam.guest.v1.StartContainerRequest
-	(*StartContainerResponse)(nil),    // 28: cofferdam.guest.v1.StartContainerResponse
-	(*ExecProcessRequest)(nil),        // 29: cofferdam.guest.v1.ExecProcessRequest
-	(*ExecProcessResponse)(nil),       // 30: cofferdam.guest.v1.ExecProcessResponse
-	(*SignalProcessRequest)(nil),      // 31: cofferdam.guest.v1.SignalProcessRequest
-	(*SignalProcessResponse)(nil),     // 32: cofferdam.guest.v1.SignalProcessResponse
-	(*WaitProcessRequest)(nil),        // 33: cofferdam.guest.v1.WaitProcessRequest
-	(*WaitProcessResponse)(nil),       // 34: cofferdam.guest.v1.WaitProcessResponse
-	(*ResizeTerminalRequest)(nil),     // 35: cofferdam.guest.v1.ResizeTerminalRequest
-	(*ResizeTerminalResponse)(nil),    // 36: cofferdam.guest.v1.ResizeTerminalResponse
-	(*ShutdownContainerRequest)(nil),  // 37: cofferdam.guest.v1.ShutdownContainerRequest
-	(*ShutdownContainerResponse)(nil), // 38: cofferdam.guest.v1.ShutdownContainerResponse
-	(*PropertiesRequest)(nil),         // 39: cofferdam.guest.v1.PropertiesRequest
-	(*ContainerProperties)(nil),       // 40: cofferdam.guest.v1.ContainerProperties
-	(*PropertiesResponse)(nil),        // 41: cofferdam.guest.v1.PropertiesResponse
-	(*DumpStacksRequest)(nil),         // 42: cofferdam.guest.v1.DumpStacksRequest
-	(*DumpStacksResponse)(nil),        // 43: cofferdam.guest.v1.DumpStacksResponse
-	(*EvidenceRequest)(nil),           // 44: cofferdam.guest.v1.EvidenceRequest
-	(*EvidenceResponse)(nil),          // 45: cofferdam.guest.v1.EvidenceResponse
-	(*PowerOffRequest)(nil),           // 46: cofferdam.guest.v1.PowerOffRequest
-	(*PowerOffResponse)(nil),          // 47: cofferdam.guest.v1.PowerOffResponse
+	(*LoadTrustListRequest)(nil),      // 9: cofferdam.guest.v1.LoadTrustListRequest
+	(*LoadTrustListResponse)(nil),     // 10: cofferdam.guest.v1.LoadTrustListResponse
+	(*MountLayerRequest)(nil),         // 11: cofferdam.guest.v1.MountLayerRequest
+	(*MountLayerResponse)(nil),        // 12: cofferdam.guest.v1.MountLayerResponse
+	(*UnmountLayerRequest)(nil),       // 13: cofferdam.guest.v1.UnmountLayerRequest
+	(*UnmountLayerResponse)(nil),      // 14: cofferdam.guest.v1.UnmountLayerResponse
+	(*MountScratchRequest)(nil),       // 15: cofferdam.guest.v1.MountScratchRequest
+	(*MountScratchResponse)(nil),      // 16: cofferdam.guest.v1.MountScratchResponse
+	(*UnmountScratchRequest)(nil),     // 17: cofferdam.guest.v1.UnmountScratchRequest
+	(*UnmountScratchResponse)(nil),    // 18: cofferdam.guest.v1.UnmountScratchResponse
+	(*MountOverlayRequest)(nil),       // 19: cofferdam.guest.v1.MountOverlayRequest
+	(*MountOverlayResponse)(nil),      // 20: cofferdam.guest.v1.MountOverlayResponse
+	(*UnmountOverlayRequest)(nil),     // 21: cofferdam.guest.v1.UnmountOverlayRequest
+	(*UnmountOverlayResponse)(nil),    // 22: cofferdam.guest.v1.UnmountOverlayResponse
+	(*Mount)(nil),                     // 23: cofferdam.guest.v1.Mount
+	(*Capabilities)(nil),              // 24: cofferdam.guest.v1.Capabilities
+	(*Stdio)(nil),                     // 25: cofferdam.guest.v1.Stdio
+	(*StdioTokens)(nil),               // 26: cofferdam.guest.v1.StdioTokens
+	(*CreateContainerRequest)(nil),    // 27: cofferdam.guest.v1.CreateContainerRequest
+	(*CreateContainerResponse)(nil),   // 28: cofferdam.guest.v1.CreateContainerResponse
+	(*StartContainerRequest)(nil),     // 29: cofferdam.guest.v1.StartContainerRequest
+	(*StartContainerResponse)(nil),    // 30: cofferdam.guest.v1.StartContainerResponse
+	(*ExecProcessRequest)(nil),        // 31: cofferdam.guest.v1.ExecProcessRequest
+	(*ExecProcessResponse)(nil),       // 32: cofferdam.guest.v1.ExecProcessResponse
+	(*SignalProcessRequest)(nil),      // 33: cofferdam.guest.v1.SignalProcessRequest
+	(*SignalProcessResponse)(nil),     // 34: cofferdam.guest.v1.SignalProcessResponse
+	(*WaitProcessRequest)(nil),        // 35: cofferdam.guest.v1.WaitProcessRequest
+	(*WaitProcessResponse)(nil),       // 36: cofferdam.guest.v1.WaitProcessResponse
+	(*ResizeTerminalRequest)(nil),     // 37: cofferdam.guest.v1.ResizeTerminalRequest
+	(*ResizeTerminalResponse)(nil),    // 38: cofferdam.guest.v1.ResizeTerminalResponse
+	(*ShutdownContainerRequest)(nil),  // 39: cofferdam.guest.v1.ShutdownContainerRequest
+	(*ShutdownContainerResponse)(nil), // 40: cofferdam.guest.v1.ShutdownContainerResponse
+	(*PropertiesRequest)(nil),         // 41: cofferdam.guest.v1.PropertiesRequest
+	(*ContainerProperties)(nil),       // 42: cofferdam.guest.v1.ContainerProperties
+	(*PropertiesResponse)(nil),        // 43: cofferdam.guest.v1.PropertiesResponse
+	(*DumpStacksRequest)(nil),         // 44: cofferdam.guest.v1.DumpStacksRequest
+	(*DumpStacksResponse)(nil),        // 45: cofferdam.guest.v1.DumpStacksResponse
+	(*EvidenceRequest)(nil),           // 46: cofferdam.guest.v1.EvidenceRequest
+	(*EvidenceResponse)(nil),          // 47: cofferdam.guest.v1.EvidenceResponse
+	(*PowerOffRequest)(nil),           // 48: cofferdam.guest.v1.PowerOffRequest
+	(*PowerOffResponse)(nil),          // 49: cofferdam.guest.v1.PowerOffResponse
 }
 var file_api_guest_v1_guest_proto_depIdxs = []int32{
 	1,  // 0: cofferdam.guest.v1.Identity.user:type_name -> cofferdam.guest.v1.Account
 	1,  // 1: cofferdam.guest.v1.Identity.groups:type_name -> cofferdam.guest.v1.Account
-	22, // 2: cofferdam.guest.v1.CreateContainerRequest.capabilities:type_name -> cofferdam.guest.v1.Capabilities
-	21, // 3: cofferdam.guest.v1.CreateContainerRequest.mounts:type_name -> cofferdam.guest.v1.Mount
-	23, // 4: cofferdam.guest.v1.CreateContainerRequest.stdio:type_name -> cofferdam.guest.v1.Stdio
-	24, // 5: cofferdam.guest.v1.CreateContainerResponse.stdio:type_name -> cofferdam.guest.v1.StdioTokens
+	24, // 2: cofferdam.guest.v1.CreateContainerRequest.capabilities:type_name -> cofferdam.guest.v1.Capabilities
+	23, // 3: cofferdam.guest.v1.CreateContainerRequest.mounts:type_name -> cofferdam.guest.v1.Mount
+	25, // 4: cofferdam.guest.v1.CreateContainerRequest.stdio:type_name -> cofferdam.guest.v1.Stdio
+	26, // 5: cofferdam.guest.v1.CreateContainerResponse.stdio:type_name -> cofferdam.guest.v1.StdioTokens
 	2,  // 6: cofferdam.guest.v1.CreateContainerResponse.identity:type_name -> cofferdam.guest.v1.Identity
-	22, // 7: cofferdam.guest.v1.ExecProcessRequest.capabilities:type_name -> cofferdam.guest.v1.Capabilities
-	23, // 8: cofferdam.guest.v1.ExecProcessRequest.stdio:type_name -> cofferdam.guest.v1.Stdio
-	24, // 9: cofferdam.guest.v1.ExecProcessResponse.stdio:type_name -> cofferdam.guest.v1.StdioTokens
+	24, // 7: cofferdam.guest.v1.ExecProcessRequest.capabilities:type_name -> cofferdam.guest.v1.Capabilities
+	25, // 8: cofferdam.guest.v1.ExecProcessRequest.stdio:type_name -> cofferdam.guest.v1.Stdio
+	26, // 9: cofferdam.guest.v1.ExecProcessResponse.stdio:type_name -> cofferdam.guest.v1.StdioTokens
 	2,  // 10: cofferdam.guest.v1.ExecProcessResponse.identity:type_name -> cofferdam.guest.v1.Identity
-	40, // 11: cofferdam.guest.v1.PropertiesResponse.containers:type_name -> cofferdam.guest.v1.ContainerProperties
+	42, // 11: cofferdam.guest.v1.PropertiesResponse.containers:type_name -> cofferdam.guest.v1.ContainerProperties
 	3,  // 12: cofferdam.guest.v1.Guest.Hello:input_type -> cofferdam.guest.v1.HelloRequest
 	5,  // 13: cofferdam.guest.v1.Guest.SetPolicy:input_type -> cofferdam.guest.v1.SetPolicyRequest
 	7,  // 14: cofferdam.guest.v1.Guest.LoadFragment:input_type -> cofferdam.guest.v1.LoadFragmentRequest
-	9,  // 15: cofferdam.guest.v1.Guest.MountLayer:input_type -> cofferdam.guest.v1.MountLayerRequest
-	11, // 16: cofferdam.guest.v1.Guest.UnmountLayer:input_type -> cofferdam.guest.v1.UnmountLayerRequest
-	13, // 17: cofferdam.guest.v1.Guest.MountScratch:input_type -> cofferdam.guest.v1.MountScratchRequest
-	15, // 18: cofferdam.guest.v1.Guest.UnmountScratch:input_type -> cofferdam.guest.v1.UnmountScratchRequest
-	17, // 19: cofferdam.guest.v1.Guest.MountOverlay:input_type -> cofferdam.guest.v1.MountOverlayRequest
-	19, // 20: cofferdam.guest.v1.Guest.UnmountOverlay:input_type -> cofferdam.guest.v1.UnmountOverlayRequest
-	25, // 21: cofferdam.guest.v1.Guest.CreateContainer:input_type -> cofferdam.guest.v1.CreateContainerRequest
-	27, // 22: cofferdam.guest.v1.Guest.StartContainer:input_type -> cofferdam.guest.v1.StartContainerRequest
-	29, // 23: cofferdam.guest.v1.Guest.ExecProcess:input_type -> cofferdam.guest.v1.ExecProcessRequest
-	31, // 24: cofferdam.guest.v1.Guest.SignalProcess:input_type -> cofferdam.guest.v1.SignalProcessRequest
-	33, // 25: cofferdam.guest.v1.Guest.WaitProcess:input_type -> cofferdam.guest.v1.WaitProcessRequest
-	35, // 26: cofferdam.guest.v1.Guest.ResizeTerminal:input_type -> cofferdam.guest.v1.ResizeTerminalRequest
-	37, // 27: cofferdam.guest.v1.Guest.ShutdownContainer:input_type -> cofferdam.guest.v1.ShutdownContainerRequest
-	39, // 28: cofferdam.guest.v1.Guest.Properties:input_type -> cofferdam.guest.v1.PropertiesRequest
-	42, // 29: cofferdam.guest.v1.Guest.DumpStacks:input_type -> cofferdam.guest.v1.DumpStacksRequest
-	44, // 30: cofferdam.guest.v1.Guest.Evidence:input_type -> cofferdam.guest.v1.EvidenceRequest
-	46, // 31: cofferdam.guest.v1.Guest.PowerOff:input_type -> cofferdam.guest.v1.PowerOffRequest
-	4,  // 32: cofferdam.guest.v1.Guest.Hello:output_type -> cofferdam.guest.v1.HelloResponse
-	6,  // 33: cofferdam.guest.v1.Guest.SetPolicy:output_type -> cofferdam.guest.v1.SetPolicyResponse
-	8,  // 34: cofferdam.guest.v1.Guest.LoadFragment:output_type -> cofferdam.guest.v1.LoadFragmentResponse
-	10, // 35: cofferdam.guest.v1.Guest.MountLayer:output_type -> cofferdam.guest.v1.MountLayerResponse
-	12, // 36: cofferdam.guest.v1.Guest.UnmountLayer:output_type -> cofferdam.guest.v1.UnmountLayerResponse
-	14, // 37: cofferdam.guest.v1.Guest.MountScratch:output_type -> cofferdam.guest.v1.MountScratchResponse
-	16, // 38: cofferdam.guest.v1.Guest.UnmountScratch:output_type -> cofferdam.guest.v1.UnmountScratchResponse
-	18, // 39: cofferdam.guest.v1.Guest.MountOverlay:output_type -> cofferdam.guest.v1.MountOverlayResponse
-	20, // 40: cofferdam.guest.v1.Guest.UnmountOverlay:output_type -> cofferdam.guest.v1.UnmountOverlayResponse
-	26, // 41: cofferdam.guest.v1.Guest.CreateContainer:output_type -> cofferdam.guest.v1.CreateContainerResponse
-	28, // 42: cofferdam.guest.v1.Guest.StartContainer:output_type -> cofferdam.guest.v1.StartContainerResponse
-	30, // 43: cofferdam.guest.v1.Guest.ExecProcess:output_type -> cofferdam.guest.v1.ExecProcessResponse
-	32, // 44: cofferdam.guest.v1.Guest.SignalProcess:output_type -> cofferdam.guest.v1.SignalProcessResponse
-	34, // 45: cofferdam.guest.v1.Guest.WaitProcess:output_type -> cofferdam.guest.v1.WaitProcessResponse
-	36, // 46: cofferdam.guest.v1.Guest.ResizeTerminal:output_type -> cofferdam.guest.v1.ResizeTerminalResponse
-	38, // 47: cofferdam.guest.v1.Guest.ShutdownContainer:output_type -> cofferdam.guest.v1.ShutdownContainerResponse
-	41, // 48: cofferdam.guest.v1.Guest.Properties:output_type -> cofferdam.guest.v1.PropertiesResponse
-	43, // 49: cofferdam.guest.v1.Guest.DumpStacks:output_type -> cofferdam.guest.v1.DumpStacksResponse
-	45, // 50: cofferdam.guest.v1.Guest.Evidence:output_type -> cofferdam.guest.v1.EvidenceResponse
-	47, // 51: cofferdam.guest.v1.Guest.PowerOff:output_type -> cofferdam.guest.v1.PowerOffResponse
-	32, // [32:52] is the sub-list for method output_type
-	12, // [12:32] is the sub-list for method input_type
+	9,  // 15: cofferdam.guest.v1.Guest.LoadTrustList:input_type -> cofferdam.guest.v1.LoadTrustListRequest
+	11, // 16: cofferdam.guest.v1.Guest.MountLayer:input_type -> cofferdam.guest.v1.MountLayerRequest
+	13, // 17: cofferdam.guest.v1.Guest.UnmountLayer:input_type -> cofferdam.guest.v1.UnmountLayerRequest
+	15, // 18: cofferdam.guest.v1.Guest.MountScratch:input_type -> cofferdam.guest.v1.MountScratchRequest
+	17, // 19: cofferdam.guest.v1.Guest.UnmountScratch:input_type -> cofferdam.guest.v1.UnmountScratchRequest
+	19, // 20: cofferdam.guest.v1.Guest.MountOverlay:input_type -> cofferdam.guest.v1.MountOverlayRequest
+	21, // 21: cofferdam.guest.v1.Guest.UnmountOverlay:input_type -> cofferdam.guest.v1.UnmountOverlayRequest
+	27, // 22: cofferdam.guest.v1.Guest.CreateContainer:input_type -> cofferdam.guest.v1.CreateContainerRequest
+	29, // 23: cofferdam.guest.v1.Guest.StartContainer:input_type -> cofferdam.guest.v1.StartContainerRequest
+	31, // 24: cofferdam.guest.v1.Guest.ExecProcess:input_type -> cofferdam.guest.v1.ExecProcessRequest
+	33, // 25: cofferdam.guest.v1.Guest.SignalProcess:input_type -> cofferdam.guest.v1.SignalProcessRequest
+	35, // 26: cofferdam.guest.v1.Guest.WaitProcess:input_type -> cofferdam.guest.v1.WaitProcessRequest
+	37, // 27: cofferdam.guest.v1.Guest.ResizeTerminal:input_type -> cofferdam.guest.v1.ResizeTerminalRequest
+	39, // 28: cofferdam.guest.v1.Guest.ShutdownContainer:input_type -> cofferdam.guest.v1.ShutdownContainerRequest
+	41, // 29: cofferdam.guest.v1.Guest.Properties:input_type -> cofferdam.guest.v1.PropertiesRequest
+	44, // 30: cofferdam.guest.v1.Guest.DumpStacks:input_type -> cofferdam.guest.v1.DumpStacksRequest
+	46, // 31: cofferdam.guest.v1.Guest.Evidence:input_type -> cofferdam.guest.v1.EvidenceRequest
+	48, // 32: cofferdam.guest.v1.Guest.PowerOff:input_type -> cofferdam.guest.v1.PowerOffRequest
+	4,  // 33: cofferdam.guest.v1.Guest.Hello:output_type -> cofferdam.guest.v1.HelloResponse
+	6,  // 34: cofferdam.guest.v1.Guest.SetPolicy:output_type -> cofferdam.guest.v1.SetPolicyResponse
+	8,  // 35: cofferdam.guest.v1.Guest.LoadFragment:output_type -> cofferdam.guest.v1.LoadFragmentResponse
+	10, // 36: cofferdam.guest.v1.Guest.LoadTrustList:output_type -> cofferdam.guest.v1.LoadTrustListResponse
+	12, // 37: cofferdam.guest.v1.Guest.MountLayer:output_type -> cofferdam.guest.v1.MountLayerResponse
+	14, // 38: cofferdam.guest.v1.Guest.UnmountLayer:output_type -> cofferdam.guest.v1.UnmountLayerResponse
+	16, // 39: cofferdam.guest.v1.Guest.MountScratch:output_type -> cofferdam.guest.v1.MountScratchResponse
+	18, // 40: cofferdam.guest.v1.Guest.UnmountScratch:output_type -> cofferdam.guest.v1.UnmountScratchResponse
+	20, // 41: cofferdam.guest.v1.Guest.MountOverlay:output_type -> cofferdam.guest.v1.MountOverlayResponse
+	22, // 42: cofferdam.guest.v1.Guest.UnmountOverlay:output_type -> cofferdam.guest.v1.UnmountOverlayResponse
+	28, // 43: cofferdam.guest.v1.Guest.CreateContainer:output_type -> cofferdam.guest.v1.CreateContainerResponse
+	30, // 44: cofferdam.guest.v1.Guest.StartContainer:output_type -> cofferdam.guest.v1.StartContainerResponse
+	32, // 45: cofferdam.guest.v1.Guest.ExecProcess:output_type -> cofferdam.guest.v1.ExecProcessResponse
+	34, // 46: cofferdam.guest.v1.Guest.SignalProcess:output_type -> cofferdam.guest.v1.SignalProcessResponse
+	36, // 47: cofferdam.guest.v1.Guest.WaitProcess:output_type -> cofferdam.guest.v1.WaitProcessResponse
+	38, // 48: cofferdam.guest.v1.Guest.ResizeTerminal:output_type -> cofferdam.guest.v1.ResizeTerminalResponse
+	40, // 49: cofferdam.guest.v1.Guest.ShutdownContainer:output_type -> cofferdam.guest.v1.ShutdownContainerResponse
+	43, // 50: cofferdam.guest.v1.Guest.Properties:output_type -> cofferdam.guest.v1.PropertiesResponse
+	45, // 51: cofferdam.guest.v1.Guest.DumpStacks:output_type -> cofferdam.guest.v1.DumpStacksResponse
+	47, // 52: cofferdam.guest.v1.Guest.Evidence:output_type -> cofferdam.guest.v1.EvidenceResponse
+	49, // 53: cofferdam.guest.v1.Guest.PowerOff:output_type -> cofferdam.guest.v1.PowerOffResponse
+	33, // [33:54] is the sub-list for method output_type
+	12, // [12:33] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
 	12, // [12:12] is the sub-list for extension extendee
 	0,  // [0:12] is the sub-list for field type_name
@@ -2999,7 +3118,7 @@ func file_api_guest_v1_guest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_guest_v1_guest_proto_rawDesc), len(file_api_guest_v1_guest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   48,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

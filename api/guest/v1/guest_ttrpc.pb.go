@@ -11,6 +11,7 @@ type GuestService interface {
 	Hello(context.Context, *HelloRequest) (*HelloResponse, error)
 	SetPolicy(context.Context, *SetPolicyRequest) (*SetPolicyResponse, error)
 	LoadFragment(context.Context, *LoadFragmentRequest) (*LoadFragmentResponse, error)
+	LoadTrustList(context.Context, *LoadTrustListRequest) (*LoadTrustListResponse, error)
 	MountLayer(context.Context, *MountLayerRequest) (*MountLayerResponse, error)
 	UnmountLayer(context.Context, *UnmountLayerRequest) (*UnmountLayerResponse, error)
 	MountScratch(context.Context, *MountScratchRequest) (*MountScratchResponse, error)
@@ -53,6 +54,13 @@ func RegisterGuestService(srv *ttrpc.Server, svc GuestService) {
 					return nil, err
 				}
 				return svc.LoadFragment(ctx, &req)
+			},
+			"LoadTrustList": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req LoadTrustListRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.LoadTrustList(ctx, &req)
 			},
 			"MountLayer": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req MountLayerRequest
@@ -206,6 +214,14 @@ func (c *guestClient) SetPolicy(ctx context.Context, req *SetPolicyRequest) (*Se
 func (c *guestClient) LoadFragment(ctx context.Context, req *LoadFragmentRequest) (*LoadFragmentResponse, error) {
 	var resp LoadFragmentResponse
 	if err := c.client.Call(ctx, "cofferdam.guest.v1.Guest", "LoadFragment", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *guestClient) LoadTrustList(ctx context.Context, req *LoadTrustListRequest) (*LoadTrustListResponse, error) {
+	var resp LoadTrustListResponse
+	if err := c.client.Call(ctx, "cofferdam.guest.v1.Guest", "LoadTrustList", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

@@ -60,11 +60,9 @@ func (s *supervisor) startIn(ctx context.Context, rep *report) error {
 	if err != nil {
 		return s.explain(err)
 	}
-	for i, f := range s.plan.Fragments {
-		err = s.vm.Guest().LoadFragment(ctx, f)
-		if err != nil {
-			return s.explain(fmt.Errorf("fragment %d: %w", i, err))
-		}
+	err = s.loadSigned(ctx)
+	if err != nil {
+		return s.explain(err)
 	}
 	s.stage(rep, group.StagePolicy)
 	for i, c := range s.plan.Containers {
@@ -88,6 +86,23 @@ func (s *supervisor) startIn(ctx context.Context, rep *report) error {
 		return s.explain(err)
 	}
 	return s.run(ctx, rep)
+}
+
+// loadSigned hands over what adds to the policy: trust lists first, since fragments may need receipts of their ledgers.
+func (s *supervisor) loadSigned(ctx context.Context) error {
+	for i, l := range s.plan.TrustLists {
+		_, err := s.vm.Guest().LoadTrustList(ctx, l)
+		if err != nil {
+			return fmt.Errorf("trust list %d: %w", i, err)
+		}
+	}
+	for i, f := range s.plan.Fragments {
+		_, err := s.vm.Guest().LoadFragment(ctx, f)
+		if err != nil {
+			return fmt.Errorf("fragment %d: %w", i, err)
+		}
+	}
+	return nil
 }
 
 // explain prefers the machine's end to the broken call that was its consequence.

@@ -422,6 +422,26 @@ func TestAttest(t *testing.T) {
 	_ = client.Stop(t.Context(), 100*time.Millisecond)
 }
 
+// TestLoad loads signed messages into a group that runs; one that is refused changes nothing.
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	plan := b.plan("load", "/bin/sleep", "100")
+	plan.TrustLists, plan.Fragments = [][]byte{[]byte("list")}, [][]byte{[]byte("fragment")}
+	_, client := b.start(plan)
+	for _, trustList := range []bool{true, false} {
+		loaded, err := client.Load(t.Context(), []byte("good"), trustList)
+		if err != nil || loaded.Issuer == "" || loaded.Feed == "" || (len(loaded.Ledgers) > 0) != trustList {
+			t.Errorf("loaded %+v, %v", loaded, err)
+		}
+		_, err = client.Load(t.Context(), []byte(sandboxtest.RefusedFragment), trustList)
+		if d := guestv1.DenialFrom(err); d.GetCode() != guestv1.CodePolicyDenied {
+			t.Errorf("error is %v", err)
+		}
+	}
+	_ = client.Stop(t.Context(), 100*time.Millisecond)
+}
+
 func TestTerminal(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -451,6 +471,10 @@ func TestDenials(t *testing.T) {
 		"policy": {func(p *group.Plan) { p.Policy = []byte(sandboxtest.MismatchedPolicy) }, guestv1.CodePolicyMismatch},
 		"fragment": {func(p *group.Plan) {
 			p.Fragments = [][]byte{[]byte("good"), []byte(sandboxtest.RefusedFragment)}
+		}, guestv1.CodePolicyDenied},
+		"trust-list": {func(p *group.Plan) {
+			p.TrustLists = [][]byte{[]byte("good"), []byte(sandboxtest.RefusedFragment)}
+			p.Fragments = [][]byte{[]byte("good")}
 		}, guestv1.CodePolicyDenied},
 		"command": {func(p *group.Plan) { p.Containers[0].Command = []string{sandboxtest.CommandDenied} }, guestv1.CodePolicyDenied},
 		"start":   {func(p *group.Plan) { p.Containers[0].Command = []string{"/nonexistent"} }, guestv1.CodeFailed},

@@ -122,6 +122,17 @@ func (g *guest) LoadFragment(ctx context.Context, r *guestv1.LoadFragmentRequest
 	return &guestv1.LoadFragmentResponse{Issuer: "did:x509:0:fake", Feed: "feed"}, nil
 }
 
+func (g *guest) LoadTrustList(ctx context.Context, r *guestv1.LoadTrustListRequest) (*guestv1.LoadTrustListResponse, error) {
+	err := g.ready(ctx, "load_transparency_trust_list")
+	if err != nil {
+		return nil, err
+	}
+	if string(r.GetMessage()) == RefusedFragment {
+		return nil, deny(guestv1.CodePolicyDenied, "load_transparency_trust_list", "no TTL candidate matches")
+	}
+	return &guestv1.LoadTrustListResponse{Issuer: "did:x509:0:fake", Subject: "subject", Ledgers: []string{"ledger"}}, nil
+}
+
 func (g *guest) MountLayer(ctx context.Context, r *guestv1.MountLayerRequest) (*guestv1.MountLayerResponse, error) {
 	err := g.ready(ctx, "mount_device")
 	if err != nil {
