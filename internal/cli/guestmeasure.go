@@ -5,10 +5,14 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"cofferdam.dev/internal/guestimage"
+	"cofferdam.dev/internal/measure"
 	"cofferdam.dev/internal/sandbox/qemu"
 )
 
@@ -21,17 +25,19 @@ type measureAnswer struct {
 
 func (a *app) guestMeasureCommand() *cobra.Command {
 	o := guestimage.MeasureOptions{}
-	var model, accel string
+	var model, accel, vmm, features string
 	var explain bool
 	c := &cobra.Command{
 		Use:   "measure",
 		Short: "Compute the launch measurement of the current guest image",
 		Long: `Compute what the processor will report as launch measurement when the current guest image
 is booted: the value that a relying party pins. It depends on the number of processors, and
-for hardware on the firmware and the processor's model; --explain lists all inputs.`,
+for hardware on the firmware and the processor's model. --explain and -o json list
+everything that it depends on, and what the evidence says elsewhere.`,
 		Example: `  cofferdam guest measure
   cofferdam guest measure --cpus 2 --explain
-  cofferdam guest measure --tee snp --firmware OVMF.amdsev.fd --cpu-model EPYC-v4`,
+  cofferdam guest measure --tee snp --firmware OVMF.amdsev.fd --cpu-model EPYC-Genoa -o json
+  cofferdam guest measure --tee snp --firmware OVMF.amdsev.fd --guest-features 0x21 --explain`,
 		Args: arguments(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			err := checkTEE(cmd, o.TEE)
@@ -46,10 +52,9 @@ for hardware on the firmware and the processor's model; --explain lists all inpu
 			}
 			o.Packed = o.TEE == guestimage.Simulated && accel == qemu.KVM
 			if o.TEE == guestimage.SNP {
-				var known bool
-				o.CPUSignature, known = guestimage.CPUSignature(model)
-				if !known {
-					return usage(cmd, fmt.Sprintf("--cpu-model is %q, which is not known", model))
+				err = snpInputs(cmd, &o, model, vmm, features)
+				if err != nil {
+					return err
 				}
 			}
 			if o.TEE != guestimage.Simulated && o.Firmware == "" {
@@ -73,10 +78,36 @@ for hardware on the firmware and the processor's model; --explain lists all inpu
 	f.IntVar(&o.VCPUs, "cpus", defaultCPUs, "number of virtual processors")
 	f.StringVar(&accel, "accel", qemu.TCG, "accelerator of a simulated launch, which chooses the kernel's form: tcg or kvm")
 	f.StringVar(&o.Firmware, "firmware", "", "OVMF image, for snp and tdx")
-	f.StringVar(&model, "cpu-model", qemu.DefaultSNPCPU, "QEMU's processor model, for snp")
+	f.StringVar(&model, "cpu-model", qemu.DefaultSNPCPU, "QEMU's processor model, or a signature in hexadecimal (CPUID leaf 1 EAX), for snp")
+	f.StringVar(&vmm, "vmm", string(measure.QEMU), "virtual machine monitor: qemu, ec2 or gce, for snp")
+	f.StringVar(&features, "guest-features", "0x1", "SEV_FEATURES, for snp; some hosts launch with 0x21 (debug swap)")
 	f.BoolVar(&explain, "explain", false, "list everything that the measurement depends on")
 	a.outputFlag(c)
 	return c
+}
+
+// snpInputs reads what changes the digest of an SNP launch besides the files.
+func snpInputs(cmd *cobra.Command, o *guestimage.MeasureOptions, model, vmm, features string) error {
+	var known bool
+	o.CPUSignature, known = measure.CPUSignature(model)
+	if digits, hexadecimal := strings.CutPrefix(model, "0x"); hexadecimal {
+		n, err := strconv.ParseUint(digits, 16, 32)
+		o.CPUSignature, known = uint32(n), err == nil && n != 0
+	}
+	if !known {
+		return usage(cmd, fmt.Sprintf("--cpu-model is %q; want %s, with a version such as -v2 or without, or a signature such as 0x800f12",
+			model, strings.Join(measure.CPUModels(), ", ")))
+	}
+	o.VMM = measure.VMM(vmm)
+	if !slices.Contains(measure.VMMs(), o.VMM) {
+		return usage(cmd, fmt.Sprintf("--vmm is %q; want qemu, ec2 or gce", vmm))
+	}
+	n, err := strconv.ParseUint(features, 0, 64)
+	if err != nil || n&measure.FeatureSNP == 0 {
+		return usage(cmd, fmt.Sprintf("--guest-features is %q; want a number with bit 0, such as 0x1", features))
+	}
+	o.GuestFeatures = n
+	return nil
 }
 
 func showMeasurement(w io.Writer, m *guestimage.Measurement, explain bool) error {
@@ -87,6 +118,9 @@ func showMeasurement(w io.Writer, m *guestimage.Measurement, explain bool) error
 	pairs := [][2]string{{m.Kind, m.Digest}}
 	for _, i := range m.Inputs {
 		pairs = append(pairs, [2]string{"  " + i.Name, i.Value + "  (" + i.Reason + ")"})
+	}
+	for _, i := range m.Elsewhere {
+		pairs = append(pairs, [2]string{"  not in it: " + i.Name, i.Value + "  (" + i.Reason + ")"})
 	}
 	return facts(w, pairs...)
 }

@@ -28,6 +28,8 @@ type MeasureOptions struct {
 	CPUSignature uint32
 	// GuestFeatures is SEV_FEATURES of the virtual processors; zero means what QEMU sets by default.
 	GuestFeatures uint64
+	// VMM is the monitor that snp guests run under; empty means QEMU.
+	VMM measure.VMM
 }
 
 // Measurement is a launch digest and everything that it depends on.
@@ -36,6 +38,8 @@ type Measurement struct {
 	Kind   string          `json:"kind"` // the field of the TEE's evidence that will hold it
 	Digest string          `json:"digest"`
 	Inputs []MeasuredInput `json:"inputs"`
+	// Elsewhere is what a launch fixes too, but in other fields of the evidence: the digest does not change with it.
+	Elsewhere []MeasuredInput `json:"elsewhere"`
 }
 
 // MeasuredInput is one thing that changes the digest when it changes.
@@ -92,7 +96,9 @@ func (i *Image) measureSimulated(o MeasureOptions) ([48]byte, *Measurement, erro
 		return [48]byte{}, nil, err
 	}
 	inputs = append(inputs, MeasuredInput{"vcpus", strconv.Itoa(o.VCPUs), "one page is measured for each processor"})
-	return measure.Simulated(hashes, o.VCPUs), &Measurement{TEE: o.TEE, Kind: "MEASUREMENT (simulated)", Inputs: inputs}, nil
+	return measure.Simulated(hashes, o.VCPUs), &Measurement{
+		TEE: o.TEE, Kind: "MEASUREMENT (simulated)", Inputs: inputs, Elsewhere: snpElsewhere(),
+	}, nil
 }
 
 func (i *Image) measureSNP(o MeasureOptions, firmware []byte, sum string) ([48]byte, *Measurement, error) {
@@ -106,8 +112,11 @@ func (i *Image) measureSNP(o MeasureOptions, firmware []byte, sum string) ([48]b
 	if o.GuestFeatures == 0 {
 		o.GuestFeatures = measure.FeatureSNP
 	}
+	if o.VMM == "" {
+		o.VMM = measure.QEMU
+	}
 	d, err := measure.SNP(firmware, &hashes, measure.SNPConfig{
-		VCPUs: o.VCPUs, CPUSignature: o.CPUSignature, GuestFeatures: o.GuestFeatures, VMM: measure.QEMU,
+		VCPUs: o.VCPUs, CPUSignature: o.CPUSignature, GuestFeatures: o.GuestFeatures, VMM: o.VMM,
 	})
 	if err != nil {
 		return [48]byte{}, nil, fmt.Errorf("measuring guest image for snp: %w", err)
@@ -117,8 +126,17 @@ func (i *Image) measureSNP(o MeasureOptions, firmware []byte, sum string) ([48]b
 		MeasuredInput{"vcpus", strconv.Itoa(o.VCPUs), "one page of initial registers is measured for each processor"},
 		MeasuredInput{"cpu signature", fmt.Sprintf("%#x", o.CPUSignature), "the processor's model is in its initial registers"},
 		MeasuredInput{"guest features", fmt.Sprintf("%#x", o.GuestFeatures), "they are in the same page"},
-		MeasuredInput{"vmm", string(measure.QEMU), "monitors differ in the initial registers that they set"})
-	return d, &Measurement{TEE: o.TEE, Kind: "MEASUREMENT", Inputs: inputs}, nil
+		MeasuredInput{"vmm", string(o.VMM), "monitors differ in the initial registers that they set"})
+	return d, &Measurement{TEE: o.TEE, Kind: "MEASUREMENT", Inputs: inputs, Elsewhere: snpElsewhere()}, nil
+}
+
+// snpElsewhere is what reports of SEV-SNP, and of the simulated processor, say apart from the digest.
+func snpElsewhere() []MeasuredInput {
+	return []MeasuredInput{
+		{"execution policy", "HOST_DATA", "the SHA-256 of its text"},
+		{"guest policy", "POLICY", "debugging, migration, multithreading and the like"},
+		{"ID block", "ID_KEY_DIGEST, AUTHOR_KEY_DIGEST, FAMILY_ID, IMAGE_ID, GUEST_SVN", "who signed it and what it says"},
+	}
 }
 
 func measureTDX(firmware []byte, sum string) ([48]byte, *Measurement, error) {
@@ -128,6 +146,10 @@ func measureTDX(firmware []byte, sum string) ([48]byte, *Measurement, error) {
 	}
 	return d, &Measurement{TEE: TDX, Kind: "MRTD", Inputs: []MeasuredInput{
 		{"firmware", sum, "MRTD covers the firmware alone; it measures kernel and command line into RTMR1 and RTMR2"},
+	}, Elsewhere: []MeasuredInput{
+		{"kernel, initramfs, command line", "RTMR1, RTMR2", "the firmware measures them; their values are not computed here"},
+		{"execution policy", "MRCONFIGID", "the SHA-256 of its text and 16 zero bytes"},
+		{"debugging and the like", "ATTRIBUTES, XFAM", "what the host may do to the TD, and what it may use"},
 	}}, nil
 }
 
@@ -151,12 +173,4 @@ func (i *Image) hashes(tee string, elf bool) (measure.KernelHashes, []MeasuredIn
 }
 
 // CPUSignature returns EAX of CPUID leaf 1 for QEMU's models of AMD processors that can run SNP guests.
-func CPUSignature(model string) (uint32, bool) {
-	s, ok := map[string]uint32{
-		"EPYC": 0x800f12, "EPYC-v1": 0x800f12, "EPYC-v2": 0x800f12, "EPYC-v3": 0x800f12, "EPYC-v4": 0x800f12,
-		"EPYC-Rome": 0x830f10, "EPYC-Rome-v1": 0x830f10, "EPYC-Rome-v2": 0x830f10, "EPYC-Rome-v3": 0x830f10,
-		"EPYC-Milan": 0xa00f11, "EPYC-Milan-v1": 0xa00f11, "EPYC-Milan-v2": 0xa00f11,
-		"EPYC-Genoa": 0xa10f10, "EPYC-Genoa-v1": 0xa10f10,
-	}[model]
-	return s, ok
-}
+func CPUSignature(model string) (uint32, bool) { return measure.CPUSignature(model) }

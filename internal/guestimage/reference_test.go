@@ -135,6 +135,13 @@ func TestMeasureSNP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	other, err := img.Measure(MeasureOptions{TEE: SNP, VCPUs: 2, Firmware: path, CPUSignature: signature, VMM: measure.EC2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other.Digest == m.Digest {
+		t.Error("the monitor does not change the digest")
+	}
 	if m.Digest != hex.EncodeToString(want[:]) {
 		t.Errorf("digest %s, want %x", m.Digest, want)
 	}
@@ -146,6 +153,11 @@ func TestMeasureSNP(t *testing.T) {
 		}
 	}
 	explained := []string{"kernel", "initramfs", "command line", "firmware", "vcpus", "cpu signature", "guest features", "vmm"}
+	for _, i := range m.Elsewhere {
+		if i.Name == "" || i.Value == "" || i.Reason == "" {
+			t.Errorf("%+v is not explained", i)
+		}
+	}
 	if !slices.Equal(names, explained) {
 		t.Errorf("inputs %q, want %q", names, explained)
 	}
