@@ -20,6 +20,7 @@ const (
 	maxSelections = 8
 	maxSelectSize = 4  // bytes of a PCR bitmap
 	maxDigest     = 64 // the largest hash
+	maxData       = 66 // TPM2B_DATA: room for a hash and its algorithm (11.2.3)
 )
 
 // PCRCount is the number of platform configuration registers of a PC client's bank.
@@ -61,7 +62,7 @@ func ParseAttest(b []byte) (*Attest, error) {
 	if v := d.u16(); v != tagQuote && d.err == nil {
 		d.err = fmt.Errorf("type is %#04x, not %#04x: it is no quote", v, tagQuote)
 	}
-	a := &Attest{QualifiedSigner: d.sized("qualified signer", maxDigest+2), ExtraData: d.sized("extra data", maxDigest)}
+	a := &Attest{QualifiedSigner: d.sized("qualified signer", maxData), ExtraData: d.sized("extra data", maxData)}
 	a.Clock, a.Resets, a.Restarts = d.u64(), d.u32(), d.u32()
 	switch v := d.take(1); {
 	case d.err != nil:

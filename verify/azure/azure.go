@@ -3,6 +3,7 @@
 package azure
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -21,6 +22,10 @@ import (
 
 // Policy is what a relying party asks of the VM. The zero value admits none.
 type Policy struct {
+	// Measurements are the launch digests of paravisors that are trusted, 48 bytes each. Empty refuses. They are apart from
+	// the digests of guests without a paravisor on purpose: such a guest can have any claims bound to its report, and so pass
+	// for a paravisor whose TPM says what it likes.
+	Measurements [][]byte
 	// PCRs are the trusted values of the TPM's SHA-256 registers, by index. Each register that is listed must have one of
 	// its values; one without values refuses. PCR 4 or PCR 7 must be among them.
 	PCRs map[int][][sha256.Size]byte
@@ -79,7 +84,7 @@ func Mandatory(kind hcl.Kind) []check.Name {
 }
 
 var mandatory = []check.Name{
-	check.AzureEvidence, check.Paravisor, check.VMConfiguration, check.TPMQuote, check.TPMSignature, check.PCRDigest,
+	check.AzureEvidence, check.Measurement, check.HostData, check.Paravisor, check.VMConfiguration, check.TPMQuote, check.TPMSignature, check.PCRDigest,
 	check.PCRs,
 }
 
@@ -108,23 +113,37 @@ func Appraise(ctx context.Context, rec *check.Record, in Input, p Policy) Result
 		return *a.res
 	}
 	a.res.Kind, a.res.PCRs = r.Kind, e.Quote.PCRs
-	bound, ok := a.hardware(ctx, e, r)
-	a.claims(r, bound, ok)
+	launch := a.hardware(ctx, e, r)
+	if launch != nil { // otherwise the hardware report could not be read, and that is recorded
+		a.launch(launch)
+		a.binding(r, launch)
+	}
+	a.claims(r)
 	a.quote(&e.Quote)
 	return *a.res
 }
 
-// hardware has the hardware report judged, and returns the report data that it binds.
-func (a *appraisal) hardware(ctx context.Context, e *hcl.Evidence, r *hcl.Report) (bound [64]byte, ok bool) {
+// launched is what the hardware signed about the guest.
+type launched struct {
+	measurement, hostData []byte
+	reportData            [64]byte
+}
+
+// hardware has the hardware report judged.
+func (a *appraisal) hardware(ctx context.Context, e *hcl.Evidence, r *hcl.Report) *launched {
 	want := map[hcl.Kind]string{hcl.KindSNP: "an SNP report and its certificate", hcl.KindTDX: "a TDREPORT and a quote of it"}[r.Kind]
 	if (r.Kind == hcl.KindSNP) != (len(e.VCEK) > 0) {
 		a.Fail(check.AzureEvidence, check.CodeAzureInconsistent, want, fmt.Sprintf("an %s report, but a quote or certificate of the other kind", r.Kind))
-		return bound, false
+		return nil
 	}
 	a.Pass(check.AzureEvidence, want, fmt.Sprintf("HCL report of version %d", r.Version))
 	if r.Kind == hcl.KindTDX {
 		return a.tdx(ctx, e, r)
 	}
+	return a.snp(ctx, e, r)
+}
+
+func (a *appraisal) snp(ctx context.Context, e *hcl.Evidence, r *hcl.Report) *launched {
 	certs := append([][]byte{e.VCEK}, slices.DeleteFunc(slices.Clone(a.in.Certificates), func(c []byte) bool {
 		return slices.Equal(c, e.VCEK)
 	})...)
@@ -134,19 +153,34 @@ func (a *appraisal) hardware(ctx context.Context, e *hcl.Evidence, r *hcl.Report
 	}, a.in.SNP)
 	a.res.SNP = &res
 	if res.Report == nil {
-		return bound, false
+		return nil
 	}
-	return res.Report.ReportData, true
+	return &launched{measurement: res.Report.Measurement[:], hostData: res.Report.HostData[:], reportData: res.Report.ReportData}
 }
 
-// claims compares the claims with the report data that the hardware signed: their SHA-256, and zeros.
-func (a *appraisal) claims(r *hcl.Report, bound [64]byte, ok bool) {
+// launch compares the launch measurement with the trusted ones. A paravisor is launched without host data; a guest that has
+// some was launched as something else.
+func (a *appraisal) launch(l *launched) {
+	got := hex.EncodeToString(l.measurement)
+	if len(a.p.Measurements) == 0 {
+		a.Fail(check.Measurement, check.CodeMeasurementNotSet, "a trusted measurement of a paravisor, but none is given", got)
+	} else {
+		a.Require(slices.ContainsFunc(a.p.Measurements, func(m []byte) bool { return bytes.Equal(m, l.measurement) }), check.Measurement,
+			check.CodeMeasurement, list(a.p.Measurements), got)
+	}
+	a.Require(len(bytes.Trim(l.hostData, "\x00")) == 0, check.HostData, check.CodeHostData, "none: zeros", hex.EncodeToString(l.hostData))
+}
+
+// binding compares the claims with the report data that the hardware signed: their SHA-256, and zeros.
+func (a *appraisal) binding(r *hcl.Report, l *launched) {
 	sum := sha256.Sum256(r.Claims)
 	var want [64]byte
 	copy(want[:], sum[:])
-	if ok { // otherwise the hardware report could not be read, and that is recorded
-		a.Require(bound == want, check.Paravisor, check.CodeClaimsNotBound, hex.EncodeToString(want[:]), hex.EncodeToString(bound[:]))
-	}
+	a.Require(l.reportData == want, check.Paravisor, check.CodeClaimsNotBound, hex.EncodeToString(want[:]), hex.EncodeToString(l.reportData[:]))
+}
+
+// claims reads what the paravisor says, whether it is bound or not.
+func (a *appraisal) claims(r *hcl.Report) {
 	c, err := hcl.ParseClaims(r.Claims)
 	if err != nil {
 		a.Fail(check.Paravisor, check.CodeClaimsMalformed, "the claims of a paravisor", err.Error())

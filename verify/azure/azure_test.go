@@ -75,9 +75,10 @@ func input(t testing.TB, b []byte) Input {
 	}
 }
 
-// pinned trusts the registers as they are.
+// pinned trusts launch measurement and registers as they are.
 func pinned(e *hcl.Evidence) Policy {
-	p := Policy{PCRs: map[int][][sha256.Size]byte{}}
+	const snpAt, tdxAt = 32 + 0x90, 32 + 512 + 16
+	p := Policy{Measurements: [][]byte{bytes.Clone(e.Report[snpAt : snpAt+48]), bytes.Clone(e.Report[tdxAt : tdxAt+48])}, PCRs: map[int][][sha256.Size]byte{}}
 	for i, v := range e.Quote.PCRs {
 		p.PCRs[i] = [][sha256.Size]byte{v}
 	}
@@ -228,10 +229,19 @@ func TestPolicy(t *testing.T) {
 		"another's":        {map[int][][sha256.Size]byte{4: value(7)}, []check.Code{check.CodePCR}},
 		"no such register": {map[int][][sha256.Size]byte{7: value(7), 24: wrong, -1: wrong}, []check.Code{check.CodePCR, check.CodePCR}},
 	} {
-		_, o := judge(t, input(t, b), Policy{PCRs: c.pcrs})
+		_, o := judge(t, input(t, b), Policy{PCRs: c.pcrs, Measurements: pinned(e).Measurements})
 		if diff := cmp.Diff(c.want, o.failed); diff != "" {
 			t.Errorf("%s:\n%s", name, diff)
 		}
+	}
+	p := pinned(e)
+	p.Measurements = nil
+	if _, o := judge(t, input(t, b), p); !cmp.Equal(o.failed, []check.Code{check.CodeMeasurementNotSet}) {
+		t.Errorf("no measurement: %+v", o)
+	}
+	p.Measurements = [][]byte{make([]byte, 48)}
+	if _, o := judge(t, input(t, b), p); !cmp.Equal(o.failed, []check.Code{check.CodeMeasurement}) {
+		t.Errorf("another measurement: %+v", o)
 	}
 	if _, o := judge(t, Input{}, Policy{}); o.accepted() || len(o.failed) == 0 {
 		t.Errorf("nothing: %+v", o)

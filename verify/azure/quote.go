@@ -100,14 +100,18 @@ func (a *appraisal) values(pcrs *[hcl.PCRCount][sha256.Size]byte) {
 		case len(trusted) == 0:
 			a.Fail(check.PCRs, check.CodePCRNotPinned, fmt.Sprintf("a trusted value for PCR %d, but none is given", i), hex.EncodeToString(pcrs[i][:]))
 		default:
-			a.Require(slices.Contains(trusted, pcrs[i]), check.PCRs, check.CodePCR, fmt.Sprintf("PCR %d: %s", i, list(trusted)),
+			var known [][]byte
+			for _, v := range trusted {
+				known = append(known, v[:])
+			}
+			a.Require(slices.Contains(trusted, pcrs[i]), check.PCRs, check.CodePCR, fmt.Sprintf("PCR %d: %s", i, list(known)),
 				hex.EncodeToString(pcrs[i][:]))
 		}
 	}
 }
 
 // list shows values, and how many there are when there are many.
-func list(values [][sha256.Size]byte) string {
+func list(values [][]byte) string {
 	const most = 4
 	var s []string
 	for i, v := range values {
@@ -115,7 +119,7 @@ func list(values [][sha256.Size]byte) string {
 			s = append(s, fmt.Sprintf("and %d more", len(values)-most))
 			break
 		}
-		s = append(s, hex.EncodeToString(v[:]))
+		s = append(s, hex.EncodeToString(v))
 	}
 	return strings.Join(s, ", ")
 }

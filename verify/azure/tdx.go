@@ -16,14 +16,14 @@ import (
 
 // tdx has the quote judged and compares it with the TDREPORT that the paravisor got. Nothing of the TDREPORT can be
 // verified here but what the quote repeats; the binding that counts is the quote's.
-func (a *appraisal) tdx(ctx context.Context, e *hcl.Evidence, r *hcl.Report) (bound [64]byte, ok bool) {
+func (a *appraisal) tdx(ctx context.Context, e *hcl.Evidence, r *hcl.Report) *launched {
 	res := intel.Appraise(ctx, a.Record, intel.Input{
 		TEE: dcap.TEETDX, Quote: e.TDQuote, Now: a.in.Now, Roots: a.in.Roots, AllowSimulated: a.in.AllowSimulated,
 		Collateral: a.in.Collateral, Cache: a.in.QuoteCache,
 	}, a.in.TDX)
 	a.res.TDX = &res
 	if res.Quote == nil || res.Quote.TD == nil {
-		return bound, false
+		return nil
 	}
 	const expected = "a quote of the TDREPORT"
 	report, err := tdx.ParseReport(r.Hardware)
@@ -41,7 +41,7 @@ func (a *appraisal) tdx(ctx context.Context, e *hcl.Evidence, r *hcl.Report) (bo
 			fmt.Sprintf("MRTD %x, report data %x", want.MRTD, want.ReportData),
 			fmt.Sprintf("MRTD %x, report data %x", res.Quote.TD.MRTD, res.Quote.TD.ReportData))
 	}
-	return res.ReportData, true
+	return &launched{measurement: res.Measurement, hostData: res.HostData, reportData: res.ReportData}
 }
 
 // DefaultTDX returns rules that fit the trust domains in which Azure runs its paravisor. They differ from intel.DefaultTDX
