@@ -4,6 +4,7 @@ package verify
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -16,28 +17,34 @@ import (
 )
 
 // references compares what was launched with what is trusted.
-func (a *appraisal) references(s *subject, doc *evidence.Document) {
-	got := hex.EncodeToString(s.measurement)
-	if len(a.opts.Measurements) == 0 {
-		a.Fail(check.Measurement, check.CodeMeasurementNotSet, "a trusted measurement, but none is given", got)
-	} else {
-		ok := slices.ContainsFunc(a.opts.Measurements, func(m []byte) bool { return bytes.Equal(m, s.measurement) })
-		a.Require(ok, check.Measurement, check.CodeMeasurement, hexList(a.opts.Measurements), got)
-	}
-	got = hex.EncodeToString(s.hostData)
-	if len(a.opts.HostData) == 0 {
-		a.Fail(check.HostData, check.CodeHostDataNotSet, "trusted host data, but none are given", got)
-	} else {
-		var list [][]byte
-		for _, h := range a.opts.HostData {
-			list = append(list, h[:])
-		}
-		a.Require(slices.ContainsFunc(list, func(h []byte) bool { return bytes.Equal(h, s.hostData) }), check.HostData, check.CodeHostData, hexList(list), got)
+func (a *appraisal) references(ctx context.Context, s *subject, doc *evidence.Document) {
+	got := hex.EncodeToString(s.hostData)
+	if !s.judged {
+		a.measurement(ctx, s, doc)
+		a.hostData(s, got)
 	}
 	if len(doc.Policy) != 0 {
 		sum := sha256.Sum256(doc.Policy)
-		a.Require(bytes.Equal(sum[:], s.hostData), check.PolicyText, check.CodePolicyText, got, hex.EncodeToString(sum[:]))
+		a.Require(s.has(sum), check.PolicyText, check.CodePolicyText, got, hex.EncodeToString(sum[:]))
 	}
+}
+
+func (a *appraisal) hostData(s *subject, got string) {
+	if len(a.opts.HostData) == 0 {
+		a.Fail(check.HostData, check.CodeHostDataNotSet, "trusted host data, but none are given", got)
+		return
+	}
+	var list [][]byte
+	for _, h := range a.opts.HostData {
+		list = append(list, h[:])
+	}
+	a.Require(slices.ContainsFunc(a.opts.HostData, s.has), check.HostData, check.CodeHostData, hexList(list), got)
+}
+
+// has reports whether the host data are the value, with zeros where the field is longer.
+func (s *subject) has(value [32]byte) bool {
+	rest, ok := bytes.CutPrefix(s.hostData, value[:])
+	return ok && len(bytes.Trim(rest, "\x00")) == 0
 }
 
 // binding checks the report data, in the form of evidence.ReportData unless the options list report data of their own.
@@ -45,7 +52,7 @@ func (a *appraisal) binding(s *subject, doc *evidence.Document) {
 	o := a.opts
 	got := hex.EncodeToString(s.reportData)
 	if len(o.ReportData) != 0 {
-		ok := slices.ContainsFunc(o.ReportData, func(d []byte) bool { return bytes.Equal(d, s.reportData) })
+		ok := slices.ContainsFunc(o.ReportData, func(d []byte) bool { return len(d) > 0 && bytes.Equal(d, s.reportData) })
 		a.Require(ok, check.ReportData, check.CodeReportData, hexList(o.ReportData), got)
 		if o.Source == "" && len(o.Nonce) == 0 && o.RuntimeData == nil {
 			return

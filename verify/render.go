@@ -30,36 +30,36 @@ var picture = []node{
 	{title: word("intermediate"), detail: linkDetail("intermediate"), checks: []check.Name{
 		check.Chain, check.Profile, check.Revocation, check.RootCRL, check.PCKCRL,
 	}},
-	{title: word("chip key"), detail: chipDetail, checks: []check.Name{
+	{title: word("chip key"), detail: keyDetail, checks: []check.Name{
 		check.ChipCertificate, check.Validity, check.ChipTCB, check.ChipID, check.Product, check.ChipList, check.Certification,
 		check.PlatformModel, check.PlatformID,
 	}},
 	{title: word("quoting enclave"), detail: nothing, optional: true, checks: []check.Name{
 		check.QEReport, check.AttestationKey, check.QuotingEnclave, check.QEIdentity,
 	}},
-	{title: word("report"), detail: reportDetail, checks: []check.Name{
+	{title: reportTitle, detail: reportDetail, checks: []check.Name{
 		check.Format, check.AppraisalPolicy, check.Signature, check.Signer, check.VMPL, check.GuestPolicy, check.Debug,
 		check.Migration, check.Platform, check.Mitigations, check.IDBlock, check.AuthorKey, check.GuestSVN, check.GuestIdentity,
 		check.TCBOrder, check.TCBCommitted, check.TCBFloor, check.TEE, check.TCBInfo, check.CollateralAge, check.TCBEvaluation,
 		check.TDXModule, check.TCBLevel, check.TCBStatus, check.Advisories, check.TDAttributes, check.XFAM, check.TDConfiguration,
 		check.ServiceTD, check.EnclaveAttributes, check.EnclaveSigner, check.EnclaveConfiguration,
 	}},
-	{title: word("paravisor"), detail: nothing, optional: true, checks: []check.Name{
+	{title: word("paravisor"), detail: vmDetail, optional: true, checks: []check.Name{
 		check.AzureEvidence, check.Paravisor, check.TDReport, check.VMConfiguration,
 	}},
 	{title: word("TPM quote"), detail: nothing, optional: true, checks: []check.Name{
 		check.TPMQuote, check.TPMSignature, check.PCRDigest, check.PCRs,
 	}},
-	{title: word("measurement"), detail: claim(func(r *ReportClaims) string { return clip(r.Measurement) }), leaf: true,
+	{title: word("measurement"), detail: func(v *Verdict) string { return clip(v.shared().measurement) }, leaf: true,
 		checks: []check.Name{check.Measurement}},
-	{title: word("endorsement"), detail: nothing, leaf: true, optional: true, checks: []check.Name{
+	{title: word("endorsement"), detail: endorsementDetail, leaf: true, optional: true, checks: []check.Name{
 		check.Endorsement, check.EndorsementChain, check.EndorsementTime, check.EndorsementSignature, check.EndorsementIssuer,
 		check.EndorsementFeed, check.EndorsementSVN, check.EndorsementReceipt,
 	}},
-	{title: word("event log"), detail: nothing, leaf: true, optional: true, checks: []check.Name{
+	{title: word("registers"), detail: nothing, leaf: true, optional: true, checks: []check.Name{
 		check.RuntimeRegisters, check.EventLog,
 	}},
-	{title: word("policy hash"), detail: claim(func(r *ReportClaims) string { return clip(r.HostData) }), leaf: true,
+	{title: word("policy hash"), detail: func(v *Verdict) string { return clip(v.shared().hostData) }, leaf: true,
 		checks: []check.Name{check.HostData, check.PolicyText}},
 	{title: word("runtime data"), detail: bindingDetail, leaf: true, checks: []check.Name{
 		check.Source, check.Nonce, check.RuntimeData, check.ReportData,
@@ -170,39 +170,86 @@ func linkDetail(role string) func(*Verdict) string {
 	}
 }
 
-func chipDetail(v *Verdict) string {
-	if v.Report == nil || v.Report.Product == "" {
-		return ""
+func keyDetail(v *Verdict) string {
+	switch {
+	case v.Report != nil && v.Report.Product != "":
+		owner := "chip " + clip(v.Report.ChipID)
+		if v.Report.Provider != "" {
+			owner = "provider " + v.Report.Provider
+		}
+		return fmt.Sprintf("%s of %s, %s, TCB %s", v.Report.SigningKey, v.Report.Product, owner, v.Report.ReportedTCB)
+	case v.Quote != nil && v.Quote.FMSPC != "":
+		return fmt.Sprintf("PCK of model %s, machine %s", v.Quote.FMSPC, v.Quote.PPID)
 	}
-	return fmt.Sprintf("%s of %s, chip %s, TCB %s", v.Report.SigningKey, v.Report.Product, clip(v.Report.ChipID),
-		v.Report.ReportedTCB)
+	return ""
+}
+
+func reportTitle(v *Verdict) string {
+	if v.Quote != nil {
+		return "quote"
+	}
+	return "report"
 }
 
 func reportDetail(v *Verdict) string {
-	if v.Report == nil {
-		return ""
+	switch {
+	case v.Report != nil:
+		return fmt.Sprintf("version %d, VMPL %d, guest policy %s", v.Report.Version, v.Report.VMPL, v.Report.Policy)
+	case v.Quote != nil:
+		s := fmt.Sprintf("%s, version %d, attributes %s", v.Quote.TEE, v.Quote.Version, v.Quote.Attributes)
+		if v.Quote.TCBStatus != "" {
+			s += ", TCB " + v.Quote.TCBStatus
+		}
+		if n := len(v.Quote.Advisories); n > 0 {
+			s += fmt.Sprintf(" (%d advisories)", n)
+		}
+		return s
 	}
-	return fmt.Sprintf("version %d, VMPL %d, guest policy %s", v.Report.Version, v.Report.VMPL, v.Report.Policy)
+	return ""
 }
 
-func claim(f func(*ReportClaims) string) func(*Verdict) string {
-	return func(v *Verdict) string {
-		if v.Report == nil {
-			return ""
-		}
-		return f(v.Report)
+func vmDetail(v *Verdict) string {
+	if v.VM == nil {
+		return ""
 	}
+	return "VM " + v.VM.UniqueID
+}
+
+func endorsementDetail(v *Verdict) string {
+	if v.Endorsement == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s, security version %d, of %s", v.Endorsement.Feed, v.Endorsement.SVN, clip(v.Endorsement.Issuer))
+}
+
+// common is what the claims of all kinds of evidence have.
+type common struct {
+	measurement, hostData, reportData string
+	BindingClaims
+}
+
+func (v *Verdict) shared() common {
+	var c common
+	switch {
+	case v.Report != nil:
+		c = common{v.Report.Measurement, v.Report.HostData, v.Report.ReportData, v.Report.BindingClaims}
+	case v.Quote != nil:
+		c = common{v.Quote.Measurement, v.Quote.HostData, v.Quote.ReportData, v.Quote.BindingClaims}
+	}
+	if v.VM != nil {
+		c.reportData = v.VM.ExtraData
+	}
+	return c
 }
 
 func bindingDetail(v *Verdict) string {
-	switch r := v.Report; {
-	case r == nil:
-		return ""
-	case r.Source == "":
-		return "report data " + clip(r.ReportData)
-	default:
-		return fmt.Sprintf("%d bytes, for %s, nonce %s", len(r.RuntimeData), r.Source, clip(r.Nonce))
+	switch c := v.shared(); {
+	case c.Source != "":
+		return fmt.Sprintf("%d bytes, for %s, nonce %s", len(c.RuntimeData), c.Source, clip(c.Nonce))
+	case c.reportData != "":
+		return "report data " + clip(c.reportData)
 	}
+	return ""
 }
 
 // clip shortens a digest.

@@ -87,7 +87,7 @@ func TestRenderKeepsTerminalsSafe(t *testing.T) {
 	evil := "\x1b[2J\r\x07\u202e"
 	v := Appraise(context.Background(), &evidence.Document{Type: evil, Report: []byte{1}}, Options{})
 	v.Chain = []anchor.Link{{Role: "root", Name: evil, Label: evil, Subject: evil}}
-	v.Report = &ReportClaims{Product: evil, ChipID: evil, Measurement: evil, Source: evil}
+	v.Report = &ReportClaims{Product: evil, ChipID: evil, Measurement: evil, BindingClaims: BindingClaims{Source: evil}}
 	var b bytes.Buffer
 	if err := Render(&b, v, false); err != nil {
 		t.Fatal(err)

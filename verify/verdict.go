@@ -30,6 +30,8 @@ const (
 type Verdict struct {
 	// Schema is the constant of that name.
 	Schema string `json:"schema"`
+	// Type is the type of the evidence, as the document states it.
+	Type string `json:"type,omitempty"`
 	// Outcome is the result of all checks together.
 	Outcome Outcome `json:"outcome"`
 	// Simulated is true when the chain ends in a simulated root, and also when nothing vouches for a chain that says of
@@ -47,31 +49,13 @@ type Verdict struct {
 	Checks []check.Check `json:"checks"`
 	// Chain are the certificates from the root to the chip key, as far as they could be linked.
 	Chain []anchor.Link `json:"chain,omitempty"`
-	// Report is what the report says. It is only a claim unless Outcome is Accepted.
-	Report *ReportClaims `json:"report,omitempty"`
-}
-
-// ReportClaims are the fields of a report that a relying party may want to show or store, byte strings in hexadecimal.
-type ReportClaims struct {
-	Version      uint32 `json:"version"`
-	Product      string `json:"product,omitempty"`
-	ChipID       string `json:"chipID"`
-	SigningKey   string `json:"signingKey"`
-	VMPL         uint32 `json:"vmpl"`
-	GuestSVN     uint32 `json:"guestSVN"`
-	Policy       string `json:"policy"`
-	PlatformInfo string `json:"platformInfo"`
-	ReportedTCB  string `json:"reportedTCB"`
-	CommittedTCB string `json:"committedTCB"`
-	CurrentTCB   string `json:"currentTCB"`
-	LaunchTCB    string `json:"launchTCB"`
-	Measurement  string `json:"measurement"`
-	HostData     string `json:"hostData"`
-	ReportData   string `json:"reportData"`
-	ReportID     string `json:"reportID"`
-	Source       string `json:"source,omitempty"`
-	Nonce        string `json:"nonce,omitempty"`
-	RuntimeData  []byte `json:"runtimeData,omitempty"`
+	// Report is what an SNP report says, Quote what a quote of a trust domain or an enclave says, VM what the paravisor of
+	// an Azure VM says, and Endorsement what the endorsement says by which the measurement was judged. They are only
+	// claims unless Outcome is Accepted.
+	Report      *ReportClaims      `json:"report,omitempty"`
+	Quote       *QuoteClaims       `json:"quote,omitempty"`
+	VM          *VMClaims          `json:"vm,omitempty"`
+	Endorsement *EndorsementClaims `json:"endorsement,omitempty"`
 }
 
 // Accepted reports whether the outcome is Accepted.

@@ -50,7 +50,7 @@ var rooms = map[string][]string{
 	"verify/azure":                   {"collateral", "evidence/dcap", "evidence/hcl", "evidence/tdx", "verify/amd", "verify/anchor", "verify/check", "verify/intel"},
 	"verify/uvm":                     {"evidence/didx509", "evidence/receipt", "evidence/uvm", "verify/check"},
 	"verify/intel":                   {"collateral", "evidence/dcap", "evidence/pcs", "evidence/sgx", "evidence/tdx", "verify/anchor", "verify/check"},
-	"verify":                         {"collateral", "evidence", "evidence/snp", "verify/amd", "verify/anchor", "verify/check"},
+	"verify":                         {"collateral", "evidence", "evidence/dcap", "evidence/snp", "verify/amd", "verify/anchor", "verify/azure", "verify/check", "verify/intel", "verify/uvm"},
 	"attest":                         {"evidence/snp", "evidence/tdx"},
 	"policy":                         {},
 	"policy/engine":                  {"policy"},

@@ -74,6 +74,9 @@ func (r *Record) Require(ok bool, name Name, code Code, expected, actual string)
 	r.Fail(name, code, expected, actual)
 }
 
+// Adopt appends what another record has.
+func (r *Record) Adopt(o *Record) { r.checks = append(r.checks, o.checks...) }
+
 // Checks returns a copy of what was recorded.
 func (r *Record) Checks() []Check { return slices.Clone(r.checks) }
 

@@ -287,6 +287,7 @@ const (
 	CodeEnclaveSigner            Code = "ENCLAVE_SIGNER_NOT_TRUSTED"
 	CodeEnclaveConfiguration     Code = "ENCLAVE_CONFIGURATION_NOT_TRUSTED"
 
+	CodeEndorsementMissing      Code = "ENDORSEMENT_MISSING"
 	CodeEndorsementMalformed    Code = "ENDORSEMENT_MALFORMED"
 	CodeEndorsementUnresolved   Code = "ENDORSEMENT_ISSUER_UNRESOLVED"
 	CodeEndorsementTime         Code = "ENDORSEMENT_TIME_INVALID"
@@ -385,6 +386,7 @@ var fixes = map[Code]string{
 	CodeEnclaveSigner:            "compare MRSIGNER, ISVPRODID and ISVSVN with the trusted ones",
 	CodeEnclaveConfiguration:     "compare CONFIGID and CONFIGSVN with the trusted ones",
 
+	CodeEndorsementMissing:      "send the publisher's endorsement of the measurement with the evidence",
 	CodeEndorsementMalformed:    "send the endorsement as its publisher made it",
 	CodeEndorsementUnresolved:   "send the endorsement as its publisher made it: its certificates are not those of its issuer",
 	CodeEndorsementTime:         "get an endorsement that was signed while its signer's certificates were valid",
