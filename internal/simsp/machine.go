@@ -58,6 +58,9 @@ type Version struct {
 	Build uint8 `json:"build"`
 }
 
+// String returns the version as MAJOR.MINOR.BUILD.
+func (v Version) String() string { return fmt.Sprintf("%d.%d.%d", v.Major, v.Minor, v.Build) }
+
 func (v Version) report() snp.FirmwareVersion {
 	return snp.FirmwareVersion{Major: v.Major, Minor: v.Minor, Build: v.Build}
 }
@@ -156,7 +159,7 @@ func (m *Machine) Validate() error {
 	case !m.Committed.AtLeast(m.Reported):
 		return fmt.Errorf("committed TCB (%s) is below the reported one (%s)", m.Committed, m.Reported)
 	case !m.CurrentVersion.atLeast(m.CommittedVersion):
-		return fmt.Errorf("current firmware %v is older than the committed %v", m.CurrentVersion, m.CommittedVersion)
+		return fmt.Errorf("current firmware %s is older than the committed %s", m.CurrentVersion, m.CommittedVersion)
 	case m.ExpiredProvider && m.Provider == "":
 		return errors.New("no provider's key is loaded that could be expired")
 	case len(m.Provider) > maxProvider || strings.ContainsFunc(m.Provider, func(r rune) bool { return r < 0x20 || r > 0x7e }):

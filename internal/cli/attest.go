@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/attest"
+	"cofferdam.dev/evidence"
+	"cofferdam.dev/evidence/snp"
+)
+
+// eventLogPath is where Linux has the event log of a TD: the area of the ACPI table CCEL.
+const eventLogPath = "/sys/firmware/acpi/tables/data/CCEL"
+
+// autoProvider tries every source of reports that a machine can have.
+const autoProvider = "auto"
+
+// providers are the sources by the names that people give them.
+func providers() map[string][]string {
+	return map[string][]string{
+		autoProvider: attest.Kinds(), "configfs": {attest.KindConfigfs}, "tdx": {attest.KindTDX},
+		"sev-guest": {attest.KindSEVGuest}, "sev": {attest.KindSEV}, "sgx": {attest.KindSGX},
+	}
+}
+
+func (a *app) machineAttestCommand() *cobra.Command {
+	var nonce, runtimeData, source string
+	c := &cobra.Command{
+		Use:   "attest [group:NAME] --nonce HEX|random",
+		Short: "Get evidence of the machine that this runs in, or of a group",
+		Long: `Ask the processor of the confidential VM or enclave that this program runs in for evidence:
+a report over your nonce and data, signed by the hardware, and what belongs to it. It is
+printed as JSON, for ` + "`cofferdam verify`" + `.
+
+With group:NAME the guest of a group is asked instead, as ` + "`cofferdam group attest`" + ` does.
+
+Sources are tried in this order: configfs-tsm of Linux 6.7 and later (SEV-SNP, TDX),
+/dev/tdx_guest, /dev/sev-guest, /dev/sev of the 5.x kernels, /dev/attestation of Gramine (SGX).
+Where there is none, that is an error: nothing is ever made up.`,
+		Example: `  cofferdam attest --nonce 00112233445566778899aabbccddeeff > evidence.json
+  cofferdam attest --nonce random --runtime-data key.pub --provider sev-guest > evidence.json
+  cofferdam attest group:db --nonce random > evidence.json`,
+		Args:              arguments(0, 1, "nothing, or group:NAME"),
+		ValidArgsFunction: a.completeGroupPrefix,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			n, err := parseNonce(cmd, nonce)
+			if err != nil {
+				return err
+			}
+			if nonce == "random" {
+				a.say("nonce: %x", n)
+			}
+			data, err := readRuntimeData(runtimeData)
+			if err != nil {
+				return err
+			}
+			var b []byte
+			if len(args) == 1 {
+				b, err = a.attestNamed(ctx, cmd, args[0], n, data)
+			} else {
+				b, err = a.attestMachine(ctx, cmd, source, n, data)
+			}
+			if err != nil {
+				return err
+			}
+			_, err = a.Out.Write(b)
+			if err != nil {
+				return fmt.Errorf("writing the evidence: %w", err)
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&nonce, "nonce", "", "the verifier's nonce in hexadecimal (8 to 64 bytes), or random")
+	f.StringVar(&runtimeData, "runtime-data", "", "file whose bytes the report commits to as well (at most 4096)")
+	f.StringVar(&source, "provider", autoProvider, "where to get the report: auto, configfs, tdx, sev-guest, sev or sgx")
+	return c
+}
+
+// completeGroupPrefix completes group:NAME.
+func (a *app) completeGroupPrefix(cmd *cobra.Command, args []string, to string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	names, directive := a.completeGroups(cmd, args, strings.TrimPrefix(to, groupPrefix))
+	for i := range names {
+		names[i] = groupPrefix + names[i]
+	}
+	return names, directive
+}
+
+// attestNamed asks the guest of a group.
+func (a *app) attestNamed(ctx context.Context, cmd *cobra.Command, name string, nonce, data []byte) ([]byte, error) {
+	ref, ok := strings.CutPrefix(name, groupPrefix)
+	switch {
+	case !ok:
+		return nil, usage(cmd, fmt.Sprintf("%q is no group; want group:NAME, or nothing for this machine", name))
+	case cmd.Flags().Changed("provider"):
+		return nil, usage(cmd, "--provider is about this machine; the guest of a group knows where its reports come from")
+	}
+	return a.attest(ctx, ref, nonce, data)
+}
+
+// attestMachine asks the processor that this program runs on. It speaks for itself, so it is the workload.
+func (a *app) attestMachine(ctx context.Context, cmd *cobra.Command, source string, nonce, data []byte) ([]byte, error) {
+	kinds, ok := providers()[source]
+	if !ok {
+		return nil, usage(cmd, fmt.Sprintf("--provider is %q; want auto, configfs, tdx, sev-guest, sev or sgx", source))
+	}
+	p, err := attest.Open(ctx, kinds...)
+	var unavailable *attest.UnavailableError
+	if errors.As(err, &unavailable) {
+		f := &failure{code: exitError, err: errors.New("this machine has no source of attestation reports"),
+			fix: "run it inside of a confidential VM or enclave, as a user who may open the device; for a group on this machine: cofferdam attest group:NAME"}
+		for _, t := range unavailable.Attempts {
+			f.details = append(f.details, fmt.Sprintf("%s: %v", t.Kind, t.Err))
+		}
+		return nil, f
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := p.Report(ctx, evidence.ReportData(evidence.SourceWorkload, nonce, data))
+	if err != nil {
+		return nil, err
+	}
+	a.say("source: %s", p.Kind())
+	return a.document(r, nonce, data)
+}
+
+// document puts a report together with what belongs to it.
+func (a *app) document(r *attest.Result, nonce, data []byte) ([]byte, error) {
+	d := &evidence.Document{
+		Type: r.Type, Report: r.Report, Source: evidence.SourceWorkload, Nonce: nonce, RuntimeData: data,
+	}
+	if len(r.Certificates) > 0 {
+		entries, err := snp.ParseCertificateTable(r.Certificates)
+		if err != nil {
+			return nil, fmt.Errorf("reading the host's certificates: %w", err)
+		}
+		for _, e := range entries {
+			if slices.Contains([]snp.GUID{snp.GUIDVCEK, snp.GUIDVLEK, snp.GUIDASK, snp.GUIDARK}, e.GUID) {
+				d.Certificates = append(d.Certificates, e.Data)
+			}
+		}
+	}
+	if r.Type == attest.TypeTDX {
+		log, err := readLimited(eventLogPath, nil, evidence.MaxEventLogSize)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			a.say("event log: left out, because %v", err)
+		default:
+			d.EventLog = log
+		}
+	}
+	b, err := d.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("making the evidence document: %w", err)
+	}
+	return b, nil
+}
