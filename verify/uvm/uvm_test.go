@@ -246,3 +246,12 @@ func TestSweep(t *testing.T) {
 		}
 	}
 }
+
+func FuzzAppraise(f *testing.F) {
+	f.Add([]byte{0xd2, 0x84, 0x40, 0xa0, 0x40, 0x40})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(judge(t, Input{Endorsement: b, Measurement: make([]byte, 48), Now: later}, AzureContainerPlat(1))) == 0 {
+			t.Errorf("accepted: %x", b)
+		}
+	})
+}
