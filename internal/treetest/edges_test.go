@@ -97,6 +97,8 @@ var rooms = map[string][]string{
 	"internal/debimage":  {"internal/guestimage"},
 	"internal/store":     {"internal/testcap"},
 	"internal/audit":     {},
+	"internal/serve":     {},
+	"internal/auth":      {},
 	"internal/token":     {},
 	"internal/maapolicy": {},
 	"internal/trust":     {"internal/strictjson", "verify/anchor", "verify/check"},
