@@ -4,8 +4,8 @@
 // whoever opens it; none is ever tried in place of another, and the simulator is used only when it was asked for by
 // name.
 //
-// It runs in the measured guest, so it imports nothing but the standard library and the SNP formats. It trusts the
-// kernel's and the firmware's answers to be well-meant but not well-formed: it checks that a report is one and that it
+// It runs in the measured guest, so it imports nothing but the standard library and the formats of SNP and TDX. It trusts
+// the kernel's and the firmware's answers to be well-meant but not well-formed: it checks that a report is one and that it
 // carries the report data that was asked for. It does not verify signatures, which is for whoever the report is sent to.
 package attest
 
@@ -23,6 +23,8 @@ const (
 	TypeSEVSNP = "sev-snp"
 	// TypeTDX is an Intel TDX quote.
 	TypeTDX = "tdx"
+	// TypeSGX is an Intel SGX quote.
+	TypeSGX = "sgx"
 )
 
 // Result is a report and what came with it.

@@ -33,6 +33,8 @@ type entries interface {
 	Remove(name string) error
 	ReadFile(name string, limit int64) ([]byte, error)
 	WriteFile(name string, b []byte) error
+	// Exists returns why there is no such file, or nil.
+	Exists(name string) error
 }
 
 // Configfs obtains reports from the kernel's configfs-tsm interface.
@@ -57,7 +59,7 @@ func OpenConfigfs(root string) (*Configfs, error) {
 }
 
 // Kind returns "configfs-tsm".
-func (c *Configfs) Kind() string { return "configfs-tsm" }
+func (c *Configfs) Kind() string { return KindConfigfs }
 
 // errRaced says that another user of the entry came between.
 var errRaced = errors.New("entry was changed meanwhile")
@@ -80,19 +82,45 @@ func (c *Configfs) Report(ctx context.Context, reportData [64]byte) (*Result, er
 	return nil, fmt.Errorf("getting report from %s: %w", c.root, err)
 }
 
-// once makes an entry of its own, uses it and removes it.
-func (c *Configfs) once(reportData [64]byte) (r *Result, err error) {
+// probe finds out whether the kernel has a provider that is understood, without asking it for a report. The directory is
+// there wherever the kernel's framework is, and that is on machines without a TEE, too.
+func (c *Configfs) probe() error {
+	return c.inEntry(func(dir string) error {
+		_, err := c.provider(dir)
+		return err
+	})
+}
+
+// inEntry makes an entry for one use and removes it.
+func (c *Configfs) inEntry(use func(dir string) error) (err error) {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails: the runtime ends the process instead
 	dir := filepath.Join(c.root, "cofferdam-"+hex.EncodeToString(id[:]))
 	if err := c.fs.Mkdir(dir); err != nil {
-		return nil, fmt.Errorf("making entry: %w", err)
+		return fmt.Errorf("making entry: %w", err)
 	}
 	defer func() {
 		if e := c.fs.Remove(dir); e != nil && err == nil {
-			r, err = nil, fmt.Errorf("removing entry: %w", e)
+			err = fmt.Errorf("removing entry: %w", e)
 		}
 	}()
+	return use(dir)
+}
+
+// once gets a report through an entry of its own.
+func (c *Configfs) once(reportData [64]byte) (*Result, error) {
+	var r *Result
+	err := c.inEntry(func(dir string) (err error) {
+		r, err = c.ask(dir, reportData)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (c *Configfs) ask(dir string, reportData [64]byte) (*Result, error) {
 	before, err := c.generation(dir)
 	if err != nil {
 		return nil, err
@@ -100,7 +128,8 @@ func (c *Configfs) once(reportData [64]byte) (r *Result, err error) {
 	if err := c.fs.WriteFile(filepath.Join(dir, "inblob"), reportData[:]); err != nil {
 		return nil, fmt.Errorf("writing report data: %w", err)
 	}
-	if r, err = c.read(dir); err != nil {
+	r, err := c.read(dir)
+	if err != nil {
 		return nil, err
 	}
 	// The kernel counts every write. More than ours means that the blobs may belong to other report data.
@@ -112,9 +141,12 @@ func (c *Configfs) once(reportData [64]byte) (r *Result, err error) {
 		return nil, fmt.Errorf("%w: generation went from %d to %d", errRaced, before, after)
 	}
 	if r.Type == TypeSEVSNP {
-		if err := checkSNP(r.Report, reportData); err != nil {
-			return nil, err
-		}
+		err = checkSNP(r.Report, reportData)
+	} else {
+		err = checkQuote(r.Report, quoteTDX, reportData)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return r, nil
 }
@@ -124,25 +156,35 @@ func (c *Configfs) read(dir string) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading report: %w", err)
 	}
-	name, err := c.fs.ReadFile(filepath.Join(dir, "provider"), maxAttribute)
+	kind, err := c.provider(dir)
 	if err != nil {
-		return nil, fmt.Errorf("reading provider: %w", err)
+		return nil, err
 	}
-	r := &Result{Report: report}
-	switch provider := strings.TrimSpace(string(name)); provider {
-	case "sev_guest":
-		r.Type = TypeSEVSNP
-	case "tdx_guest":
-		r.Type = TypeTDX
+	r := &Result{Type: kind, Report: report}
+	if kind != TypeSEVSNP {
 		return r, nil
-	default:
-		return nil, fmt.Errorf("provider %q is not sev_guest or tdx_guest", provider)
 	}
 	r.Certificates, err = c.fs.ReadFile(filepath.Join(dir, "auxblob"), maxBlob)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // kernels without certificates have no such file
 		return nil, fmt.Errorf("reading certificates: %w", err)
 	}
 	return r, nil
+}
+
+// provider returns the type of the reports that the kernel's provider makes.
+func (c *Configfs) provider(dir string) (string, error) {
+	name, err := c.fs.ReadFile(filepath.Join(dir, "provider"), maxAttribute)
+	if err != nil {
+		return "", fmt.Errorf("reading provider: %w", err)
+	}
+	switch provider := strings.TrimSpace(string(name)); provider {
+	case "sev_guest":
+		return TypeSEVSNP, nil
+	case "tdx_guest":
+		return TypeTDX, nil
+	default:
+		return "", fmt.Errorf("provider %q is not sev_guest or tdx_guest", provider)
+	}
 }
 
 func (c *Configfs) generation(dir string) (uint64, error) {
@@ -162,6 +204,11 @@ type osEntries struct{}
 
 func (osEntries) Mkdir(name string) error  { return os.Mkdir(name, 0o700) }
 func (osEntries) Remove(name string) error { return os.Remove(name) }
+
+func (osEntries) Exists(name string) error {
+	_, err := os.Stat(name)
+	return err
+}
 
 func (osEntries) ReadFile(name string, limit int64) ([]byte, error) {
 	f, err := os.Open(name)

@@ -19,6 +19,7 @@ import (
 type fakeConfigfs struct {
 	osEntries
 	provider string
+	quote    bool   // answer with a TDX quote, whatever provider says
 	aux      []byte // nil for none
 	races    int    // how many reports another user spoils
 	wrong    bool   // answer with other report data
@@ -78,7 +79,11 @@ func (f *fakeConfigfs) WriteFile(name string, b []byte) error {
 		generation, data = 2, [64]byte{99}
 	}
 	f.put(dir, "generation", fmt.Appendf(nil, "%d\n", generation))
-	f.put(dir, "outblob", report(data))
+	if f.quote {
+		f.put(dir, "outblob", quote(4, quoteTDX, data))
+	} else {
+		f.put(dir, "outblob", report(data))
+	}
 	return nil
 }
 
@@ -105,7 +110,8 @@ func TestConfigfsReport(t *testing.T) {
 			Result{Type: TypeSEVSNP, Report: report(data), Certificates: []byte("table")}},
 		{"SNP after a race", fakeConfigfs{provider: "sev_guest", races: maxAttempts - 1},
 			Result{Type: TypeSEVSNP, Report: report(data)}},
-		{"TDX", fakeConfigfs{provider: "tdx_guest", aux: []byte("no certificates")}, Result{Type: TypeTDX, Report: report(data)}},
+		{"TDX", fakeConfigfs{provider: "tdx_guest", quote: true, aux: []byte("no certificates")},
+			Result{Type: TypeTDX, Report: quote(4, quoteTDX, data)}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -135,6 +141,8 @@ func TestConfigfsFailures(t *testing.T) {
 		{"other provider", fakeConfigfs{provider: "arm_cca_guest"}, "arm_cca_guest"},
 		{"races without end", fakeConfigfs{provider: "sev_guest", races: maxAttempts}, "generation"},
 		{"other report data", fakeConfigfs{provider: "sev_guest", wrong: true}, "report data"},
+		{"other report data in a quote", fakeConfigfs{provider: "tdx_guest", quote: true, wrong: true}, "report data"},
+		{"report for a quote", fakeConfigfs{provider: "tdx_guest"}, "TEE type"},
 		{"no entry", fakeConfigfs{fail: "mkdir"}, "making entry"},
 		{"no report data", fakeConfigfs{fail: "inblob"}, "writing report data"},
 		{"no report", fakeConfigfs{fail: "outblob"}, "reading report"},
@@ -196,6 +204,26 @@ func TestFilesAreBounded(t *testing.T) {
 	}
 }
 
+func TestConfigfsProbe(t *testing.T) {
+	t.Parallel()
+	for _, p := range []string{"sev_guest", "tdx_guest"} {
+		c := open(t, &fakeConfigfs{provider: p})
+		if err := c.probe(); err != nil {
+			t.Errorf("%s: %v", p, err)
+		}
+		if left, err := os.ReadDir(c.root); err != nil || len(left) != 0 {
+			t.Errorf("%s: %d entries are left, %v", p, len(left), err)
+		}
+	}
+	for name, f := range map[string]*fakeConfigfs{
+		"no provider": {fail: "mkdir"}, "unknown provider": {provider: "arm_cca_guest"}, "stays": {provider: "sev_guest", fail: "remove"},
+	} {
+		if err := open(t, f).probe(); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
 // TestImports keeps the package small: it runs in the measured guest.
 func TestImports(t *testing.T) {
 	t.Parallel()
@@ -213,7 +241,8 @@ func TestImports(t *testing.T) {
 		}
 		for line := range strings.Lines(string(b)) {
 			path := strings.Trim(strings.TrimSpace(line), `"`)
-			if strings.HasPrefix(line, "\t\"") && strings.Contains(path, ".") && path != "cofferdam.dev/evidence/snp" {
+			if strings.HasPrefix(line, "\t\"") && strings.Contains(path, ".") && path != "cofferdam.dev/evidence/snp" &&
+				path != "cofferdam.dev/evidence/tdx" {
 				t.Errorf("%s imports %s", f, path)
 			}
 		}

@@ -129,11 +129,11 @@ func openProvider(ctx context.Context, sys *boot.System) (attest.Provider, error
 	if err != nil {
 		return nil, err
 	}
-	p, err := attest.OpenConfigfs(attest.ConfigfsRoot)
-	if err != nil {
-		return nil, err // a nil *Configfs in a Provider would not be nil
+	kind := attest.KindConfigfs
+	if sys.Parameters.TEE == "tdx" {
+		kind = attest.KindTDX // which can tell the guest what it is, too
 	}
-	return p, nil
+	return attest.Open(ctx, kind)
 }
 
 // newRunner sets up what runs containers, and keeps memory and processes back from them.
