@@ -5,12 +5,17 @@ package layer
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +24,7 @@ import (
 
 	"cofferdam.dev/internal/image"
 	"cofferdam.dev/internal/testcap"
+	"cofferdam.dev/internal/verity"
 )
 
 // reference computes a root by the reference implementation. It may panic on hostile input, which is an error here.
@@ -32,31 +38,53 @@ func reference(b []byte) (root string, err error) {
 	return tar2ext4.ConvertAndComputeRootDigest(bytes.NewReader(b))
 }
 
-// synthetic is a layer of about 200 MB with files of the sizes that a distribution has.
-func synthetic(b *testing.B) []byte {
+// onDisk is a layer in a file, as layers come: conversions have no more memory than they take themselves.
+type onDisk struct {
+	path, diffID string
+	size         int64
+}
+
+func (l onDisk) DiffID() string { return l.diffID }
+
+func (l onDisk) Uncompressed(context.Context) (io.ReadCloser, error) { return os.Open(l.path) }
+
+// store writes a layer to a file.
+func store(b *testing.B, write func(io.Writer) error) onDisk {
 	b.Helper()
-	var out bytes.Buffer
-	w := tar.NewWriter(&out)
+	f, err := os.Create(filepath.Join(b.TempDir(), "layer.tar"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	h := sha256.New()
+	err = write(io.MultiWriter(f, h))
+	size, seekErr := f.Seek(0, io.SeekEnd)
+	err = errors.Join(err, seekErr, f.Close())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return onDisk{path: f.Name(), diffID: fmt.Sprintf("sha256:%x", h.Sum(nil)), size: size}
+}
+
+// synthetic is a layer of about 200 MB with files of the sizes that a distribution has.
+func synthetic(out io.Writer) error {
+	w := tar.NewWriter(out)
 	block := make([]byte, 0, 1<<20)
 	for i := uint64(0); len(block) < 1<<20; i++ {
 		sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, i))
 		block = append(block, sum[:]...)
 	}
-	for i := 0; out.Len() < 200<<20; i++ {
-		size := []int{300, 2000, 9000, 40000, 150000, 900000}[i%6]
-		err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprintf("usr/lib/d%03d/f%05d", i%200, i), Mode: 0o644, Size: int64(size), ModTime: time.Unix(0, 0)})
+	for i, size := 0, 0; size < 200<<20; i++ {
+		n := []int{300, 2000, 9000, 40000, 150000, 900000}[i%6]
+		err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprintf("usr/lib/d%03d/f%05d", i%200, i), Mode: 0o644, Size: int64(n), ModTime: time.Unix(0, 0)})
 		if err == nil {
-			_, err = w.Write(block[:size])
+			_, err = w.Write(block[:n])
 		}
 		if err != nil {
-			b.Fatal(err)
+			return err
 		}
+		size += n
 	}
-	err := w.Close()
-	if err != nil {
-		b.Fatal(err)
-	}
-	return out.Bytes()
+	return w.Close()
 }
 
 // cpu returns the processor time that this process has used.
@@ -70,76 +98,134 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// measure runs one conversion of size bytes for each iteration and reports throughput per processor second.
-func measure(b *testing.B, size int64, convert func()) {
+// measure runs one conversion of a layer for each iteration and reports throughput per processor second.
+func measure(b *testing.B, l onDisk, convert func(io.Reader) error) {
 	b.Helper()
-	b.SetBytes(size)
+	b.SetBytes(l.size)
 	b.ReportAllocs()
 	start := cpu(b)
 	for b.Loop() {
-		convert()
+		f, err := os.Open(l.path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		err = errors.Join(convert(f), f.Close())
+		if err != nil {
+			b.Fatal(err)
+		}
 	}
-	b.ReportMetric(float64(size)*float64(b.N)/1e6/(cpu(b)-start).Seconds(), "MB/cpu-s")
+	b.ReportMetric(float64(l.size)*float64(b.N)/1e6/(cpu(b)-start).Seconds(), "MB/cpu-s")
 }
 
 // BenchmarkConvert compares this package, which also checks the layer's digest and keeps a synced disk, with the
-// reference, which does neither, and with the reference plus the digest.
+// reference, which does neither, and with the reference plus the digest. What both can not do without is the SHA-256 of
+// the file system's blocks, and of the stream where the digest is checked: "sha256" is those two alone.
 func BenchmarkConvert(b *testing.B) {
-	layers := map[string][]byte{"synthetic": synthetic(b)}
+	layers := map[string]onDisk{"synthetic": store(b, synthetic)}
 	path := filepath.Join(testcap.Dir(), "images", "python.tar")
 	if _, err := os.Stat(path); err == nil {
-		layers["python"] = largest(b, path)
+		layers["python"] = store(b, func(w io.Writer) error {
+			_, err := w.Write(largest(b, path))
+			return err
+		})
 	}
-	for name, layer := range layers {
+	for name, l := range layers {
 		b.Run(name+"/reference", func(b *testing.B) {
-			measure(b, int64(len(layer)), func() {
-				_, err := reference(layer)
-				if err != nil {
-					b.Fatal(err)
-				}
+			measure(b, l, func(r io.Reader) error {
+				_, err := tar2ext4.ConvertAndComputeRootDigest(r)
+				return err
 			})
 		})
 		b.Run(name+"/reference+digest", func(b *testing.B) {
-			measure(b, int64(len(layer)), func() {
-				h := sha256.New()
-				_, err := tar2ext4.ConvertAndComputeRootDigest(io.TeeReader(bytes.NewReader(layer), h))
-				if err != nil {
-					b.Fatal(err)
-				}
+			measure(b, l, func(r io.Reader) error {
+				_, err := tar2ext4.ConvertAndComputeRootDigest(io.TeeReader(r, sha256.New()))
+				return err
 			})
 		})
-		source := layerOf(layer)
+		b.Run(name+"/sha256", func(b *testing.B) {
+			measure(b, l, func(r io.Reader) error {
+				blocks, buf := verity.NewHasher(), make([]byte, chunkSize)
+				_, err := io.CopyBuffer(writeOnly{sha256.New(), blocks}, r, buf)
+				return err
+			})
+		})
 		b.Run(name+"/cofferdam", func(b *testing.B) {
-			base := b.TempDir()
-			measure(b, int64(len(layer)), func() {
-				c, err := OpenCache(base)
-				if err != nil {
-					b.Fatal(err)
-				}
-				e, err := c.Get(b.Context(), source, nil)
-				if err != nil {
-					b.Fatal(err)
-				}
-				err = os.Remove(e.Path)
-				if err != nil {
-					b.Fatal(err)
-				}
+			c := openCache(b)
+			measure(b, l, func(io.Reader) error {
+				e, err := c.Get(b.Context(), l, nil)
+				return errors.Join(err, os.Remove(e.Path))
 			})
 		})
 		b.Run(name+"/cached", func(b *testing.B) {
 			c := openCache(b)
-			_, err := c.Get(b.Context(), source, nil)
+			_, err := c.Get(b.Context(), l, nil)
+			for b.Loop() && err == nil {
+				_, err = c.Get(b.Context(), l, nil)
+			}
 			if err != nil {
 				b.Fatal(err)
 			}
+		})
+	}
+}
+
+// writeOnly hashes what it is given as a stream and as blocks.
+type writeOnly struct {
+	stream io.Writer
+	blocks *verity.Hasher
+}
+
+func (w writeOnly) Write(p []byte) (int, error) {
+	_ = w.blocks.Append(nil, p)
+	return w.stream.Write(p)
+}
+
+// BenchmarkMemory converts layers of which one is ten times the other, each in a process of its own, and reports the
+// most memory that it had.
+func BenchmarkMemory(b *testing.B) {
+	for name, files := range map[string]int{"128MB": 2000, "1280MB": 20000} {
+		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				_, err = c.Get(b.Context(), source, nil)
+				cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.v", "-test.run=^TestConvertGenerated$")
+				cmd.Env = append(os.Environ(), childDir+"="+b.TempDir(), fmt.Sprintf("%s=%d", childFiles, files))
+				out, err := cmd.CombinedOutput()
 				if err != nil {
-					b.Fatal(err)
+					b.Fatalf("%v\n%s", err, out)
 				}
+				var kib int
+				_, found, _ := strings.Cut(string(out), peakMark)
+				_, err = fmt.Sscanf(found, "%d", &kib)
+				if err != nil {
+					b.Fatalf("no peak of memory in %q: %v", out, err)
+				}
+				b.ReportMetric(float64(kib)/1024, "MiB")
 			}
 		})
 	}
+}
+
+const (
+	// childFiles is how many files of 64 KiB TestConvertGenerated converts.
+	childFiles = "LAYER_TEST_FILES"
+	// peakMark stands before the most memory in KiB that it had.
+	peakMark = "peak of memory in KiB: "
+)
+
+// TestConvertGenerated is what BenchmarkMemory measures.
+func TestConvertGenerated(t *testing.T) {
+	files, err := strconv.Atoi(os.Getenv(childFiles))
+	if err != nil {
+		t.Skip("a part of a benchmark")
+	}
+	c, err := OpenCache(os.Getenv(childDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Get(t.Context(), generate(files, 64<<10), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(peakMark + strconv.Itoa(memoryUse(t, "VmHWM")))
 }
 
 // largest returns the largest layer of an image.

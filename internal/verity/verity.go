@@ -14,6 +14,7 @@
 package verity
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -81,7 +82,8 @@ func TreeBlocks(dataBlocks uint64) (uint64, error) {
 
 // Hasher hashes single blocks. It reuses its state and is not safe for concurrent use.
 type Hasher struct {
-	h hash.Hash
+	h    hash.Hash
+	zero []byte // digest of a block of zeros, once there was one
 }
 
 // NewHasher returns a hasher of blocks.
@@ -91,13 +93,26 @@ func NewHasher() *Hasher { return &Hasher{h: sha256.New()} }
 // beyond the last whole block are ignored.
 func (h *Hasher) Append(dst, data []byte) []byte {
 	for ; len(data) >= BlockSize; data = data[BlockSize:] {
-		h.h.Reset()
-		// A hash never returns an error.
-		_, _ = h.h.Write(salt[:])
-		_, _ = h.h.Write(data[:BlockSize])
-		dst = h.h.Sum(dst)
+		block := data[:BlockSize]
+		if !bytes.Equal(block, zeros[:]) { // looks no further than the first byte that differs
+			dst = h.sum(dst, block)
+			continue
+		}
+		if h.zero == nil {
+			h.zero = h.sum(nil, block)
+		}
+		dst = append(dst, h.zero...)
 	}
 	return dst
 }
 
-var salt [SaltSize]byte
+func (h *Hasher) sum(dst, block []byte) []byte {
+	h.h.Reset()
+	// A hash never returns an error.
+	_, _ = h.h.Write(zeros[:SaltSize])
+	_, _ = h.h.Write(block)
+	return h.h.Sum(dst)
+}
+
+// zeros are the salt, and the block that files with holes are full of.
+var zeros [BlockSize]byte

@@ -232,3 +232,21 @@ func BenchmarkBuild(b *testing.B) {
 		}
 	})
 }
+
+// TestZeroBlocks hashes blocks of zeros, whose digest is computed once, among others and among some that almost are.
+func TestZeroBlocks(t *testing.T) {
+	t.Parallel()
+	data := noise(300)
+	for _, b := range []int{0, 7, 8, 9, 128, 299} {
+		clear(data[b*BlockSize:][:BlockSize])
+	}
+	data[9*BlockSize-1], data[128*BlockSize] = 1, 1 // the last and the first byte of a block
+	root, tree := build(t, data)
+	want, err := dmverity.MerkleTree(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(tree, want) || !bytes.Equal(root[:], dmverity.RootHash(want)) {
+		t.Error("trees differ")
+	}
+}

@@ -113,11 +113,13 @@ func BenchmarkLoad(b *testing.B) {
 		b.Run(fmt.Sprintf("containers=%d", n), func(b *testing.B) {
 			b.ReportAllocs()
 			b.ReportMetric(float64(len(text)), "bytes")
+			began := processor(b)
 			for b.Loop() {
 				if _, err := New(text, Options{}); err != nil {
 					b.Fatal(err)
 				}
 			}
+			b.ReportMetric((processor(b)-began).Seconds()*1e3/float64(b.N), "cpu-ms")
 		})
 	}
 }
