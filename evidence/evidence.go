@@ -8,6 +8,7 @@
 package evidence
 
 import (
+	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/binary"
 	"fmt"
@@ -50,4 +51,11 @@ func ReportData(src Source, nonce, runtimeData []byte) [64]byte {
 		_, _ = h.Write(part)
 	}
 	return [64]byte(h.Sum(nil))
+}
+
+// QualifyingData returns what the TPM of an Azure VM is asked to sign with its quote, in the place of report data: the
+// SHA-256 of ReportData. A TPM takes no more than its largest hash, and Azure's takes 50 bytes.
+func QualifyingData(src Source, nonce, runtimeData []byte) [32]byte {
+	data := ReportData(src, nonce, runtimeData)
+	return sha256.Sum256(data[:])
 }

@@ -29,6 +29,19 @@ func TestReportDataGolden(t *testing.T) {
 	}
 }
 
+// TestQualifyingDataGolden pins what TPMs are asked to sign: the example of the reference.
+func TestQualifyingDataGolden(t *testing.T) {
+	t.Parallel()
+	nonce, err := hex.DecodeString("00112233445566778899aabbccddeeff")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := QualifyingData(SourceHost, nonce, []byte("hello"))
+	if want := "6d7897db9850dca1c89a2dcfcc7f00d5be82dce4f5c4280e883273988f876c45"; hex.EncodeToString(got[:]) != want {
+		t.Errorf("qualifying data are %x, not %s", got, want)
+	}
+}
+
 // TestReportDataIsInjective draws pairs of triples, most of which share bytes across borders.
 func TestReportDataIsInjective(t *testing.T) {
 	t.Parallel()

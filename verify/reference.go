@@ -76,8 +76,13 @@ func (a *appraisal) binding(s *subject, doc *evidence.Document) {
 		a.Require(bytes.Equal(doc.RuntimeData, o.RuntimeData), check.RuntimeData, check.CodeRuntimeData,
 			short(o.RuntimeData), short(doc.RuntimeData))
 	}
-	want := evidence.ReportData(o.Source, o.Nonce, doc.RuntimeData)
-	a.Require(bytes.Equal(want[:], s.reportData), check.ReportData, check.CodeReportData, hex.EncodeToString(want[:]), got)
+	data := evidence.ReportData(o.Source, o.Nonce, doc.RuntimeData)
+	want := data[:]
+	if doc.Type == evidence.TypeAzureVTPM {
+		q := evidence.QualifyingData(o.Source, o.Nonce, doc.RuntimeData)
+		want = q[:]
+	}
+	a.Require(bytes.Equal(want, s.reportData), check.ReportData, check.CodeReportData, hex.EncodeToString(want), got)
 }
 
 // hexList shows a list of byte strings, and how many there are when there are many.

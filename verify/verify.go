@@ -56,7 +56,8 @@ type Options struct {
 	// the evidence holds, which the relying party then reads from there.
 	RuntimeData []byte
 	// ReportData are report data of another form than evidence.ReportData makes, 64 bytes each; for an Azure VM what its TPM
-	// was asked to sign, at most 64. When it is given, Source and Nonce may be left out.
+	// was asked to sign in another form than evidence.QualifyingData makes, such as a bare nonce. When it is given, Source
+	// and Nonce may be left out.
 	ReportData [][]byte
 
 	// Collateral has certificates and revocation lists that did not come with the evidence. It may be nil. What came with
