@@ -86,6 +86,7 @@ func TestMalformed(t *testing.T) {
 		{"short FMSPC", info, "00606A000000", "00606A0000", "has 10 characters, not 12"},
 		{"FMSPC not hexadecimal", info, "00606A000000", "00606X000000", "not hexadecimal"},
 		{"short signature", info, `"signature":"00`, `"signature":"`, "signature has 126 characters, not 128"},
+		{"signature in capitals", info, `"signature":"00ebb`, `"signature":"00EBB`, "lower-case"},
 		{"unknown status", info, `"SWHardeningNeeded"`, `"swHardeningNeeded"`, "no known status"},
 		{"version 4", info, `"version":3`, `"version":4`, "tcbInfo.version is 4, not 2 or 3"},
 		{"version as text", info, `"version":3`, `"version":"3"`, "tcbInfo.version"},

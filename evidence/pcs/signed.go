@@ -4,6 +4,7 @@ package pcs
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,6 +55,9 @@ func (r *reader) open(doc []byte, names []string, members []string) (Signed, obj
 		if outer.has(name) {
 			s.Body = bytes.Clone(outer.members[name])
 			outer.hex("signature", s.Signature[:])
+			if text := hex.EncodeToString(s.Signature[:]); len(r.errs) == 0 && string(outer.members["signature"]) != `"`+text+`"` {
+				r.fail("signature", "is not in plain lower-case hexadecimal") // nothing covers its spelling
+			}
 			return s, r.object(name, s.Body)
 		}
 	}
