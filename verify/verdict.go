@@ -76,27 +76,30 @@ func (v *Verdict) Failures() []check.Check {
 	return append(failed, open...)
 }
 
-// conclude sets the outcome from the checks. The mandatory ones must have been made and have passed: that guards against a
-// check that a change forgets to make. Without any, nothing is accepted.
-func (v *Verdict) conclude(mandatory []check.Name) {
-	v.Outcome = Refused
+// conclude sets the outcome from the checks.
+func (v *Verdict) conclude(mandatory []check.Name) { v.Outcome = Conclude(v.Checks, mandatory) }
+
+// Conclude returns what checks come to: refused when one failed or has no result, undecided when one could not be made,
+// and accepted when all passed and every mandatory one was made. Without mandatory checks nothing is accepted.
+func Conclude(checks []check.Check, mandatory []check.Name) Outcome {
 	open := false
 	passed := map[check.Name]bool{}
-	for _, c := range v.Checks {
+	for _, c := range checks {
 		switch c.Result {
 		case check.Pass:
 			passed[c.Name] = true
 		case check.NotDecided:
 			open = true
 		default:
-			return
+			return Refused
 		}
 	}
 	complete := len(mandatory) > 0 && !slices.ContainsFunc(mandatory, func(n check.Name) bool { return !passed[n] })
 	switch {
 	case open:
-		v.Outcome = Undecided
+		return Undecided
 	case complete:
-		v.Outcome = Accepted
+		return Accepted
 	}
+	return Refused
 }
