@@ -70,6 +70,25 @@ func parse(text []byte) (*Policy, error) {
 	return &p, unchanged(&p, text)
 }
 
+// ParseTrustLists reads a JSON list of statements about trust lists, in which every field must be set.
+func ParseTrustLists(data []byte) ([]TrustList, error) {
+	var list []TrustList
+	err := strictUnmarshal(data, &list)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) == 0 {
+		return nil, errors.New("there are none")
+	}
+	for i, l := range list {
+		_, err = strconv.ParseUint(l.MinimumSVN, 10, 63)
+		if err != nil || l.Issuer == "" || l.Subject == "" || len(l.AllowedLedgers) == 0 {
+			return nil, fmt.Errorf("trust list %d has not each of issuer, subject, minimum_svn (a number in a string) and allowed_ledgers", i)
+		}
+	}
+	return list, nil
+}
+
 // unchanged checks that nothing of the text would be lost or written otherwise: spelling of JSON, order of keys,
 // missing and repeated keys.
 func unchanged(p *Policy, text []byte) error {

@@ -108,21 +108,28 @@ The time of signing is part of the message; the chain must be valid at it.`,
 			return a.signFragment(cmd, &o, args[0])
 		},
 	}
+	o.flags(c)
+	f := c.Flags()
+	f.StringVar(&o.feed, "feed", "", "series that the fragment belongs to")
+	f.BoolVar(&o.claims, "claims", false, "write issuer, feed and security version as CWT claims")
+	f.StringVar(&o.file, "file", "", "write the message to this file; - is standard output (default: FILE.cose)")
+	_ = c.MarkFlagRequired("feed") // the flag exists: just defined
+	a.outputFlag(c)
+	return c
+}
+
+// flags are those that say who signs, and how.
+func (o *signOptions) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVarP(&o.key, "key", "k", "", "private key of the signer (PEM)")
 	f.StringVar(&o.chain, "chain", "", "certificates, the signer's first and the root last (PEM)")
-	f.StringVar(&o.feed, "feed", "", "series that the fragment belongs to")
 	f.StringVar(&o.issuer, "issuer", "", "did:x509 to name the signer by (default: by root and common name)")
 	f.StringVar(&o.algorithm, "algorithm", cose1.ES384.String(), "signature algorithm: "+strings.Join(cose1.Algorithms(), ", "))
-	f.BoolVar(&o.claims, "claims", false, "write issuer, feed and security version as CWT claims")
 	f.StringVar(&o.at, "at", "", "time of signing, e.g. 2026-01-31T12:00:00Z (default: now)")
-	f.StringVar(&o.file, "file", "", "write the message to this file; - is standard output (default: FILE.cose)")
-	for _, name := range []string{"key", "chain", "feed"} {
+	for _, name := range []string{"key", "chain"} {
 		_ = c.MarkFlagRequired(name) // the flag exists: just defined
 	}
 	_ = c.RegisterFlagCompletionFunc("algorithm", cobra.FixedCompletions(cose1.Algorithms(), cobra.ShellCompDirectiveNoFileComp)) // likewise
-	a.outputFlag(c)
-	return c
 }
 
 func (a *app) signFragment(cmd *cobra.Command, o *signOptions, name string) error {
@@ -137,7 +144,10 @@ func (a *app) signFragment(cmd *cobra.Command, o *signOptions, name string) erro
 	if err != nil {
 		return fmt.Errorf("reading the fragment: %w", err)
 	}
-	s, err := o.signer(cmd, text)
+	s, err := o.signer(cmd)
+	if err == nil && o.claims {
+		s.SVN, err = svnOf(text)
+	}
 	if err != nil {
 		return err
 	}
@@ -153,12 +163,12 @@ func (a *app) signFragment(cmd *cobra.Command, o *signOptions, name string) erro
 	if err != nil {
 		return err
 	}
-	v := fragmentSigned{Schema: "cofferdam.dev/policy-fragment-signed/v1", File: file, fragmentFacts: factsOf(file, signed)}
+	v := fragmentSigned{Schema: "cofferdam.dev/policy-fragment-signed/v1", File: file, fragmentFacts: factsOf(signedFile{file, message}, signed, nil)}
 	return a.answer(v, func(w io.Writer) error { return v.show(w) })
 }
 
 // signer reads key and chain and settles how the message names them.
-func (o *signOptions) signer(cmd *cobra.Command, text []byte) (*fragment.Signer, error) {
+func (o *signOptions) signer(cmd *cobra.Command) (*fragment.Signer, error) {
 	alg, err := cose1.AlgorithmNamed(o.algorithm)
 	if err != nil {
 		return nil, usage(cmd, "--algorithm: "+err.Error())
@@ -185,10 +195,11 @@ func (o *signOptions) signer(cmd *cobra.Command, text []byte) (*fragment.Signer,
 			return nil, err
 		}
 	}
-	s := &fragment.Signer{Key: key, Chain: chain, Algorithm: alg, Issuer: issuer, Feed: o.feed, At: at, Claims: o.claims}
-	if !o.claims {
-		return s, nil
-	}
+	return &fragment.Signer{Key: key, Chain: chain, Algorithm: alg, Issuer: issuer, Feed: o.feed, At: at, Claims: o.claims}, nil
+}
+
+// svnOf is the security version of a fragment's text, for its signed header.
+func svnOf(text []byte) (*int64, error) {
 	d, err := fragment.Describe(text)
 	if err != nil {
 		return nil, err
@@ -197,6 +208,5 @@ func (o *signOptions) signer(cmd *cobra.Command, text []byte) (*fragment.Signer,
 	if err != nil {
 		return nil, errors.New("--claims needs an svn in the fragment's text, which has none as a plain number")
 	}
-	s.SVN = &svn
-	return s, nil
+	return &svn, nil
 }

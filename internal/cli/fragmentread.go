@@ -31,14 +31,22 @@ type fragmentFacts struct {
 	Defines   []string `json:"defines"`
 	Algorithm string   `json:"algorithm"`
 	SignedAt  string   `json:"signed_at,omitempty"`
-	Receipts  int      `json:"unverified_receipts"`
 	SHA256    string   `json:"sha256"`
+
+	Receipts   []receiptFacts `json:"receipts"`
+	Unverified int            `json:"unverified_receipts"`
 }
 
-func factsOf(source string, s *fragment.Signed) fragmentFacts {
+func factsOf(file signedFile, s *fragment.Signed, keys ledgerKeys) fragmentFacts {
 	f := fragmentFacts{
-		Source: source, Issuer: s.Issuer, Feed: s.Feed, HeaderSVN: s.SVN, Algorithm: s.Algorithm.String(),
-		Receipts: len(s.Receipts), SHA256: hex.EncodeToString(s.SHA256[:]), Defines: []string{},
+		Source: file.name, Issuer: s.Issuer, Feed: s.Feed, HeaderSVN: s.SVN, Algorithm: s.Algorithm.String(),
+		SHA256: hex.EncodeToString(s.SHA256[:]), Defines: []string{},
+		Receipts: append([]receiptFacts{}, keys.receiptsOf(file.data, s)...),
+	}
+	for _, r := range f.Receipts {
+		if !r.Verified {
+			f.Unverified++
+		}
 	}
 	if !s.SignedAt.IsZero() {
 		f.SignedAt = s.SignedAt.Format(time.RFC3339)
@@ -59,8 +67,8 @@ func (f *fragmentFacts) show(w io.Writer) error {
 		{"fragment", f.Source}, {"issuer", f.Issuer}, {"feed", f.Feed}, {"svn", svn}, {"namespace", f.Namespace},
 		{"defines", strings.Join(f.Defines, ", ")}, {"algorithm", f.Algorithm}, {"signed", f.SignedAt}, {"sha256", f.SHA256},
 	}
-	if f.Receipts > 0 {
-		pairs = append(pairs, [2]string{"receipts", strconv.Itoa(f.Receipts) + ", not verified"})
+	for _, r := range f.Receipts {
+		pairs = append(pairs, [2]string{"receipt", r.String()})
 	}
 	for i := range pairs {
 		pairs[i][1] = plain.Printable(pairs[i][1])
@@ -69,7 +77,11 @@ func (f *fragmentFacts) show(w io.Writer) error {
 }
 
 // wanted is what a signed fragment is held against.
-type wanted struct{ issuer, feed, minimum string }
+type wanted struct {
+	issuer, feed, minimum string
+	receiptKeys           []string // [LEDGER=]FILE
+	keys                  ledgerKeys
+}
 
 func (o *wanted) check(f *fragmentFacts) error {
 	switch {
@@ -79,6 +91,8 @@ func (o *wanted) check(f *fragmentFacts) error {
 		return fmt.Errorf("feed is %q, expected %q", f.Feed, o.feed)
 	case f.HeaderSVN != nil && f.SVN != strconv.FormatInt(*f.HeaderSVN, 10):
 		return fmt.Errorf("svn is %d in the signed header and %q in the text", *f.HeaderSVN, f.SVN)
+	case len(o.keys) > 0 && f.Unverified == len(f.Receipts):
+		return fmt.Errorf("none of %d receipts verifies with the keys given%s", len(f.Receipts), problems(f.Receipts))
 	case o.minimum == "":
 		return nil
 	}
@@ -88,6 +102,13 @@ func (o *wanted) check(f *fragmentFacts) error {
 		return fmt.Errorf("svn is %q, expected %s or newer", f.SVN, o.minimum)
 	}
 	return nil
+}
+
+func problems(list []receiptFacts) (s string) {
+	for _, r := range list {
+		s += "; " + r.String()
+	}
+	return s
 }
 
 // fragmentsAnswer is the document behind `policy fragment verify -o json`.
@@ -107,13 +128,24 @@ certificate's chain was valid at the time of signing, and that the issuer it nam
 signer. Then say who it is. Exit code 3 if it does not verify.
 
 Anybody can sign a fragment: compare the issuer, or let --issuer, --feed and --minimum-svn
-compare. Receipts of ledgers are counted and not verified.`,
+compare.
+
+Receipts of ledgers that came with the fragment are shown. They are verified with the keys
+that --receipts-keys names: a JSON Web Key set, the JSON list of a SCITT ledger's service
+certificates, or certificates in PEM. One at least must verify then. Keys of LEDGER=FILE
+count only for receipts that name that ledger.`,
 		Example: `  cofferdam policy fragment verify redis.rego.cose
+  cofferdam policy fragment verify --receipts-keys ledger.example=keys.json redis.rego.cose
   cofferdam policy fragment verify --attached-to registry.example/redis:7 --feed redis`,
 		Args: arguments(0, 1, "a signed fragment"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := strconv.ParseUint(o.minimum, 10, 63); o.minimum != "" && err != nil {
 				return usage(cmd, fmt.Sprintf("--minimum-svn is %q; want a number", o.minimum))
+			}
+			var err error
+			o.keys, err = readLedgerKeys(o.receiptKeys)
+			if err != nil {
+				return err
 			}
 			list, err := a.readFragments(cmd.Context(), cmd, &source, args)
 			if err != nil {
@@ -126,6 +158,7 @@ compare. Receipts of ledgers are counted and not verified.`,
 	c.Flags().StringVar(&o.issuer, "issuer", "", "accept this signer only (did:x509)")
 	c.Flags().StringVar(&o.feed, "feed", "", "accept this feed only")
 	c.Flags().StringVar(&o.minimum, "minimum-svn", "", "accept this security version and newer ones")
+	c.Flags().StringArrayVar(&o.receiptKeys, "receipts-keys", nil, "verify receipts with the keys in this file: [LEDGER=]FILE")
 	a.outputFlag(c)
 	return c
 }
@@ -138,7 +171,7 @@ func (a *app) verifyFragments(list []signedFile, o *wanted) error {
 	for _, file := range list {
 		s, err := openFragment(file)
 		if err == nil {
-			f := factsOf(file.name, s)
+			f := factsOf(file, s, o.keys)
 			err = o.check(&f)
 			if err == nil {
 				v.Fragments = append(v.Fragments, f)
@@ -172,20 +205,26 @@ type importStatement struct {
 	Feed       string   `json:"feed"`
 	MinimumSVN string   `json:"minimum_svn"`
 	Includes   []string `json:"includes"`
+
+	RequiredReceipts []string `json:"required_receipts,omitempty"`
 }
 
 func (a *app) fragmentImportCommand() *cobra.Command {
 	var minimum string
-	var includes []string
+	var includes, receipts []string
 	var asList bool
 	c := &cobra.Command{
 		Use:   "import FILE|-",
 		Short: "Print the statement that makes a policy accept a signed fragment",
 		Long: `Verify a signed fragment and print, as JSON, the statement by which a policy accepts it and
 the newer ones of its signer and feed. Whoever holds the signer's key can then add what is
-included. Exit code 3 if the fragment does not verify.`,
+included. Exit code 3 if the fragment does not verify.
+
+With --require-receipt, ledgers must besides have recorded each fragment that is to be
+loaded. The policy must then accept a trust list with the ledgers' keys.`,
 		Example: `  cofferdam policy fragment import redis.rego.cose
-  cofferdam policy fragment import --list redis.rego.cose > imports.json`,
+  cofferdam policy fragment import --list redis.rego.cose > imports.json
+  cofferdam policy fragment import --require-receipt ledger.example redis.rego.cose`,
 		Args: arguments(1, 1, "a signed fragment"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			list, err := a.readFragments(cmd.Context(), cmd, &fragmentSource{}, args)
@@ -200,7 +239,7 @@ included. Exit code 3 if the fragment does not verify.`,
 			if err != nil {
 				return fixed(err, "cofferdam policy fragment import --minimum-svn N %s", args[0])
 			}
-			var v any = importStatement{i.Issuer, i.Feed, i.MinimumSVN, i.Includes}
+			var v any = importStatement{i.Issuer, i.Feed, i.MinimumSVN, i.Includes, receipts}
 			if asList {
 				v = []any{v}
 			}
@@ -209,7 +248,8 @@ included. Exit code 3 if the fragment does not verify.`,
 		},
 	}
 	c.Flags().StringVar(&minimum, "minimum-svn", "", "oldest security version to accept (default: the fragment's)")
-	c.Flags().StringSliceVar(&includes, "include", nil, "what to accept: containers, fragments, external_processes, platform_rules or namespace (default: what it defines)")
+	c.Flags().StringSliceVar(&includes, "include", nil, "what to accept: containers, fragments, external_processes, platform_rules, transparency_trust_lists or namespace (default: what it defines)")
+	c.Flags().StringArrayVar(&receipts, "require-receipt", nil, "require a receipt of this ledger; * for any ledger, TTL:SUBJECT for any of that trust list")
 	c.Flags().BoolVar(&asList, "list", false, "print a list, as policy generate --fragments-json reads it")
 	return c
 }

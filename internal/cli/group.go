@@ -18,7 +18,8 @@ import (
 
 func (a *app) groupCommand() *cobra.Command {
 	return noun("group", "Look at container groups, talk to them, end them",
-		a.psCommand(), a.inspectCommand(), a.logsCommand(), a.execCommand(), a.stopCommand(), a.rmCommand(), a.attestCommand())
+		a.psCommand(), a.inspectCommand(), a.logsCommand(), a.execCommand(), a.loadCommand(), a.stopCommand(), a.rmCommand(),
+		a.attestCommand())
 }
 
 // store opens the groups of the state directory.

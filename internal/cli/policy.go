@@ -24,7 +24,7 @@ const groupPrefix = "group:"
 
 func (a *app) policyCommand() *cobra.Command {
 	return noun("policy", "Make execution policies, look at them, hash them",
-		a.policyGenerateCommand(), a.policyShowCommand(), a.policyHashCommand(), a.policyFragmentCommand(),
+		a.policyGenerateCommand(), a.policyShowCommand(), a.policyHashCommand(), a.policyFragmentCommand(), a.policyTrustListCommand(),
 		a.policyLintCommand(), a.policyDiffCommand(), a.policyExplainCommand(), a.policySimulateCommand(), a.policyLearnCommand(),
 		a.acipolicygenCommand())
 }
@@ -98,7 +98,15 @@ Texts in the generated form are understood. With --text the exact text is printe
 func showPolicy(w io.Writer, hash string, p *policy.Policy) error {
 	pairs := [][2]string{{"hash", hash}, {"versions", fmt.Sprintf("api %s, framework %s", p.APIVersion, p.FrameworkVersion)}}
 	for _, f := range p.Fragments {
-		pairs = append(pairs, [2]string{"fragment", fmt.Sprintf("%s from %s, version %s or newer", f.Feed, f.Issuer, f.MinimumSVN)})
+		text := fmt.Sprintf("%s from %s, version %s or newer", f.Feed, f.Issuer, f.MinimumSVN)
+		if len(f.RequiredReceipts) > 0 {
+			text += ", with receipts of " + strings.Join(f.RequiredReceipts, " and ")
+		}
+		pairs = append(pairs, [2]string{"fragment", text})
+	}
+	for _, l := range p.TrustLists {
+		pairs = append(pairs, [2]string{"trust list", fmt.Sprintf("%s from %s, version %s or newer, for %s",
+			l.Subject, l.Issuer, l.MinimumSVN, strings.Join(l.AllowedLedgers, ", "))})
 	}
 	for i, c := range p.Containers {
 		pairs = append(pairs, containerFacts(i, c)...)

@@ -34,15 +34,16 @@ type generateOptions struct {
 	subscription   string
 
 	// What the policy says.
-	platform      string
-	api, era      string
-	svn           string
-	exclude       bool
-	include       bool
-	fragmentsFile string
-	omitID        bool
-	enableStdio   bool
-	hostNetwork   bool
+	platform       string
+	api, era       string
+	svn            string
+	exclude        bool
+	include        bool
+	fragmentsFile  string
+	trustListsFile string
+	omitID         bool
+	enableStdio    bool
+	hostNetwork    bool
 
 	// What is done with it.
 	form     string
@@ -135,6 +136,7 @@ func (o *generateOptions) flags(c *cobra.Command) {
 	f.BoolVar(&o.exclude, "exclude-default-fragments", false, "allow no fragment of the platform")
 	f.BoolVar(&o.include, "include-fragments", false, "allow the fragments of --fragments-json, too")
 	f.StringVar(&o.fragmentsFile, "fragments-json", "", "file of fragments to allow (JSON)")
+	f.StringVar(&o.trustListsFile, "trust-lists-json", "", "file of trust lists to allow (JSON; needs --api "+policy.PrereleaseAPI+")")
 	f.BoolVar(&o.omitID, "omit-id", false, "leave the image references out of the text")
 	f.BoolVar(&o.enableStdio, "enable-stdio", false, "let the host read the containers' output (the default)")
 	f.BoolVar(&o.hostNetwork, "allow-host-network", false, "allow the host's network (needs --api "+policy.PrereleaseAPI+")")
@@ -231,6 +233,8 @@ func (o *generateOptions) check(cmd *cobra.Command) error {
 		return usage(cmd, "--infrastructure-svn and --exclude-default-fragments exclude each other")
 	case o.yes && !o.write:
 		return usage(cmd, "--yes is for --write")
+	case o.trustListsFile != "" && o.api != policy.PrereleaseAPI:
+		return usage(cmd, "--trust-lists-json needs --api "+policy.PrereleaseAPI)
 	case o.hostNetwork && o.api != policy.PrereleaseAPI:
 		return usage(cmd, "--allow-host-network needs --api "+policy.PrereleaseAPI)
 	}
@@ -311,13 +315,17 @@ func (a *app) makePolicies(ctx context.Context, o *generateOptions, in *input) (
 	if err != nil {
 		return nil, err
 	}
+	trustLists, err := readTrustLists(o.trustListsFile)
+	if err != nil {
+		return nil, err
+	}
 	var list []made
 	for _, g := range in.groups {
 		options, err := o.policyOptions(g.Platform)
 		if err != nil {
 			return nil, err
 		}
-		options.Fragments = fragments
+		options.Fragments, options.TrustLists = fragments, trustLists
 		options.NameByImage, options.ConfcomJSON = in.bare, g.Origin == wholeDocument && g.Platform != spec.PlatformOwn
 		facts, err := images.resolve(ctx, &g)
 		if err != nil {

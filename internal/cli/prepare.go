@@ -81,6 +81,13 @@ func (a *app) plan(ctx context.Context, o *runOptions, g *spec.Group, p *prepare
 		}
 		plan.Fragments = append(plan.Fragments, data)
 	}
+	for _, name := range o.trustLists {
+		_, data, err := a.openTrustList(name)
+		if err != nil {
+			return nil, err
+		}
+		plan.TrustLists = append(plan.TrustLists, data)
+	}
 	plan.Record, plan.QEMU = o.record, emulator.Path
 	plan.Network, plan.Remove, plan.WaitForAttach = o.network, o.remove, !o.detach
 	return plan, nil

@@ -52,6 +52,7 @@ type runOptions struct {
 	cpus        int
 	policyFile  string
 	fragments   []string
+	trustLists  []string
 	record      string
 	scratch     string
 	scratchMiB  int
@@ -90,6 +91,7 @@ func (o *runOptions) launchFlags(c *cobra.Command) {
 	f.IntVar(&o.cpus, "cpus", defaultCPUs, "virtual processors of the machine; part of its measurement")
 	f.StringVar(&o.policyFile, "policy", "", "run under this policy instead of a generated one (a file)")
 	f.StringArrayVar(&o.fragments, "fragment", nil, "load this signed policy fragment, which the policy must import (a file)")
+	f.StringArrayVar(&o.trustLists, "trust-list", nil, "load this signed trust list before the fragments, which the policy must accept (a file)")
 	f.StringVar(&o.record, "record", "", "record what the guest is asked, with its decisions, in this new file; it holds environment values")
 	f.StringVar(&o.scratch, "scratch", "", "keep the container's writable layer on an encrypted disk with room for this much, at most 128g")
 	f.StringVar(&o.network, "network", group.NetworkNAT, "nat, ingress (only forwarded ports) or none")
@@ -157,6 +159,8 @@ func (o *runOptions) check(cmd *cobra.Command, a *app) error {
 		return usage(cmd, "-p and --network none exclude each other; --network ingress has forwarded ports and nothing else")
 	case len(o.fragments) > 0 && o.policyFile == "":
 		return usage(cmd, "--fragment needs --policy: a generated policy imports no fragment")
+	case len(o.trustLists) > 0 && o.policyFile == "":
+		return usage(cmd, "--trust-list needs --policy: a generated policy accepts no trust list")
 	case o.stopTimeout < 0:
 		return usage(cmd, fmt.Sprintf("--stop-timeout is %s", o.stopTimeout))
 	}

@@ -27,6 +27,7 @@ func TestMain(m *testing.M) {
 		"cofferdam":  func() { os.Exit(Main(context.Background(), Current())) },
 		"ociimage":   makeImage,
 		"mkchain":    makeChain,
+		"mkledger":   makeLedger,
 		"mkevidence": makeEvidence,
 		"tcp":        talkTCP,
 		"awaitlog":   awaitLog,
