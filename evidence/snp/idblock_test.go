@@ -74,7 +74,7 @@ func TestIDAuthLayout(t *testing.T) {
 	if binary.LittleEndian.Uint32(b[0x240:]) != 2 {
 		t.Errorf("curve is %x", b[0x240:0x244])
 	}
-	x := key.X.FillBytes(make([]byte, 48)) //nolint:staticcheck // the coordinate itself is what is compared
+	x := key.X.FillBytes(make([]byte, 48))
 	if b[0x244] != x[47] || b[0x244+47] != x[0] || b[0x244+48] != 0 {
 		t.Errorf("x lies there as %x, not %x reversed", b[0x244:0x244+49], x)
 	}
