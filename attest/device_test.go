@@ -94,7 +94,11 @@ func (d *fakeDriver) Ioctl(number uintptr, argument unsafe.Pointer) error {
 			copy(unsafe.Slice((*byte)(r.response), sevReportBuffer), d.reportResponse(e.data[:]))
 			return nil
 		}
-		d.answer(number == sevGetKey, r.request, r.response, sevReportBuffer)
+		size := sevReportBuffer
+		if number == sevGetKey {
+			size = sevKeyBuffer
+		}
+		d.answer(number == sevGetKey, r.request, r.response, size)
 	case sev5GetReport, sev5GetKey:
 		r := (*sev5Request)(argument)
 		if err := d.fail[number]; err != nil {
