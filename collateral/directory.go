@@ -89,3 +89,62 @@ func readPlain(root *os.Root, name string, limit int64) ([]byte, error) {
 	}
 	return b, nil
 }
+
+// Put writes an item's files, each whole or not at all, the body last. An item that has not the form of what it is put
+// down as is refused.
+func (d Directory) Put(r Request, it Item) error {
+	if _, err := Inspect(r, it); err != nil {
+		return err
+	}
+	path := filepath.Join(string(d), filepath.FromSlash(r.Name()))
+	err := os.MkdirAll(filepath.Dir(path), 0o750)
+	if err == nil && it.IssuerChain != nil {
+		err = replaceFile(path+issuerChainSuffix, it.IssuerChain)
+	}
+	if err == nil {
+		err = replaceFile(path, it.Body)
+	}
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return nil
+}
+
+func replaceFile(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Chmod(0o640), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name()) // the first error says more
+	}
+	return err
+}
+
+// Requests returns what the directory has, by name: a request for each plain file whose place is a Request's name. Other
+// files are passed over.
+func (d Directory) Requests() ([]Request, error) {
+	var found []Request
+	err := filepath.WalkDir(string(d), func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		rel, err := filepath.Rel(string(d), path)
+		if err != nil {
+			return err
+		}
+		if r, err := ParseName(filepath.ToSlash(rel)); err == nil {
+			found = append(found, r)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing collateral: %w", err)
+	}
+	return found, nil
+}

@@ -6,10 +6,15 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"cofferdam.dev/collateral"
 	"cofferdam.dev/internal/testcap"
@@ -60,6 +65,48 @@ func TestInspect(t *testing.T) {
 				t.Errorf("%s, %s: accepted", r.Name(), name)
 			}
 		}
+	}
+}
+
+func TestPutAndList(t *testing.T) {
+	t.Parallel()
+	make := testcollateral.New(t, from, until)
+	dir := collateral.Directory(filepath.Join(t.TempDir(), "new"))
+	var want []string
+	for _, r := range requests() {
+		it := make.Item(t, r)
+		for range 2 { // the second time the files are there already
+			if err := dir.Put(r, it); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := dir.Get(t.Context(), r)
+		if diff := cmp.Diff(it, got); err != nil || diff != "" {
+			t.Errorf("%s: %v, differs (-put +got):\n%s", r.Name(), err, diff)
+		}
+		want = append(want, r.Name())
+	}
+	if err := dir.Put(collateral.RootCRL(), collateral.Item{Body: []byte("<html>")}); err == nil {
+		t.Error("an error page was put down as a list")
+	}
+	if err := os.WriteFile(filepath.Join(string(dir), "amd", "notes.txt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	list, err := dir.Requests()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range list {
+		got = append(got, r.Name())
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("names differ (-want +got):\n%s", diff)
+	}
+	if _, err := collateral.Directory(t.TempDir() + "/none").Requests(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("listing what is not there: %v", err)
 	}
 }
 

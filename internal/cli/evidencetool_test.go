@@ -26,8 +26,9 @@ func makeEvidence() {
 	nonce := flag.String("nonce", "", "nonce in hexadecimal")
 	data := flag.String("runtime-data", "", "runtime data")
 	bare := flag.Bool("bare", false, "leave the policy's text out of the document")
+	noCerts := flag.Bool("no-certificates", false, "leave the certificates out of the document")
 	flag.Parse()
-	b, m, err := simulate(*policy, *nonce, *data, *bare)
+	b, m, err := simulate(*policy, *nonce, *data, *bare, *noCerts)
 	if err != nil {
 		fatalf("%v", err)
 	}
@@ -38,7 +39,7 @@ func makeEvidence() {
 	}
 }
 
-func simulate(policyFile, nonceHex, data string, bare bool) ([]byte, [48]byte, error) {
+func simulate(policyFile, nonceHex, data string, bare, noCerts bool) ([]byte, [48]byte, error) {
 	text, err := os.ReadFile(policyFile)
 	if err != nil {
 		return nil, [48]byte{}, err
@@ -74,6 +75,9 @@ func simulate(policyFile, nonceHex, data string, bare bool) ([]byte, [48]byte, e
 		Source: evidence.SourceHost, Nonce: nonce, RuntimeData: []byte(data), Policy: text}
 	if bare {
 		d.Policy = nil
+	}
+	if noCerts {
+		d.Certificates = nil
 	}
 	b, err := d.Marshal()
 	return b, g.Measurement(), err

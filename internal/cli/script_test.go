@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 		"mkchain":    makeChain,
 		"mkledger":   makeLedger,
 		"mkevidence": makeEvidence,
+		"mkkds":      serveKDS,
 		"tcp":        talkTCP,
 		"awaitlog":   awaitLog,
 	})

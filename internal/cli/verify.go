@@ -4,9 +4,7 @@ package cli
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +19,7 @@ import (
 	"cofferdam.dev/internal/guestimage"
 	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/internal/simsp"
+	"cofferdam.dev/internal/trust"
 	"cofferdam.dev/policy"
 	"cofferdam.dev/verify"
 	"cofferdam.dev/verify/amd"
@@ -29,7 +28,7 @@ import (
 
 const (
 	// localRoot names this installation's own simulated root.
-	localRoot = "local"
+	localRoot = trust.Local
 	// measurementSize is that of an SNP launch digest.
 	measurementSize = 48
 	// maxPEM bounds a certificate file.
@@ -44,6 +43,7 @@ type verifyOptions struct {
 	source                    string
 	simulatedRoot             string
 	at                        string
+	collateral                collateralOptions
 
 	// notes say on what the verdict will rest besides the flags. They are told once there is something to judge: an
 	// error comes first, and alone.
@@ -67,11 +67,18 @@ said on standard error: the measurement is that of this installation's guest ima
 own roots are trusted; and for group:NAME fresh evidence is fetched with a nonce made here.
 
 A simulated root is no hardware: it is accepted only if --simulated-root names it, local for
-this installation's own, and the verdict says "simulated".
+this installation's own or a name that ` + "`cofferdam trust add`" + ` gave it, and the verdict says
+"simulated".
+
+Nothing is fetched unless you ask for it. Certificates, revocation lists and TCB statements
+that are not in the evidence come from the directories of --collateral, and with --fetch
+from the vendors' servers, which then learn which chips you meet. What was fetched is kept
+and used again until its next update. None of it is trusted before it is verified.
 
 The exit code is 0 for accepted, 3 for refused, 4 for undecided.`,
 		Example: `  cofferdam verify evidence.json --policy policy.rego --nonce 0011223344556677
   cofferdam verify group:db --policy policy.rego --simulated-root local
+  cofferdam verify evidence.json --policy policy.rego --nonce HEX --measurement HEX --fetch
   cofferdam verify - --policy-hash HEX --measurement HEX --nonce HEX -o json < evidence.json`,
 		Args: arguments(1, 1, "one piece of evidence"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -87,8 +94,11 @@ The exit code is 0 for accepted, 3 for refused, 4 for undecided.`,
 	f.StringVar(&o.nonce, "nonce", "", "the nonce that you chose, in hexadecimal")
 	f.StringVar(&o.runtimeData, "runtime-data", "", "file of the runtime data that the report must commit to (default: whatever the evidence holds)")
 	f.StringVar(&o.source, "source", string(evidence.SourceHost), "on whose behalf the report must have been made: host or workload")
-	f.StringVar(&o.simulatedRoot, "simulated-root", "", "accept this simulated root: local, or a PEM file")
+	f.StringVar(&o.simulatedRoot, "simulated-root", "", "accept this simulated root: local, a name that was added, or a PEM file")
 	f.StringVar(&o.at, "at", "", "judge at this time (RFC 3339) instead of now")
+	f.StringArrayVar(&o.collateral.dirs, "collateral", nil, "look for collateral in this directory")
+	f.BoolVar(&o.collateral.fetch, "fetch", false, "fetch missing collateral from the vendors' servers")
+	o.collateral.serverFlags(c)
 	a.outputFlag(c)
 	return c
 }
@@ -190,6 +200,10 @@ func (a *app) reliance(cmd *cobra.Command, o *verifyOptions) (verify.Options, er
 	if err != nil {
 		return opts, err
 	}
+	opts.Collateral, err = a.collateralSource(cmd, &o.collateral)
+	if err != nil {
+		return opts, err
+	}
 	if o.simulatedRoot != "" {
 		root, err := a.readSimulatedRoot(o.simulatedRoot)
 		if err != nil {
@@ -277,26 +291,29 @@ func simulatedReferences(img *guestimage.Image) ([][]byte, error) {
 	return list, nil
 }
 
-// readSimulatedRoot reads a root that is trusted as a simulated one and as nothing else.
+// readSimulatedRoot finds a root that is trusted as a simulated one and as nothing else: this installation's own, one
+// that `trust add` knows by the name, or one in a file.
 func (a *app) readSimulatedRoot(name string) (anchor.Root, error) {
 	path := name
 	if name == localRoot {
 		path = simsp.RootCertificatePath(filepath.Join(a.home, "simsp"))
+	} else {
+		known, err := trust.Open(a.home).Find(name)
+		if err == nil {
+			return known.Anchor()
+		}
+		if !errors.Is(err, trust.ErrUnknown) {
+			return anchor.Root{}, err
+		}
 	}
-	b, err := readLimited(path, nil, maxPEM)
-	if errors.Is(err, os.ErrNotExist) && name == localRoot {
+	cert, err := readRootFile(path, nil)
+	switch {
+	case errors.Is(err, os.ErrNotExist) && name == localRoot:
 		return anchor.Root{}, fixed(fmt.Errorf("this installation has no simulated root yet: no group was ever run in %s", a.home), "cofferdam run, or --home")
-	}
-	if err != nil {
-		return anchor.Root{}, fmt.Errorf("reading the simulated root: %w", err)
-	}
-	block, _ := pem.Decode(b)
-	if block == nil || block.Type != "CERTIFICATE" {
-		return anchor.Root{}, fmt.Errorf("reading the simulated root: %s holds no certificate in PEM", path)
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return anchor.Root{}, fmt.Errorf("reading the simulated root: %w", err)
+	case errors.Is(err, os.ErrNotExist) && trust.CheckName(name) == nil:
+		return anchor.Root{}, fixed(fmt.Errorf("no trusted root has the name %q, and there is no such file", name), "cofferdam trust list")
+	case err != nil:
+		return anchor.Root{}, err
 	}
 	return anchor.NewRoot(anchor.Simulated, name, cert)
 }

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"log/slog"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/collateral"
+	"cofferdam.dev/collateral/cache"
+	servers "cofferdam.dev/collateral/remote"
+)
+
+// collateralOptions say where certificates, revocation lists and TCB statements come from that did not come with the
+// evidence.
+type collateralOptions struct {
+	dirs     []string
+	fetch    bool
+	kds, pcs string
+}
+
+// serverFlags defines the flags that name servers.
+func (o *collateralOptions) serverFlags(c *cobra.Command) {
+	c.Flags().StringVar(&o.kds, "kds", servers.KDSBaseURL, "AMD's key distribution service, or a mirror")
+	c.Flags().StringVar(&o.pcs, "pcs", servers.PCSBaseURL, "Intel's provisioning certification service, or a cache of it (PCCS)")
+}
+
+// collateralSource returns where collateral is looked for: the directories first, then the cache and the servers if they
+// may be asked. It is nil without either.
+func (a *app) collateralSource(cmd *cobra.Command, o *collateralOptions) (collateral.Source, error) {
+	if !o.fetch && (cmd.Flags().Changed("kds") || cmd.Flags().Changed("pcs")) {
+		return nil, usage(cmd, "--kds and --pcs name servers that are not asked without --fetch")
+	}
+	var sources []collateral.Source
+	for _, d := range o.dirs {
+		sources = append(sources, collateral.Directory(d))
+	}
+	if o.fetch {
+		cached, err := a.serverSources(o)
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, cached...)
+	}
+	if len(sources) == 0 {
+		return nil, nil
+	}
+	return collateral.Join(sources...), nil
+}
+
+// serverSources returns the servers, each behind a cache of its own: what a mirror says stays apart from what the vendor
+// says.
+func (a *app) serverSources(o *collateralOptions) ([]collateral.Source, error) {
+	fetcher := servers.Fetcher{HTTP: servers.NewHTTPClient()}
+	intel := servers.PCCS(fetcher, o.pcs)
+	if o.pcs == servers.PCSBaseURL {
+		intel = servers.PCS(fetcher)
+	}
+	var log *slog.Logger
+	if a.verbose {
+		log = slog.New(slog.NewTextHandler(a.Err, nil))
+	}
+	vendors := []struct {
+		base   string
+		source collateral.Source
+	}{{o.kds, &servers.KDS{Fetcher: fetcher, BaseURL: o.kds}}, {o.pcs, intel}}
+	var sources []collateral.Source
+	for _, s := range vendors {
+		dir := filepath.Join(a.home, "collateral", serverName(s.base))
+		c, err := cache.Open(cache.Options{Dir: dir, Source: s.source, Now: a.Now, Log: log})
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, c)
+	}
+	return sources, nil
+}
+
+// serverName names a server's directory: the host, and for what is no host alone a part of the URL's hash.
+func serverName(base string) string {
+	u, err := url.Parse(base)
+	if err == nil && u.Scheme == "https" && u.Host == u.Hostname() && strings.Trim(u.Path, "/") == "" && u.RawQuery == "" &&
+		u.Host != "" && !strings.HasPrefix(u.Host, ".") {
+		return strings.ToLower(u.Host)
+	}
+	sum := sha256.Sum256([]byte(base))
+	return "other-" + hex.EncodeToString(sum[:8])
+}
