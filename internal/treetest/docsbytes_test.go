@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"cofferdam.dev/evidence/dcap"
+	"cofferdam.dev/evidence/hcl"
 	"cofferdam.dev/evidence/sgx"
 	"cofferdam.dev/evidence/snp"
 	"cofferdam.dev/evidence/tdx"
@@ -45,9 +46,14 @@ func layouts(t *testing.T) []layout {
 			func(b []byte) error { _, err := tdx.ParseBody(b); return err }},
 		{"TDREPORT", (&tdx.Report{Version: 1}).Marshal(), tdx.ReportSize,
 			func(b []byte) error { _, err := tdx.ParseReport(b); return err }},
+		{"HCL report", (&hcl.Report{Version: 1, Kind: hcl.KindSNP}).Marshal()[:hclFixedSize], hclFixedSize,
+			func(b []byte) error { _, err := hcl.ParseReport(b); return err }},
 		{"ACPI table CCEL", nil, tdx.ACPITableSize, nil}, // every change breaks its checksum
 	}
 }
+
+// hclFixedSize is the size of what precedes the claims in a report of the paravisor.
+const hclFixedSize = 1236
 
 var layoutRow = regexp.MustCompile(`(?m)^\| (.*)\| (\d+) \| (\d+) \| (.*)\|$`)
 
