@@ -201,20 +201,24 @@ func TestReportRefusals(t *testing.T) {
 // TestEvidenceChanges changes each byte of the JSON: what is still accepted must mean what it meant.
 func TestEvidenceChanges(t *testing.T) {
 	t.Parallel()
+	step := 61
+	if testing.Short() {
+		step = 509
+	}
 	for _, v := range vectors {
 		whole, e := load(t, v.file)
-		for i := 0; i < len(whole); i += 61 {
+		for i := 0; i < len(whole); i += step {
 			b := bytes.Clone(whole)
 			b[i] ^= 1 << (i % 8)
 			got, err := ParseEvidence(b)
 			if err != nil || !cmp.Equal(got, e) {
 				continue
 			}
-			if !strings.ContainsRune(" \t\r\n", rune(b[i])) && !(b[i] >= '1' && b[i] <= '2') && !bytes.Contains(whole, []byte("-----BEGIN")) {
+			if !strings.ContainsRune(" \t\r\n", rune(b[i])) && !bytes.Contains(whole, []byte("-----BEGIN")) { // PEM has many spellings
 				t.Errorf("%s: byte %d could become %q", v.name, i, b[i])
 			}
 		}
-		for n := 0; n < len(bytes.TrimSpace(whole)); n += 101 {
+		for n := 0; n < len(bytes.TrimSpace(whole)); n += 3 * step {
 			if _, err := ParseEvidence(whole[:n]); err == nil {
 				t.Errorf("%s: the first %d bytes are evidence", v.name, n)
 			}

@@ -49,7 +49,8 @@ type Input struct {
 	// Cache remembers verified signatures from one appraisal to the next, and QuoteCache what Intel publishes. Each may be nil.
 	Cache      *anchor.Cache
 	QuoteCache *intel.Cache
-	// SNP and TDX are what is asked of the hardware beneath, whichever it is.
+	// SNP and TDX are what is asked of the hardware beneath, whichever it is. An SNP report must be asked for at VMPL 0,
+	// whatever is asked here.
 	SNP amd.Policy
 	TDX intel.Policy
 }
@@ -147,10 +148,12 @@ func (a *appraisal) snp(ctx context.Context, e *hcl.Evidence, r *hcl.Report) *la
 	certs := append([][]byte{e.VCEK}, slices.DeleteFunc(slices.Clone(a.in.Certificates), func(c []byte) bool {
 		return slices.Equal(c, e.VCEK)
 	})...)
+	p := a.in.SNP
+	p.MaxVMPL = 0 // that is the paravisor; what asks from above it is the guest, which must not choose report data
 	res := amd.Appraise(ctx, a.Record, amd.Input{
 		Report: r.Hardware, Certificates: certs, Now: a.in.Now, Roots: a.in.Roots, AllowSimulated: a.in.AllowSimulated,
 		Collateral: a.in.Collateral, Cache: a.in.Cache,
-	}, a.in.SNP)
+	}, p)
 	a.res.SNP = &res
 	if res.Report == nil {
 		return nil

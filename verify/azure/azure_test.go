@@ -251,6 +251,20 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
+// TestLevel asks for the paravisor's level even of a caller who admits others.
+func TestLevel(t *testing.T) {
+	t.Parallel()
+	e := load(t, "snp/a1-3/evidence-v1.json")
+	in := input(t, marshal(t, e))
+	in.SNP.MaxVMPL = 3
+	rec := &check.Record{}
+	Appraise(t.Context(), rec, in, pinned(e))
+	i := slices.IndexFunc(rec.Checks(), func(c check.Check) bool { return c.Name == check.VMPL })
+	if i < 0 || rec.Checks()[i].Expected != "at most 0" {
+		t.Errorf("checks are %+v", rec.Checks())
+	}
+}
+
 // TestKinds gives evidence whose parts belong to different kinds of hardware.
 func TestKinds(t *testing.T) {
 	t.Parallel()

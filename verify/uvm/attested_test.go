@@ -9,7 +9,7 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"encoding/pem"
-	"math/big"
+	"slices"
 	"testing"
 	"time"
 
@@ -67,9 +67,12 @@ func readAttested(t testing.TB, file, section string) *attested {
 	key := field("cose_key")
 	x, _ := key.Lookup(-2)
 	y, _ := key.Lookup(-3)
+	point, err := ecdsa.ParseUncompressedPublicKey(elliptic.P384(), slices.Concat([]byte{4}, x.Bytes, y.Bytes))
+	if err != nil {
+		t.Fatal(err)
+	}
 	a := &attested{
-		message: m, kid: kid.Bytes, keyBytes: key.Raw, report: field("attestation").Bytes, endorsement: field("uvm_endorsements").Bytes,
-		key: &ecdsa.PublicKey{Curve: elliptic.P384(), X: new(big.Int).SetBytes(x.Bytes), Y: new(big.Int).SetBytes(y.Bytes)},
+		key: point, message: m, kid: kid.Bytes, keyBytes: key.Raw, report: field("attestation").Bytes, endorsement: field("uvm_endorsements").Bytes,
 	}
 	for rest := field("snp_endorsements").Bytes; ; {
 		var block *pem.Block

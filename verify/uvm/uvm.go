@@ -124,27 +124,24 @@ func (a *appraisal) time() {
 
 // pins compares issuer, series and version with the trusted ones.
 func (a *appraisal) pins() {
-	switch {
-	case len(a.p.Issuers) == 0:
+	if len(a.p.Issuers) == 0 {
 		a.Fail(check.EndorsementIssuer, check.CodeEndorsementIssuerNotSet, "a trusted issuer, but none is given", show(a.e.Issuer))
-	default:
+	} else {
 		a.Require(slices.Contains(a.p.Issuers, a.e.Issuer), check.EndorsementIssuer, check.CodeEndorsementIssuer,
 			strings.Join(a.p.Issuers, ", "), show(a.e.Issuer))
 	}
-	switch {
-	case a.p.Feed == "":
+	if a.p.Feed == "" {
 		a.Fail(check.EndorsementFeed, check.CodeEndorsementFeedNotSet, "a trusted series, but none is given", show(a.e.Feed))
-	default:
+	} else {
 		a.Require(a.e.Feed == a.p.Feed, check.EndorsementFeed, check.CodeEndorsementFeed, a.p.Feed, show(a.e.Feed))
 	}
 	got := "not stated"
 	if a.e.SVN != nil {
 		got = fmt.Sprint(*a.e.SVN)
 	}
-	switch {
-	case a.p.MinimumSVN == 0:
+	if a.p.MinimumSVN == 0 {
 		a.Fail(check.EndorsementSVN, check.CodeEndorsementSVNNotSet, "a lowest version of at least 1, but none is given", got)
-	default:
+	} else {
 		a.Require(a.e.SVN != nil && *a.e.SVN >= a.p.MinimumSVN, check.EndorsementSVN, check.CodeEndorsementSVN,
 			fmt.Sprintf("at least %d", a.p.MinimumSVN), got)
 	}
