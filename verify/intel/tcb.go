@@ -144,7 +144,7 @@ func moduleIdentity(info *pcs.TCBInfo, svn [16]byte) (pcs.Module, []pcs.EnclaveL
 	}
 	id := fmt.Sprintf("TDX_%02X", svn[1])
 	for _, m := range info.ModuleIdentities {
-		if m.ID == id {
+		if strings.EqualFold(m.ID, id) {
 			return m.Module, m.Levels, nil
 		}
 	}

@@ -56,11 +56,12 @@ type world struct {
 func newWorld(t testing.TB, tee dcap.TEEType) *world {
 	t.Helper()
 	w := &world{t: t, now: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)}
+	no := false
 	w.machine = dcap.PCK{
 		PPID: [16]byte{1, 2, 3}, Components: [16]uint8{5, 5, 2, 2, 3, 1, 0, 5}, PCESVN: 13, CPUSVN: [16]byte{5, 5, 2, 2, 3, 1, 0, 5},
-		FMSPC: [6]byte{0xab, 0xcd, 0xef}, Type: dcap.SGXScalable, Platform: &dcap.PCKPlatform{InstanceID: [16]byte{9}},
+		FMSPC: [6]byte{0xab, 0xcd, 0xef}, Type: dcap.SGXScalable, Platform: &dcap.PCKPlatform{InstanceID: [16]byte{9}, Dynamic: &no, CachedKeys: &no, SMT: &no},
 	}
-	w.root = w.issue(party{}, rootName, true, nil)
+	w.root = w.issue(party{}, rootName, true, nil, func(c *x509.Certificate) { c.CRLDistributionPoints = []string{oracleRootCRL} })
 	w.ca = w.issue(w.root, platformName, true, nil)
 	w.signing = w.issue(w.root, tcbSigningName, false, nil)
 	w.renewPCK()
@@ -143,7 +144,10 @@ func (w *world) renewPCK(change ...func(*x509.Certificate)) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.pck = w.issue(w.ca, pckName, false, []pkix.Extension{ext}, change...)
+	real := func(c *x509.Certificate) { // Intel's have exactly six extensions, which the oracle counts
+		c.SubjectKeyId, c.CRLDistributionPoints = []byte{1}, []string{"https://api.trustedservices.intel.com/sgx/certification/v4/pckcrl"}
+	}
+	w.pck = w.issue(w.ca, pckName, false, []pkix.Extension{ext}, append(change, real)...)
 }
 
 type tree = map[string]any
