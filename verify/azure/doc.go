@@ -10,6 +10,6 @@
 // The higher registers can be extended by whatever was booted, and prove nothing without one of these two.
 //
 // It trusts the roots of its Input, and its Policy; everything else is hostile. It also trusts what a pinned measurement
-// stands for: that this paravisor keeps the TPM's key to itself and signs nothing with it that only looks like a quote. The zero Policy admits nothing. The package
-// never touches the network, the clock or a file, and never panics on input.
+// stands for: that this paravisor keeps the TPM's key to itself, and signs nothing with it that only looks like a quote.
+// The zero Policy admits nothing. The package never touches the network, the clock or a file, and never panics on input.
 package azure
