@@ -295,7 +295,7 @@ func TestKinds(t *testing.T) {
 // TestSweep changes bits all over each SNP vector. Nothing of it may be accepted.
 func TestSweep(t *testing.T) {
 	t.Parallel()
-	step := 13
+	step := 37
 	if testing.Short() {
 		step = 211
 	}
