@@ -13,11 +13,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // ErrUnavailable is wrapped by every error that a Source of this module returns for a request in good form: nothing is
 // known to be wrong, the item is just not there. A verdict without it is undecided.
 var ErrUnavailable = errors.New("collateral is not available")
+
+// ErrNotOffered is wrapped by a source's errors about kinds of collateral that it never has, as AMD's servers have
+// nothing of Intel's. It wraps ErrUnavailable.
+var ErrNotOffered = fmt.Errorf("%w from a source that has none of that kind", ErrUnavailable)
 
 // Item is one piece of collateral, exactly as it was served.
 type Item struct {
@@ -53,7 +58,8 @@ func (e Embedded) Get(_ context.Context, r Request) (Item, error) {
 }
 
 // Join returns a source that asks the given ones in order and returns the first item that one of them has. Sources that
-// are nil are left out; without any, nothing is available.
+// are nil are left out; without any, nothing is available. The error says what each source that could have had the item
+// said.
 func Join(sources ...Source) Source {
 	j := make(joined, 0, len(sources))
 	for _, s := range sources {
@@ -73,16 +79,43 @@ func (j joined) Get(ctx context.Context, r Request) (Item, error) {
 	if len(j) == 0 {
 		return Item{}, fmt.Errorf("%s: there is no source of collateral: %w", r.Name(), ErrUnavailable)
 	}
-	var errs []error
+	var errs failures
+	var first error
 	for _, s := range j {
 		it, err := s.Get(ctx, r)
 		if err == nil {
 			return it, nil
 		}
-		errs = append(errs, err)
+		if first == nil {
+			first = err
+		}
+		if !errors.Is(err, ErrNotOffered) {
+			errs = append(errs, err)
+		}
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	return Item{}, errors.Join(errs...)
+	switch len(errs) {
+	case 0:
+		return Item{}, first
+	case 1:
+		return Item{}, errs[0]
+	}
+	return Item{}, errs
 }
+
+// failures are the errors of several sources.
+type failures []error
+
+// Error puts them on one line: verdicts show it.
+func (f failures) Error() string {
+	texts := make([]string, len(f))
+	for i, err := range f {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Unwrap returns all of them.
+func (f failures) Unwrap() []error { return f }

@@ -5,6 +5,7 @@ package collateral
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,6 +53,32 @@ func TestEmbeddedAndJoin(t *testing.T) {
 		if _, err := s.Get(t.Context(), Request{}); err == nil || errors.Is(err, ErrUnavailable) {
 			t.Errorf("%T: error of an empty request is %v", s, err)
 		}
+	}
+}
+
+func TestJoinTellsWhoMatters(t *testing.T) {
+	t.Parallel()
+	fails := func(err error) Source {
+		return sourceFunc(func(context.Context, Request) (Item, error) { return Item{}, err })
+	}
+	other := fmt.Errorf("asking the other vendor: %w", ErrNotOffered)
+	one, two := fmt.Errorf("first: %w", ErrUnavailable), &Refusal{URL: "https://x", Status: 404}
+	for _, c := range []struct {
+		src  Source
+		want string
+	}{
+		{Join(fails(other), fails(one)), one.Error()},
+		{Join(fails(one), fails(other), fails(two)), "first: collateral is not available; https://x answered 404 (Not Found)"},
+		{Join(fails(other)), other.Error()},
+	} {
+		_, err := c.src.Get(t.Context(), RootCRL())
+		if err == nil || err.Error() != c.want || !errors.Is(err, ErrUnavailable) {
+			t.Errorf("error %q, want %q", err, c.want)
+		}
+	}
+	_, err := Join(fails(one), fails(two)).Get(t.Context(), RootCRL())
+	if refusal, ok := errors.AsType[*Refusal](err); !ok || refusal != two {
+		t.Errorf("the refusal is not found in %v", err)
 	}
 }
 

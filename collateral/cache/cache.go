@@ -194,7 +194,7 @@ func (c *Cache) refresh(ctx context.Context, r collateral.Request) (collateral.I
 			w.Until.UTC().Format(time.RFC3339), collateral.ErrUnavailable)
 	}
 	if err := c.store(newEntry(r, it, now)); err != nil {
-		c.opts.Log.WarnContext(ctx, "collateral is not cached", slog.String("name", r.Name()), slog.Any("error", err))
+		c.opts.Log.WarnContext(ctx, "writing the cache of collateral failed", slog.String("name", r.Name()), slog.Any("error", err))
 	}
 	return it, nil
 }

@@ -71,10 +71,13 @@ func (c *Cache) touch(name string) {
 	_ = os.Chtimes(path, time.Time{}, c.opts.Now()) // at worst the entry is evicted too early
 }
 
+// blockSize is what file systems allot; many small files take more room than their bytes.
+const blockSize = 4096
+
 // file is a file of the cache.
 type file struct {
 	path string
-	size int64
+	size int64 // as allotted
 	used time.Time
 }
 
@@ -109,6 +112,9 @@ func (c *Cache) evict() error {
 			return err
 		}
 		total -= f.size
+		for dir := filepath.Dir(f.path); dir != c.opts.Dir && os.Remove(dir) == nil; { // removes empty ones
+			dir = filepath.Dir(dir)
+		}
 	}
 	return nil
 }
@@ -142,7 +148,8 @@ func (c *Cache) files() ([]file, error) {
 			}
 			return nil
 		}
-		files = append(files, file{path, info.Size(), info.ModTime()})
+		size := (info.Size() + blockSize - 1) / blockSize * blockSize
+		files = append(files, file{path, size, info.ModTime()})
 		return nil
 	})
 	return files, err

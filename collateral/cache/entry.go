@@ -124,9 +124,6 @@ func (c *Cache) write(path string, v any) error {
 		return err
 	}
 	final := filepath.Join(c.opts.Dir, path)
-	if err := os.MkdirAll(filepath.Dir(final), 0o700); err != nil {
-		return err
-	}
 	f, err := os.CreateTemp(filepath.Join(c.opts.Dir, tempDir), "") // has mode 0600
 	if err != nil {
 		return err
@@ -134,16 +131,34 @@ func (c *Cache) write(path string, v any) error {
 	_, err = f.Write(append(b, '\n'))
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), final)
+		err = c.place(f.Name(), final)
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	d, err := os.Open(filepath.Dir(final))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // evicted already
+	}
 	if err != nil {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// place renames a file into its directory, which is made first. An eviction may remove the directory in between, as it
+// is empty; it does not do so time and again.
+func (c *Cache) place(from, to string) error {
+	var err error
+	for range 10 {
+		if err = os.MkdirAll(filepath.Dir(to), 0o700); err == nil {
+			err = os.Rename(from, to)
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+	}
+	return err
 }
 
 // drop removes a file. One that can not be removed is not returned either: it is damaged, too old, or says nothing new.

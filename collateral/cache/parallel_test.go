@@ -149,7 +149,7 @@ func TestEviction(t *testing.T) {
 		return collateral.TCBInfo(collateral.SGX, [6]byte{1, byte(i)})
 	}
 	path := func(i int) string { return filepath.Join(dir, entryPath(request(i).Name())) }
-	var size int64
+	const size = blockSize // an entry of these fits into one block
 	for i := range 10 {
 		get(t, cache, request(i))
 		at := start.Add(time.Duration(i-20) * time.Hour)
@@ -157,10 +157,9 @@ func TestEviction(t *testing.T) {
 			t.Fatal(err)
 		}
 		info, err := os.Lstat(path(i))
-		if err != nil {
-			t.Fatal(err)
+		if err != nil || info.Size() > blockSize {
+			t.Fatalf("entry has %d bytes, error %v", info.Size(), err)
 		}
-		size = info.Size()
 	}
 	get(t, cache, request(0)) // the oldest is used again
 	old, young := filepath.Join(dir, tempDir, "old"), filepath.Join(dir, tempDir, "young")
@@ -169,7 +168,7 @@ func TestEviction(t *testing.T) {
 	if err := errors.Join(os.Chtimes(old, start, start.Add(-2*time.Hour)), os.Chtimes(young, start, start)); err != nil {
 		t.Fatal(err)
 	}
-	cache.opts.MaxBytes = 8 * (size + 8)
+	cache.opts.MaxBytes = 8 * size
 	get(t, cache, request(10))
 	var kept []int
 	for i := range 11 {
@@ -185,6 +184,33 @@ func TestEviction(t *testing.T) {
 	}
 	if _, err := os.Lstat(young); err != nil {
 		t.Errorf("a temporary file that may be in use is gone: %v", err)
+	}
+}
+
+// TestRefusalsTakeNoRoom has a source that refuses whatever it is asked: what is remembered of it stays bounded, and no
+// empty directories are left.
+func TestRefusalsTakeNoRoom(t *testing.T) {
+	t.Parallel()
+	s, dir := newServer(t), t.TempDir()
+	s.fail(&collateral.Refusal{URL: "u", Status: 404})
+	cache := open(t, Options{Dir: dir, Source: s, Now: (&clock{}).now, MaxBytes: 10 * blockSize})
+	for i := range 60 {
+		id := make([]byte, 64)
+		id[0] = byte(i + 1)
+		if _, err := cache.Get(t.Context(), collateral.VCEK("Milan", id, [8]byte{})); !errors.Is(err, collateral.ErrUnavailable) {
+			t.Fatal(err)
+		}
+	}
+	files, err := cache.files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	chips, err := os.ReadDir(filepath.Join(dir, "amd", "vcek", "Milan"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) > 10 || len(files) == 0 || len(chips) != len(files) {
+		t.Errorf("%d files in %d directories are left, want at most 10", len(files), len(chips))
 	}
 }
 

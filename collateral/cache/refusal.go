@@ -34,8 +34,11 @@ func (c *Cache) remember(r collateral.Request, err error) {
 	err = c.write(filepath.FromSlash(r.Name())+refusalSuffix, &refusal{
 		Schema: refusalSchema, Name: r.Name(), URL: refused.URL, Status: refused.Status, Until: c.opts.Now().Add(age).UTC(),
 	})
+	if err == nil {
+		err = c.evict() // evidence of made-up chips must not fill the disk
+	}
 	if err != nil {
-		c.opts.Log.Warn("a refusal is not remembered", slog.String("name", r.Name()), slog.Any("error", err))
+		c.opts.Log.Warn("writing the cache of collateral failed", slog.String("name", r.Name()), slog.Any("error", err))
 	}
 }
 

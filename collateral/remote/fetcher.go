@@ -242,5 +242,5 @@ func checked(a *answer, r collateral.Request, it collateral.Item) (collateral.It
 
 // without is the error for a request that a service never has an answer to.
 func without(service string, r collateral.Request) error {
-	return fmt.Errorf("%s has no collateral of kind %q: %w", service, r.Kind, collateral.ErrUnavailable)
+	return fmt.Errorf("asking %s for %q: %w", service, r.Kind, collateral.ErrNotOffered)
 }

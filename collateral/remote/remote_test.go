@@ -152,7 +152,7 @@ func TestUnknownKinds(t *testing.T) {
 		"THIM has no revocation lists": {&THIM{d.fetcher(nil), d.URL}, collateral.CRL("Milan", false)},
 		"THIM has no VLEK chain":       {&THIM{d.fetcher(nil), d.URL}, collateral.Chain("Milan", true)},
 	} {
-		if _, err := c.s.Get(t.Context(), c.r); !errors.Is(err, collateral.ErrUnavailable) {
+		if _, err := c.s.Get(t.Context(), c.r); !errors.Is(err, collateral.ErrNotOffered) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if _, err := c.s.Get(t.Context(), collateral.Request{}); err == nil || errors.Is(err, collateral.ErrUnavailable) {
