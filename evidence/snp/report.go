@@ -16,6 +16,7 @@
 package snp
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 )
@@ -94,6 +95,11 @@ type FirmwareVersion struct {
 // String returns the version as MAJOR.MINOR build BUILD.
 func (v FirmwareVersion) String() string {
 	return fmt.Sprintf("%d.%d build %d", v.Major, v.Minor, v.Build)
+}
+
+// Before reports whether the version is older than another.
+func (v FirmwareVersion) Before(o FirmwareVersion) bool {
+	return cmp.Or(cmp.Compare(v.Major, o.Major), cmp.Compare(v.Minor, o.Minor), cmp.Compare(v.Build, o.Build)) < 0
 }
 
 // KeyInfo is the word at offset 48h of a report.

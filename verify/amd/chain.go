@@ -174,9 +174,9 @@ func (a *appraisal) linked(c *chain, certs []*x509.Certificate) {
 		a.Fail(check.Chain, check.CodeCertificateUnused, "no certificate but those of the chain", left[0].Subject.String())
 	}
 	a.res.Chain = []anchor.Link{
-		anchor.NewLink("root", c.root.Name, c.root.Certificate),
-		anchor.NewLink("intermediate", "", c.intermediate),
-		anchor.NewLink("chip", "", c.leaf),
+		a.in.Cache.Link("root", c.root.Name, c.root.Certificate),
+		a.in.Cache.Link("intermediate", "", c.intermediate),
+		a.in.Cache.Link("chip", "", c.leaf),
 	}
 }
 

@@ -49,8 +49,9 @@ func (a *appraisal) tcb(r *snp.Report, line snp.ProductLine) {
 		parts[i] = p
 	}
 	reported, committed, current, launch := parts[0], parts[1], parts[2], parts[3]
-	a.Require(committed.AtLeast(reported) && current.AtLeast(committed), check.TCBOrder, check.CodeTCBOrder,
-		"reported <= committed <= current", fmt.Sprintf("%s; %s; %s", r.ReportedTCB, r.CommittedTCB, r.CurrentTCB))
+	a.Require(committed.AtLeast(reported) && current.AtLeast(committed) && !r.CurrentVersion.Before(r.CommittedVersion), check.TCBOrder,
+		check.CodeTCBOrder, "reported <= committed <= current", fmt.Sprintf("%s; %s; %s; firmware %s committed, %s current", r.ReportedTCB,
+			r.CommittedTCB, r.CurrentTCB, r.CommittedVersion, r.CurrentVersion))
 	a.Require(a.p.AllowProvisionalTCB || current == committed && r.CurrentVersion == r.CommittedVersion, check.TCBCommitted,
 		check.CodeTCBProvisional, fmt.Sprintf("current is committed: %s, firmware %s", committed, r.CommittedVersion),
 		fmt.Sprintf("%s, firmware %s", current, r.CurrentVersion))

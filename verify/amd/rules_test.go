@@ -192,6 +192,14 @@ func TestGuestAndTCBRules(t *testing.T) {
 			r.CommittedTCB[7]++
 			o.AllowProvisionalTCB = true
 		}, []check.Code{check.CodeTCBOrder}},
+		{"committed firmware above the current", func(r *snp.Report, o *Policy) {
+			r.CommittedVersion.Build, o.AllowProvisionalTCB = 1, true
+		}, []check.Code{check.CodeTCBOrder}},
+		{"older build of a newer minor version", func(r *snp.Report, o *Policy) {
+			r.CommittedVersion = snp.FirmwareVersion{Major: 1, Minor: 51, Build: 9}
+			r.CurrentVersion = snp.FirmwareVersion{Major: 1, Minor: 52, Build: 1}
+			o.AllowProvisionalTCB = true
+		}, nil},
 		{"launched below the floor", func(r *snp.Report, _ *Policy) { r.LaunchTCB[7] = 4 }, []check.Code{check.CodeTCBLaunchFloor}},
 		{"launched above a floor of its own", func(r *snp.Report, o *Policy) {
 			r.LaunchTCB[7] = 4

@@ -25,9 +25,11 @@ type Cache struct {
 	young, old map[[32]byte]fact
 }
 
-// fact is what is remembered: a parsed certificate or list, or nothing but that the signature verified.
+// fact is what is remembered: a parsed certificate with its description, a parsed list, or nothing but that the signature
+// verified.
 type fact struct {
 	cert *x509.Certificate
+	link Link
 	list *x509.RevocationList
 }
 
@@ -120,8 +122,23 @@ func (c *Cache) Keep(certs ...*x509.Certificate) {
 		return
 	}
 	for _, cert := range certs {
-		c.put(key("certificate", cert.Raw), fact{cert: cert})
+		k := key("certificate", cert.Raw)
+		if _, ok := c.get(k); !ok {
+			c.put(k, fact{cert: cert, link: NewLink("", "", cert)})
+		}
 	}
+}
+
+// Link describes a certificate like NewLink.
+func (c *Cache) Link(role, name string, cert *x509.Certificate) Link {
+	if c != nil {
+		if f, ok := c.get(key("certificate", cert.Raw)); ok {
+			l := f.link
+			l.Role, l.Name = role, name
+			return l
+		}
+	}
+	return NewLink(role, name, cert)
 }
 
 // RevocationList parses a revocation list in DER, or returns the one that was parsed before and whose signature verified.
