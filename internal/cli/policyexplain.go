@@ -127,7 +127,11 @@ func (a *app) denialOfArgument(arg string) (*denial.Denial, error) {
 	if err != nil {
 		return nil, err
 	}
-	return denial.Decode(message)
+	d, err := denial.Decode(message)
+	if err != nil && message == arg {
+		return nil, fixed(err, "a file of that name that exists, or group:NAME")
+	}
+	return d, err
 }
 
 func (a *app) explainDenial(ctx context.Context, text []byte, arg string) error {

@@ -53,6 +53,9 @@ layer that tools disagree about is refused, or warned about with the entry's nam
 			if err != nil {
 				return err
 			}
+			if len(text) == 0 {
+				a.say("%s the policy is empty: this is the hash of no text", a.style(a.Err).warn("warning:"))
+			}
 			h := policy.Hash(text)
 			v := policyHashAnswer{Schema: "cofferdam.dev/policy-hash/v1", SHA256: hex.EncodeToString(h[:]), Bytes: len(text)}
 			return a.answer(v, func(w io.Writer) error {

@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -40,6 +42,8 @@ func describes(arg string) (bool, error) {
 	}
 	info, err := os.Stat(arg)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && slices.Contains([]string{".json", ".yaml", ".yml"}, filepath.Ext(arg)):
+		return false, err // it would be an odd name for an image
 	case err != nil || info.IsDir():
 		return false, nil // an image, or nothing; opening it says which
 	case !info.Mode().IsRegular():
@@ -160,7 +164,7 @@ func (a *app) readDescriptions(ctx context.Context, cmd *cobra.Command, o *gener
 func (a *app) readFailure(err error) error {
 	var wildcard *spec.WildcardError
 	if errors.As(err, &wildcard) {
-		return fixed(err, "-p NAME=VALUE if the value is known, else --approve-wildcards")
+		return fixed(err, "-p NAME=VALUE, or --subscription, --resource-group, --location, if the value is known; else --approve-wildcards")
 	}
 	return err
 }

@@ -89,9 +89,34 @@ func fieldDifferences(name string, have, want policy.Container) []Difference {
 	var out []Difference
 	for _, field := range slices.Sorted(maps.Keys(w)) {
 		set := slices.Contains(sets, field)
-		if canonical(h[field], set) != canonical(w[field], set) {
-			out = append(out, Difference{Container: name, Field: field, Have: canonical(h[field], false), Want: canonical(w[field], false)})
+		if canonical(h[field], set) == canonical(w[field], set) {
+			continue
 		}
+		hs, hok := h[field].([]any)
+		ws, wok := w[field].([]any)
+		if set && hok && wok {
+			out = append(out, elementDifferences(name, field, hs, ws)...)
+			continue
+		}
+		out = append(out, Difference{Container: name, Field: field, Have: canonical(h[field], false), Want: canonical(w[field], false)})
+	}
+	return out
+}
+
+// elementDifferences lists what only one of two sets has: nobody wants to search for it in two lists.
+func elementDifferences(name, field string, have, want []any) []Difference {
+	var out []Difference
+	left := slices.Clone(want)
+	for _, x := range have {
+		i := slices.IndexFunc(left, func(y any) bool { return canonical(x, true) == canonical(y, true) })
+		if i < 0 {
+			out = append(out, Difference{Container: name, Field: field, Have: canonical(x, false)})
+			continue
+		}
+		left = slices.Delete(left, i, i+1)
+	}
+	for _, y := range left {
+		out = append(out, Difference{Container: name, Field: field, Want: canonical(y, false)})
 	}
 	return out
 }

@@ -26,6 +26,12 @@ func TestDifferences(t *testing.T) {
 		}, nil},
 		"order that means something": {func(p *policy.Policy) { slices.Reverse(p.Containers[0].Command) },
 			[]Difference{{"web", "command", `["-x","serve","/entry"]`, `["/entry","serve","-x"]`}}},
+		"elements": {func(p *policy.Policy) { p.Containers[0].Signals = []int{9, 15, 30, 30} },
+			[]Difference{{"web", "signals", "30", ""}, {"web", "signals", "30", ""}, {"web", "signals", "", "3"}}},
+		"variable": {func(p *policy.Policy) { p.Containers[0].EnvRules[0].Pattern = "X=1" }, []Difference{
+			{"web", "env_rules", `{"pattern":"X=1","required":false,"strategy":"string"}`, ""},
+			{"web", "env_rules", "", `{"pattern":"PATH=/bin","required":false,"strategy":"string"}`},
+		}},
 		"switch":       {func(p *policy.Policy) { p.AllowDumpStacks = true }, []Difference{{"", "allow_dump_stacks", "true", "false"}}},
 		"version":      {func(p *policy.Policy) { p.APIVersion = "0.10.0" }, []Difference{{"", "api_version", "0.10.0", "0.11.0"}}},
 		"older form":   {func(p *policy.Policy) { p.OmitRWMountDevice = true }, []Difference{{"", "rw_mount_device", "false", "true"}}},

@@ -3,6 +3,7 @@
 package denial
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -177,13 +178,13 @@ func Decode(text string) (*Denial, error) {
 	text = strings.TrimSpace(text)
 	data := []byte(text)
 	if !strings.HasPrefix(text, "{") {
-		encoded := text
+		encoded, bare := text, true
 		if m := marked().FindStringSubmatch(text); m != nil {
-			encoded = m[1]
+			encoded, bare = m[1], false
 		}
 		var err error
 		data, err = base64.StdEncoding.DecodeString(strings.Join(strings.Fields(encoded), ""))
-		if err != nil {
+		if err != nil || bare && !bytes.HasPrefix(data, []byte("{")) { // many a word happens to be base64
 			return nil, errors.New(`decoding a denial: found neither "policyDecision< … >policyDecision" nor its content`)
 		}
 	}

@@ -222,3 +222,14 @@ func TestLast(t *testing.T) {
 		t.Error("a log without end was read")
 	}
 }
+
+// TestWords are no denials, though some are base64.
+func TestWords(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"", "junk", "nosuch.txt", "policyDecision", "policyDecision< x >policyDecision"} {
+		_, err := Decode(text)
+		if err == nil || !strings.Contains(err.Error(), "found neither") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

@@ -145,6 +145,10 @@ func read(s replay.Step) (process, error) {
 	if err == nil {
 		err = json.Unmarshal(data, &p)
 	}
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &kind) {
+		return p, fmt.Errorf("its input has an unknown form: %s is a %s", kind.Field, kind.Value)
+	}
 	if err != nil {
 		return p, fmt.Errorf("its input has an unknown form: %w", err)
 	}

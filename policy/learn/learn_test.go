@@ -181,6 +181,18 @@ func TestLeftOut(t *testing.T) {
 	}
 }
 
+// TestUnknownForm names what has another form than it must have, as the recording calls it.
+func TestUnknownForm(t *testing.T) {
+	t.Parallel()
+	c := policy.Container{Layers: []string{"a1"}}
+	create := replay.Create(c, "a")
+	create.Input["argList"] = "x"
+	_, notes, err := Learn(context.Background(), append(replay.Mount(c, "a"), create), Options{})
+	if err != nil || len(notes) != 1 || !strings.HasSuffix(strings.ToLower(notes[0]), "unknown form: arglist is a string") {
+		t.Errorf("%q, %v", notes, err)
+	}
+}
+
 // TestDenied learns what was allowed, and what was denied only when that is asked for.
 func TestDenied(t *testing.T) {
 	t.Parallel()

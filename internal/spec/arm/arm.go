@@ -37,7 +37,7 @@ const maxGroups = 1000
 
 // Detect says whether a document looks like a template.
 func Detect(root *doc.Value) bool {
-	return root.Fold("resources") != nil && (root.Fold("$schema") != nil || root.Fold("contentVersion") != nil)
+	return root.Fold("resources") != nil
 }
 
 // Read reads the groups of a template, in its order.

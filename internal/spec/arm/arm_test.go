@@ -232,7 +232,7 @@ func TestNoDoubleEvaluation(t *testing.T) {
 	if c.Command[0] != "[parameters('p')]" || c.Env[0].Value != "[parameters('p')]" {
 		t.Errorf("%q %v", c.Command, c.Env)
 	}
-	if len(w) != 1 || w[0].Code != spec.WarnExpression {
+	if len(w) != 2 || w[0].Code != spec.WarnExpression || w[1].Code != spec.WarnExpression { // of the command, and of the variable
 		t.Errorf("warnings %v", w)
 	}
 }

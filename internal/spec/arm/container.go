@@ -5,6 +5,7 @@ package arm
 import (
 	"errors"
 	"regexp"
+	"slices"
 
 	"cofferdam.dev/internal/spec"
 	"cofferdam.dev/internal/spec/armexpr"
@@ -41,6 +42,9 @@ func (r *reader) container(f *frame, c *doc.Value, volumes map[string]spec.Mount
 	}
 	if out.Command, err = f.texts(properties, "command"); err != nil {
 		return out, err
+	}
+	if slices.ContainsFunc(out.Command, looksLikeExpression.MatchString) {
+		r.warnings.Add(spec.WarnExpression, properties.Fold("command").Path, "the command holds what looks like an expression, and is none: the whole text must stand in brackets")
 	}
 	if m, err := f.get(properties, "configMap"); err != nil {
 		return out, err
