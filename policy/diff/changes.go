@@ -65,6 +65,8 @@ func changes(a, b *outline.Outline) []Change {
 	out = append(out, ruleChanges(a, b)...)
 	out = append(out, listChanges("fragments", raws(a.Fragments, func(f outline.Fragment) json.RawMessage { return f.Raw }),
 		raws(b.Fragments, func(f outline.Fragment) json.RawMessage { return f.Raw }))...)
+	out = append(out, listChanges("transparency_trust_lists", raws(a.TrustLists, func(l outline.TrustList) json.RawMessage { return l.Raw }),
+		raws(b.TrustLists, func(l outline.TrustList) json.RawMessage { return l.Raw }))...)
 	matched := map[int]bool{}
 	for i, c := range a.Containers {
 		j := partner(c, i, b.Containers, matched)

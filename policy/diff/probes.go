@@ -5,6 +5,7 @@ package diff
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"cofferdam.dev/policy"
 	"cofferdam.dev/policy/engine"
@@ -34,7 +35,7 @@ func strangers() []replay.Step {
 		{Name: engine.PointSignalContainerProcess, Input: replay.Signal(strangerID, 9, nil).Input},
 		{Name: engine.PointShutdownContainer, Input: map[string]any{"containerID": strangerID}},
 		{Name: engine.PointPlan9Mount, Input: map[string]any{"target": strangerPath}},
-		{Name: engine.PointLoadFragment, Input: fragmentInput("did:x509:0:sha256:probe", "probe", 1<<30)},
+		{Name: engine.PointLoadFragment, Input: fragmentInput("did:x509:0:sha256:probe", "probe", 1<<30, nil)},
 		{Name: engine.PointUnmountDevice, Input: unmount}, {Name: engine.PointRWUnmountDevice, Input: unmount},
 		{Name: engine.PointUnmountOverlay, Input: unmount}, {Name: engine.PointPlan9Unmount, Input: unmount},
 		{Name: engine.PointScratchUnmount, Input: unmount}, {Name: engine.PointMountBlockdev, Input: unmount},
@@ -44,10 +45,21 @@ func strangers() []replay.Step {
 	}
 }
 
-func fragmentInput(issuer, feed string, svn int) map[string]any {
+// fragmentInput is a fragment with just the receipts that somebody requires.
+func fragmentInput(issuer, feed string, svn int, required []string) map[string]any {
+	receipts := []any{}
+	for _, r := range required {
+		subjects := []any{}
+		if subject, ok := strings.CutPrefix(r, "TTL:"); ok {
+			r, subjects = "probe", []any{subject}
+		} else if r == "*" {
+			r = "probe"
+		}
+		receipts = append(receipts, map[string]any{"issuer": r, "ttl_subjects": subjects})
+	}
 	return map[string]any{
 		"issuer": issuer, "feed": feed, "namespace": "probe", "fragment_loaded": false, "has_header_svn": true,
-		"header_svn": svn, "receipts": []any{},
+		"header_svn": svn, "receipts": receipts,
 	}
 }
 
@@ -92,8 +104,25 @@ func (s *side) probes() []probe {
 		}
 		out = append(out, probe{
 			what:  fmt.Sprintf("fragment %s in version %d", f.Feed, n),
-			steps: []replay.Step{{Name: engine.PointLoadFragment, Input: fragmentInput(f.Issuer, f.Feed, n)}},
+			steps: []replay.Step{{Name: engine.PointLoadFragment, Input: fragmentInput(f.Issuer, f.Feed, n, f.RequiredReceipts)}},
 		})
+	}
+	for _, l := range s.outline.TrustLists {
+		n, err := strconv.Atoi(l.MinimumSVN)
+		if err != nil {
+			n = 1
+		}
+		for _, ledger := range l.AllowedLedgers {
+			if ledger == "*" {
+				ledger = "probe"
+			}
+			out = append(out, probe{
+				what: fmt.Sprintf("trust list %s in version %d, with keys of %s", l.Subject, n, ledger),
+				steps: []replay.Step{{Name: engine.PointLoadTrustList, Input: map[string]any{
+					"issuer": l.Issuer, "subject": l.Subject, "svn": n, "ledgers": []any{ledger},
+				}}},
+			})
+		}
 	}
 	for i := range s.outline.Containers {
 		out = append(out, containerProbes(&s.outline.Containers[i], i)...)

@@ -28,7 +28,7 @@ func (s *side) within(t *side) string {
 			return why
 		}
 	}
-	for _, step := range []func(*side) string{s.pointsWithin, s.switchesWithin, s.fragmentsWithin, s.containersWithin} {
+	for _, step := range []func(*side) string{s.pointsWithin, s.switchesWithin, s.fragmentsWithin, s.trustListsWithin, s.containersWithin} {
 		if why := step(t); why != "" {
 			return why
 		}
@@ -81,6 +81,9 @@ var containerKeys = []string{
 }
 
 // known says whether an object has the given keys, all that decide and no others.
+// optionalKeys may be missing: without them a container has no name, and a fragment needs no receipts.
+var optionalKeys = []string{"id", "name", "required_receipts"}
+
 func known(raw json.RawMessage, keys []string) bool {
 	var m map[string]json.RawMessage
 	if json.Unmarshal(raw, &m) != nil {
@@ -92,7 +95,7 @@ func known(raw json.RawMessage, keys []string) bool {
 		}
 	}
 	for _, k := range keys {
-		if _, ok := m[k]; !ok && k != "id" && k != "name" {
+		if _, ok := m[k]; !ok && !slices.Contains(optionalKeys, k) {
 			return false
 		}
 	}
@@ -153,7 +156,7 @@ func (s *side) switchesWithin(t *side) string {
 }
 
 func (s *side) fragmentsWithin(t *side) string {
-	keys := []string{"feed", "includes", "issuer", "minimum_svn"}
+	keys := []string{"feed", "includes", "issuer", "minimum_svn", "required_receipts"}
 	for i, f := range s.outline.Fragments {
 		covered := slices.ContainsFunc(t.outline.Fragments, func(g outline.Fragment) bool {
 			if canonical(f.Raw) == canonical(g.Raw) {
@@ -162,10 +165,32 @@ func (s *side) fragmentsWithin(t *side) string {
 			a, errA := strconv.Atoi(f.MinimumSVN)
 			b, errB := strconv.Atoi(g.MinimumSVN)
 			return known(f.Raw, keys) && known(g.Raw, keys) && f.Issuer == g.Issuer && f.Feed == g.Feed &&
-				errA == nil && errB == nil && b <= a && subset(f.Includes, g.Includes)
+				errA == nil && errB == nil && b <= a && subset(f.Includes, g.Includes) &&
+				subset(g.RequiredReceipts, f.RequiredReceipts)
 		})
 		if !covered {
 			return fmt.Sprintf("no fragment of the other policy covers fragments[%d]", i)
+		}
+	}
+	return ""
+}
+
+// trustListsWithin looks for lists that bring the same keys: with more keys, more receipts count.
+func (s *side) trustListsWithin(t *side) string {
+	if len(s.outline.TrustLists) > 0 && (less(mustNumber(version(t.outline, "framework_version")), [3]int{0, 5, 0}) ||
+		less(mustNumber(version(t.outline, "api_version")), [3]int{0, 12, 0})) {
+		return "the other policy's versions know no trust lists"
+	}
+	keys := []string{"allowed_ledgers", "issuer", "minimum_svn", "subject"}
+	for i, l := range s.outline.TrustLists {
+		covered := slices.ContainsFunc(t.outline.TrustLists, func(m outline.TrustList) bool {
+			a, errA := strconv.Atoi(l.MinimumSVN)
+			b, errB := strconv.Atoi(m.MinimumSVN)
+			return known(l.Raw, keys) && known(m.Raw, keys) && l.Issuer == m.Issuer && l.Subject == m.Subject &&
+				errA == nil && errB == nil && b <= a && (subset(l.AllowedLedgers, m.AllowedLedgers) || slices.Contains(m.AllowedLedgers, "*"))
+		})
+		if !covered {
+			return fmt.Sprintf("no trust list of the other policy covers transparency_trust_lists[%d]", i)
 		}
 	}
 	return ""

@@ -61,6 +61,7 @@ const (
 	FragmentSVN        Code = "FRAGMENT_SVN"
 	FragmentIssuer     Code = "FRAGMENT_ISSUER"
 	FragmentNamespace  Code = "FRAGMENT_NAMESPACE"
+	FragmentReceipts   Code = "FRAGMENT_RECEIPTS"
 )
 
 // Rule describes a code.
@@ -101,6 +102,7 @@ func Rules() []Rule {
 		{FragmentSVN, Warning, "no minimum_svn that means something: old, vulnerable fragments may be loaded", "give the lowest acceptable version"},
 		{FragmentIssuer, Warning, "the issuer is no did:x509 identity: no fragment can have it", "give the issuer as did:x509:0:sha256:..."},
 		{FragmentNamespace, Warning, "the fragment's own rules stay loaded beside the policy's", "include what is needed: containers, fragments"},
+		{FragmentReceipts, Warning, "the fragment must have receipts, and the policy loads no trust list with ledgers' keys: nothing meets the requirement", "accept a trust list, with api_version 0.12.0 and framework_version 0.5.0"},
 
 		{Duplicate, Note, "the container is listed twice", "remove one"},
 		{MutableTag, Note, "the image is named by a tag, which may mean another image tomorrow; layers are pinned all the same", "name it by digest: IMAGE@sha256:..."},

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"cofferdam.dev/policy"
+	"cofferdam.dev/policy/engine"
 	"cofferdam.dev/policy/outline"
 )
 
@@ -168,5 +169,16 @@ func (l *linter) fragments() {
 		if slices.Contains(f.Includes, "namespace") {
 			l.add(FragmentNamespace, f.Line, at+".includes", "it includes its namespace")
 		}
+		if len(f.RequiredReceipts) > 0 && !l.loadsTrustLists() {
+			l.add(FragmentReceipts, f.Line, at+".required_receipts", "%s", strings.Join(f.RequiredReceipts, ", "))
+		}
 	}
+}
+
+// loadsTrustLists says whether the policy, or a fragment of it, may accept a trust list.
+func (l *linter) loadsTrustLists() bool {
+	_, lists := l.outline.Rules["transparency_trust_lists"]
+	brings := func(f outline.Fragment) bool { return slices.Contains(f.Includes, "transparency_trust_lists") }
+	_, rule := l.outline.Rules[string(engine.PointLoadTrustList)]
+	return rule && (lists || slices.ContainsFunc(l.outline.Fragments, brings))
 }

@@ -109,7 +109,13 @@ func TestFindings(t *testing.T) {
 		"no svn":      {fragment(bad(func(f *policy.Fragment) { f.MinimumSVN = "" })), []Code{FragmentSVN}},
 		"svn zero":    {fragment(bad(func(f *policy.Fragment) { f.MinimumSVN = "0" })), []Code{FragmentSVN}},
 		"issuer":      {fragment(bad(func(f *policy.Fragment) { f.Issuer = "me" })), []Code{FragmentIssuer}},
-		"namespace":   {fragment(bad(func(f *policy.Fragment) { f.Includes = []string{"namespace"} })), []Code{FragmentNamespace}},
+		"receipts":    {fragment(bad(func(f *policy.Fragment) { f.RequiredReceipts = []string{"*"} })), []Code{FragmentReceipts}},
+		"receipts and a list": {func(p *policy.Policy, _ *policy.Container) {
+			p.APIVersion, p.FrameworkVersion = policy.PrereleaseAPI, policy.PrereleaseFramework
+			p.Fragments = []policy.Fragment{bad(func(f *policy.Fragment) { f.RequiredReceipts = []string{"*"} })}
+			p.TrustLists = []policy.TrustList{{Issuer: "did:x509:0:sha256:x::eku:1", Subject: "s", MinimumSVN: "1", AllowedLedgers: []string{"l"}}}
+		}, []Code{MissingRule, MissingRule}}, // of points that confcom's text has no line for
+		"namespace": {fragment(bad(func(f *policy.Fragment) { f.Includes = []string{"namespace"} })), []Code{FragmentNamespace}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

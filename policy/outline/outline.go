@@ -27,6 +27,7 @@ type Outline struct {
 
 	Containers []Container
 	Fragments  []Fragment
+	TrustLists []TrustList
 
 	// Unread describes what is there and could not be read without evaluating it.
 	Unread []Note
@@ -63,6 +64,13 @@ type Container struct {
 // Fragment is one element of the text's list.
 type Fragment struct {
 	policy.Fragment
+	Line int
+	Raw  json.RawMessage
+}
+
+// TrustList is one element of the text's list.
+type TrustList struct {
+	policy.TrustList
 	Line int
 	Raw  json.RawMessage
 }
@@ -147,9 +155,9 @@ func constant(text []byte, t *ast.Term) (json.RawMessage, span) {
 	return raw, span{t.Location.Offset, t.Location.Offset + int(d.InputOffset())}
 }
 
-// lists reads containers and fragments.
+// lists reads containers, fragments and trust lists.
 func (o *Outline) lists() {
-	for _, name := range []string{"platform_rules", "external_processes", "transparency_trust_lists"} {
+	for _, name := range []string{"platform_rules", "external_processes"} {
 		if r, ok := o.Rules[name]; ok && string(r.Constant) != "[]" {
 			o.Unread = append(o.Unread, Note{r.Line, name})
 		}
@@ -165,6 +173,12 @@ func (o *Outline) lists() {
 		f := Fragment{Raw: raw, Line: o.line(at)}
 		err := json.Unmarshal(raw, &f.Fragment)
 		o.Fragments = append(o.Fragments, f)
+		return err
+	})
+	o.list("transparency_trust_lists", func(raw json.RawMessage, at int) error {
+		l := TrustList{Raw: raw, Line: o.line(at)}
+		err := json.Unmarshal(raw, &l.TrustList)
+		o.TrustLists = append(o.TrustLists, l)
 		return err
 	})
 	slices.SortFunc(o.Unread, func(a, b Note) int { return a.Line - b.Line })
