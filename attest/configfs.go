@@ -64,7 +64,7 @@ func (c *Configfs) Kind() string { return KindConfigfs }
 // errRaced says that another user of the entry came between.
 var errRaced = errors.New("entry was changed meanwhile")
 
-// Report returns the report of whatever provider the kernel has.
+// Report returns the report of whatever provider the kernel has, at the most privileged level that the kernel may ask for.
 func (c *Configfs) Report(ctx context.Context, reportData [64]byte) (*Result, error) {
 	var err error
 	for range maxAttempts {
@@ -121,6 +121,9 @@ func (c *Configfs) once(reportData [64]byte) (*Result, error) {
 }
 
 func (c *Configfs) ask(dir string, reportData [64]byte) (*Result, error) {
+	if err := c.level(dir); err != nil {
+		return nil, err
+	}
 	before, err := c.generation(dir)
 	if err != nil {
 		return nil, err
@@ -149,6 +152,30 @@ func (c *Configfs) ask(dir string, reportData [64]byte) (*Result, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// level chooses the most privileged level that this kernel may ask for, which is not the most privileged one below a
+// service module (privlevel and privlevel_floor, Linux 6.7 and later, SEV-SNP alone).
+func (c *Configfs) level(dir string) error {
+	text, err := c.fs.ReadFile(filepath.Join(dir, "privlevel_floor"), maxAttribute)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading privilege level: %w", err)
+	}
+	floor, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 8)
+	if err != nil {
+		return fmt.Errorf("reading privilege level: %w", err)
+	}
+	if floor == 0 { // as it is anyway
+		return nil
+	}
+	err = c.fs.WriteFile(filepath.Join(dir, "privlevel"), strconv.AppendUint(nil, floor, 10))
+	if err != nil {
+		return fmt.Errorf("choosing privilege level %d: %w", floor, err)
+	}
+	return nil
 }
 
 func (c *Configfs) read(dir string) (*Result, error) {

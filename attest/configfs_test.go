@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -21,6 +22,7 @@ type fakeConfigfs struct {
 	provider string
 	quote    bool   // answer with a TDX quote, whatever provider says
 	aux      []byte // nil for none
+	floor    string // the kernel's own privilege level; empty for no such file
 	races    int    // how many reports another user spoils
 	wrong    bool   // answer with other report data
 	fail     string // the attribute or call that fails
@@ -39,6 +41,9 @@ func (f *fakeConfigfs) Mkdir(name string) error {
 	f.put(name, "provider", []byte(f.provider+"\n"))
 	if f.aux != nil {
 		f.put(name, "auxblob", f.aux)
+	}
+	if f.floor != "" {
+		f.put(name, "privlevel_floor", []byte(f.floor+"\n"))
 	}
 	return nil
 }
@@ -69,14 +74,31 @@ func (f *fakeConfigfs) WriteFile(name string, b []byte) error {
 		return errFake
 	}
 	dir := filepath.Dir(name)
+	if filepath.Base(name) == "privlevel" { // counted by the kernel, too
+		f.put(dir, "generation", []byte("1\n"))
+		f.put(dir, "privlevel", b)
+		return nil
+	}
+	before, err := os.ReadFile(filepath.Join(dir, "generation"))
+	if err != nil {
+		return err
+	}
+	generation, err := strconv.Atoi(strings.TrimSpace(string(before)))
+	if err != nil {
+		return err
+	}
+	level, err := os.ReadFile(filepath.Join(dir, "privlevel"))
+	if f.floor != "" && f.floor != "0" && (err != nil || string(level) != f.floor) {
+		return fmt.Errorf("the kernel refuses level %q below its own, %s", level, f.floor)
+	}
 	data := [64]byte(b)
 	if f.wrong {
 		data[0] ^= 1
 	}
-	generation := 1
+	generation++
 	if f.races > 0 {
 		f.races--
-		generation, data = 2, [64]byte{99}
+		generation, data = generation+1, [64]byte{99}
 	}
 	f.put(dir, "generation", fmt.Appendf(nil, "%d\n", generation))
 	if f.quote {
@@ -108,6 +130,10 @@ func TestConfigfsReport(t *testing.T) {
 		{"SNP", fakeConfigfs{provider: "sev_guest"}, Result{Type: TypeSEVSNP, Report: report(data)}},
 		{"SNP with certificates", fakeConfigfs{provider: "sev_guest", aux: []byte("table")},
 			Result{Type: TypeSEVSNP, Report: report(data), Certificates: []byte("table")}},
+		{"SNP of the most privileged level", fakeConfigfs{provider: "sev_guest", floor: "0"},
+			Result{Type: TypeSEVSNP, Report: report(data)}},
+		{"SNP below a service module", fakeConfigfs{provider: "sev_guest", floor: "2"},
+			Result{Type: TypeSEVSNP, Report: report(data)}},
 		{"SNP after a race", fakeConfigfs{provider: "sev_guest", races: maxAttempts - 1},
 			Result{Type: TypeSEVSNP, Report: report(data)}},
 		{"TDX", fakeConfigfs{provider: "tdx_guest", quote: true, aux: []byte("no certificates")},
@@ -144,6 +170,9 @@ func TestConfigfsFailures(t *testing.T) {
 		{"other report data in a quote", fakeConfigfs{provider: "tdx_guest", quote: true, wrong: true}, "report data"},
 		{"report for a quote", fakeConfigfs{provider: "tdx_guest"}, "TEE type"},
 		{"no entry", fakeConfigfs{fail: "mkdir"}, "making entry"},
+		{"no privilege level", fakeConfigfs{provider: "sev_guest", floor: "2", fail: "privlevel_floor"}, "reading privilege level"},
+		{"a level that is no number", fakeConfigfs{provider: "sev_guest", floor: "x"}, "reading privilege level"},
+		{"level refused", fakeConfigfs{provider: "sev_guest", floor: "1", fail: "privlevel"}, "choosing privilege level 1"},
 		{"no report data", fakeConfigfs{fail: "inblob"}, "writing report data"},
 		{"no report", fakeConfigfs{fail: "outblob"}, "reading report"},
 		{"no provider", fakeConfigfs{fail: "provider"}, "reading provider"},

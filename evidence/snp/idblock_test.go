@@ -152,3 +152,24 @@ func TestIDAuthRoundTrips(t *testing.T) {
 		}
 	})
 }
+
+func FuzzIDAuth(f *testing.F) {
+	a, _ := signedAuth(f, nil)
+	f.Add(a.Marshal())
+	f.Add(make([]byte, IDAuthSize))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a, err := ParseIDAuth(b)
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(a.Marshal(), b) {
+			t.Fatal("what was parsed encodes to other bytes")
+		}
+		if key, err := a.Key.Public(); err == nil {
+			_ = a.BlockSignature.Verify(key, b)
+			if back, err := NewIDKey(key); err != nil || back != a.Key {
+				t.Fatalf("a key became another one: %v", err)
+			}
+		}
+	})
+}
