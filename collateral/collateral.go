@@ -30,7 +30,8 @@ type Item struct {
 	// revocation list (AMDCRL, IntelPCKCRL, IntelRootCRL) or signed JSON (IntelTCBInfo, IntelQEIdentity).
 	Body []byte
 	// IssuerChain are the certificates in PEM that signed the body, the issuer first and the root last. Intel sends
-	// them in a header with TCB information, QE identities and PCK revocation lists; all others have none.
+	// them in a header with TCB information, QE identities and PCK revocation lists; the last can do without, as the
+	// evidence has the same certificates. All others have none.
 	IssuerChain []byte
 }
 

@@ -47,7 +47,9 @@ func inspect(r Request, it Item) (Window, error) {
 	case AMDCRL, IntelRootCRL:
 		w, err = listWindow(it.Body)
 	case IntelPCKCRL:
-		chain = 2
+		if len(it.IssuerChain) != 0 { // evidence has the issuer's certificate, too: the chain may be left out
+			chain = 2
+		}
 		w, err = listWindow(it.Body)
 	case IntelTCBInfo:
 		chain = 2
