@@ -63,8 +63,8 @@ func TestDependencies(t *testing.T) {
 			direct[f[0]] = true
 		}
 	}
-	if len(direct) == 0 || len(direct) > 40 {
-		t.Errorf("%d direct dependencies; want 1 to 40", len(direct))
+	if len(direct) == 0 || len(direct) > 60 {
+		t.Errorf("%d direct dependencies; want 1 to 60", len(direct))
 	}
 	for d := range direct {
 		if !strings.Contains(string(doc), "`"+d+"`") {

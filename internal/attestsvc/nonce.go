@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attestsvc
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"cofferdam.dev/internal/store"
+)
+
+// NonceLife is how long a nonce can be used.
+const NonceLife = 5 * time.Minute
+
+// A nonce is eight bytes of its expiry, 16 random bytes, and 16 bytes of an HMAC over both and the tenant. The service
+// keeps nothing of a nonce that it hands out, so nobody can fill its store by asking; what it keeps is those that were
+// used, until they expire. The key lies in the store for all instances: whoever reads it there can make nonces before
+// their time, but can not use one twice.
+const (
+	nonceExpiry = 8
+	nonceRandom = 16
+	nonceMAC    = 16
+	nonceSize   = nonceExpiry + nonceRandom + nonceMAC
+)
+
+const nonceKeyName = "nonce-key"
+
+// loadNonceKey returns the key that all instances share, and makes it when there is none.
+func (s *Service) loadNonceKey(ctx context.Context) ([]byte, error) {
+	fresh := make([]byte, sha256.Size)
+	_, _ = rand.Read(fresh) // never fails
+	var key []byte
+	err := s.opts.Store.Update(ctx, func(tx store.Tx) error {
+		var err error
+		key, err = tx.Get(nonceKeyName)
+		if errors.Is(err, store.ErrNotFound) {
+			key = fresh
+			return tx.Put(nonceKeyName, fresh)
+		}
+		return err
+	})
+	if err == nil && len(key) != sha256.Size {
+		err = fmt.Errorf("it has %d bytes, not %d", len(key), sha256.Size)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the nonce key: %w", err)
+	}
+	return key, nil
+}
+
+// Challenge returns a fresh nonce for a tenant's guests and the time until which it can be used.
+func (s *Service) Challenge(tenant string) (nonce string, until time.Time, err error) {
+	if err := CheckTenant(tenant); err != nil {
+		return "", time.Time{}, err
+	}
+	until = s.opts.Now().Add(NonceLife).Truncate(time.Second).UTC()
+	b := binary.BigEndian.AppendUint64(nil, uint64(until.Unix())) //nolint:gosec // after 1970
+	b = append(b, make([]byte, nonceRandom)...)
+	_, _ = rand.Read(b[nonceExpiry:]) // never fails
+	return base64.RawURLEncoding.EncodeToString(append(b, s.nonceMAC(tenant, b)...)), until, nil
+}
+
+func (s *Service) nonceMAC(tenant string, b []byte) []byte {
+	h := hmac.New(sha256.New, s.nonceKey)
+	_, _ = fmt.Fprintf(h, "cofferdam.dev/nonce/v1\x00%s\x00", tenant) // a hash never fails
+	_, _ = h.Write(b)
+	return h.Sum(nil)[:nonceMAC]
+}
+
+// fresh uses up the request's nonce when one is required, and refuses evidence that was seen when replays are refused.
+func (s *Service) fresh(ctx context.Context, tenant string, r *Request, now time.Time) error {
+	if r.Draft != nil {
+		return nil // a draft's token is worth nothing
+	}
+	if s.opts.RequireNonce {
+		if err := s.useNonce(ctx, tenant, r.Nonce, now); err != nil {
+			return err
+		}
+	}
+	if !s.opts.RefuseReplays {
+		return nil
+	}
+	err := s.opts.Store.View(ctx, func(rd store.Reader) error {
+		_, err := rd.Get(seenKey(tenant, r))
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking for a replay: %w", err)
+	}
+	return badRequest("this evidence was accepted before: have the guest make new evidence for a new nonce")
+}
+
+func (s *Service) useNonce(ctx context.Context, tenant, nonce string, now time.Time) error {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(nonce)
+	if err != nil || len(b) != nonceSize || !hmac.Equal(b[nonceExpiry+nonceRandom:], s.nonceMAC(tenant, b[:nonceExpiry+nonceRandom])) {
+		return badRequest("the nonce is none that this service gave to this tenant: ask for one at /challenge")
+	}
+	until := time.Unix(int64(binary.BigEndian.Uint64(b)), 0) //nolint:gosec // our own number
+	if now.After(until) {
+		return badRequest("the nonce expired at %s: ask for another", until.UTC().Format(time.RFC3339))
+	}
+	return s.once(ctx, "used/"+tenant+"/"+nonce, until, "the nonce was used before: ask for another")
+}
+
+// once stores a key that must not be there yet.
+func (s *Service) once(ctx context.Context, key string, until time.Time, otherwise string) error {
+	err := s.opts.Store.Update(ctx, func(tx store.Tx) error {
+		_, err := tx.Get(key)
+		switch {
+		case err == nil:
+			return badRequest("%s", otherwise)
+		case errors.Is(err, store.ErrNotFound):
+			return tx.Put(key, strconv.AppendInt(nil, until.Unix(), 10))
+		}
+		return err
+	})
+	var bad *RequestError
+	if err != nil && !errors.As(err, &bad) {
+		return fmt.Errorf("using a nonce: %w", err)
+	}
+	return err
+}
+
+func seenKey(tenant string, r *Request) string { return "seen/" + tenant + "/" + digest(r.Report) }
+
+// remember stores that evidence was accepted, when replays are refused.
+func (s *Service) remember(ctx context.Context, tenant string, r *Request, until time.Time) error {
+	if !s.opts.RefuseReplays {
+		return nil
+	}
+	return s.once(ctx, seenKey(tenant, r), until, "this evidence was accepted before: have the guest make new evidence for a new nonce")
+}
+
+// sweepEvery is how often what has expired is removed.
+const sweepEvery = time.Minute
+
+func (s *Service) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			for _, prefix := range []string{"used/", "seen/"} {
+				if err := s.sweepPrefix(ctx, prefix); err != nil && ctx.Err() == nil {
+					s.opts.Log.Warn("removing what has expired", "error", err)
+				}
+			}
+		}
+	}
+}
+
+// sweepPrefix removes entries whose time is over, a few at a time: other writers must not wait.
+func (s *Service) sweepPrefix(ctx context.Context, prefix string) error {
+	now := s.opts.Now().Unix()
+	after := ""
+	for {
+		var list []store.Entry
+		err := s.opts.Store.View(ctx, func(r store.Reader) error {
+			var err error
+			list, err = r.List(prefix, after, store.MaxTracked/2)
+			return err
+		})
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		after = list[len(list)-1].Key
+		err = s.opts.Store.Update(ctx, func(tx store.Tx) error {
+			for _, e := range list {
+				if until, err := strconv.ParseInt(string(e.Value), 10, 64); err != nil || until >= now {
+					continue
+				}
+				if err := tx.Delete(e.Key); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+}
