@@ -152,6 +152,7 @@ func (s *supervisor) bootMachine(ctx context.Context) ([]sandbox.Root, error) {
 			VCPUs: s.plan.VCPUs, MemoryMiB: s.plan.MemoryMiB,
 			Kernel: s.plan.Boot.Kernel, Initrd: s.plan.Boot.Initrd, Cmdline: s.plan.Boot.Cmdline,
 			Firmware: s.plan.Boot.Firmware, HostData: s.plan.PolicyHash(), Disks: disks.disks,
+			TDX: qemu.TDXConfig{QuoteCID: qemu.DefaultQuoteCID, QuotePort: qemu.DefaultQuotePort}, // asked only for quotes
 		},
 		ConsolePath: group.ConsolePath(s.dir),
 		Logger:      s.log,

@@ -59,6 +59,13 @@ const DefaultSNPCPU = "EPYC-v4"
 // DefaultCBitPosition is the C-bit's position on all processors with SNP so far.
 const DefaultCBitPosition = 51
 
+// DefaultQuoteCID and DefaultQuotePort are the vsock address at which Intel's quote generation service listens on a host
+// that is set up by Intel's guide: CID 2 is the host itself.
+const (
+	DefaultQuoteCID  = 2
+	DefaultQuotePort = 4050
+)
+
 // Config describes a machine. Zero values deny: what is not set is not there.
 type Config struct {
 	// Name appears in the process list: lower-case letters, digits and hyphens.
