@@ -38,8 +38,20 @@ type world struct {
 
 var shared struct {
 	once sync.Once
+	dir  string
 	w    *world
 	err  error
+}
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "attestsvc")
+	if err != nil {
+		panic(err)
+	}
+	shared.dir = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir) // of no use any more
+	os.Exit(code)
 }
 
 const initTime = "the policy of the guest"
@@ -47,18 +59,14 @@ const initTime = "the policy of the guest"
 // theWorld returns the shared world.
 func theWorld(t testing.TB) *world {
 	t.Helper()
-	shared.once.Do(func() { shared.w, shared.err = newWorld() })
+	shared.once.Do(func() { shared.w, shared.err = newWorld(shared.dir) })
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
 	return shared.w
 }
 
-func newWorld() (*world, error) {
-	dir, err := os.MkdirTemp("", "attestsvc") // outlives the test that comes first
-	if err != nil {
-		return nil, err
-	}
+func newWorld(dir string) (*world, error) {
 	p, err := simsp.Open(filepath.Join(dir, "simsp"))
 	if err != nil {
 		return nil, err
@@ -84,7 +92,7 @@ func newWorld() (*world, error) {
 	ours, theirs := net.Pipe()
 	go func() { _ = g.Serve(context.Background(), theirs) }() // ends with the process
 	w.guest = attest.OpenSimulated(ours)
-	return w, os.RemoveAll(filepath.Join(dir, "x"))
+	return w, nil
 }
 
 // evidence has the guest make a report for runtime data.
