@@ -101,6 +101,11 @@ func TestChain(t *testing.T) {
 		{name: "machine certificate of another name", tee: sg, change: func(w *world) {
 			w.renewPCK(func(c *x509.Certificate) { c.Subject.CommonName = tcbSigningName })
 		}, want: "refused certificate-profile=CHAIN_PROFILE_INVALID"},
+		{name: "authority of another name", tee: sg, change: func(w *world) {
+			w.ca = w.issue(w.root, "Intel SGX PCK Other CA", true, nil)
+			w.pckListBy = w.ca
+			w.renewPCK()
+		}, want: "refused certificate-profile=CHAIN_PROFILE_INVALID pck-crl=COLLATERAL_MISSING revocation=COLLATERAL_MISSING"},
 		{name: "critical extension that is unknown", tee: sg, change: func(w *world) {
 			w.renewPCK(func(c *x509.Certificate) {
 				c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}})
@@ -339,6 +344,13 @@ func TestCollateral(t *testing.T) {
 			want: "undecided qe-identity=COLLATERAL_NOT_YET_VALID"},
 		{name: "QE identity changed", tee: sg, tamper: change(identity, func(i *collateral.Item) { i.Body = bytes.Replace(i.Body, []byte("17"), []byte("18"), 1) }),
 			want: "refused qe-identity=COLLATERAL_SIGNATURE_INVALID" + noQE},
+		{name: "QE identity of the old form", tee: sg, change: func(w *world) {
+			w.identityMember, w.identity["version"], w.identity["isvsvn"] = "qeIdentity", 1, 5
+		}, want: "refused qe-identity=COLLATERAL_MALFORMED" + noQE},
+		{name: "endless TCB info", tee: sg, tamper: change(info, func(i *collateral.Item) { i.Body = make([]byte, collateral.MaxBodySize+1) }),
+			want: refusedInfo("COLLATERAL_MALFORMED")},
+		{name: "endless chain", tee: sg, tamper: change(info, func(i *collateral.Item) { i.IssuerChain = make([]byte, collateral.MaxIssuerChainSize+1) }),
+			want: refusedInfo("COLLATERAL_MALFORMED")},
 		{name: "old", tee: sg, policy: func(p *Policy) { p.MaxCollateralAge = 71 * time.Hour }, want: "undecided collateral-age=COLLATERAL_TOO_OLD"},
 		{name: "not too old", tee: sg, policy: func(p *Policy) { p.MaxCollateralAge = 72 * time.Hour }, want: "accepted"},
 		{name: "evaluation number", tee: sg, policy: func(p *Policy) { p.MinimumEvaluationNumber = 18 }, want: "refused tcb-evaluation=TCB_EVALUATION_TOO_LOW"},

@@ -34,6 +34,24 @@ func TestInOrder(t *testing.T) {
 	}
 }
 
+// TestVersions holds that all versions of quotes are judged alike.
+func TestVersions(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		tee     dcap.TEEType
+		version uint16
+	}{{dcap.TEESGX, dcap.Version3}, {dcap.TEESGX, dcap.Version4}, {dcap.TEESGX, dcap.Version5}, {dcap.TEETDX, dcap.Version4}, {dcap.TEETDX, dcap.Version5}} {
+		w := newWorld(t, c.tee)
+		w.quote.Header.Version = c.version
+		if w.quote.TD != nil {
+			w.quote.TD.V15 = nil
+		}
+		if _, outcome, codes := judge(t, w.input(), strict()); outcome != "accepted" {
+			t.Errorf("%s of version %d: %s %v", c.tee, c.version, outcome, codes)
+		}
+	}
+}
+
 // TestZeroPolicy holds that the zero policy, the zero input, and no roots accept nothing.
 func TestZeroPolicy(t *testing.T) {
 	t.Parallel()

@@ -79,6 +79,12 @@ func (a *appraisal) fetch(ctx context.Context, name check.Name, r collateral.Req
 		a.Undecided(name, check.CodeCollateralMissing, r.Name(), err.Error())
 		return item, false
 	}
+	if len(item.Body) > collateral.MaxBodySize || len(item.IssuerChain) > collateral.MaxIssuerChainSize {
+		a.Fail(name, check.CodeCollateralMalformed,
+			fmt.Sprintf("at most %d bytes, %d of issuer chain", collateral.MaxBodySize, collateral.MaxIssuerChainSize),
+			fmt.Sprintf("%d bytes, %d of issuer chain", len(item.Body), len(item.IssuerChain)))
+		return item, false
+	}
 	return item, true
 }
 

@@ -43,6 +43,7 @@ type world struct {
 	quote                  *dcap.Quote
 
 	info, identity        map[string]any
+	identityMember        string
 	infoSigner, qeSigner  party
 	infoChain             []*x509.Certificate
 	rootRevoked           []*big.Int
@@ -67,7 +68,7 @@ func newWorld(t testing.TB, tee dcap.TEEType) *world {
 	w.renewPCK()
 	w.infoSigner, w.qeSigner, w.rootListBy, w.pckListBy = w.signing, w.signing, w.root, w.ca
 	w.listFrom, w.listUntil = w.now.AddDate(0, 0, -3), w.now.AddDate(0, 0, 27)
-	w.ak = newKey(t)
+	w.identityMember, w.ak = "enclaveIdentity", newKey(t)
 	w.documents(tee)
 	w.quote = &dcap.Quote{
 		Header:            dcap.Header{Version: dcap.Version4, AttestationKeyType: dcap.KeyECDSAP256, TEE: tee, QEVendorID: dcap.IntelQEVendorID},
@@ -293,7 +294,7 @@ func (w *world) input() Input {
 		TEE: w.quote.Header.TEE, Quote: w.signQuote(), Now: w.now, Roots: []anchor.Root{root}, AllowSimulated: true,
 		Collateral: collateral.Embedded{
 			collateral.TCBInfo(tee, w.machine.FMSPC).Name(): w.document("tcbInfo", w.info, w.infoSigner),
-			collateral.QEIdentity(tee).Name():               w.document("enclaveIdentity", w.identity, w.qeSigner),
+			collateral.QEIdentity(tee).Name():               w.document(w.identityMember, w.identity, w.qeSigner),
 			collateral.PCKCRL(collateral.PlatformCA).Name(): w.list(w.pckListBy, w.pckRevoked),
 			collateral.RootCRL().Name():                     w.list(w.rootListBy, w.rootRevoked),
 		},
