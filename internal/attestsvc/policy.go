@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"cofferdam.dev/internal/maapolicy"
@@ -111,36 +110,4 @@ func (c *parsedPolicies) parse(text string) (*maapolicy.Policy, error) {
 	}
 	c.list[text] = p
 	return p, nil
-}
-
-// policyClaims are the claims that a policy sees: scalars as they are, lists as sets, and objects as their JSON text.
-func policyClaims(claims map[string]any) []maapolicy.Claim {
-	var list []maapolicy.Claim
-	add := func(name string, v maapolicy.Value) {
-		list = append(list, maapolicy.Claim{Type: name, Value: v, Issuer: maapolicy.IssuerService})
-	}
-	names := make([]string, 0, len(claims))
-	for n := range claims {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	for _, n := range names {
-		switch v := claims[n].(type) {
-		case string:
-			add(n, maapolicy.StringValue(v))
-		case int64:
-			add(n, maapolicy.IntegerValue(v))
-		case bool:
-			add(n, maapolicy.BooleanValue(v))
-		case []string:
-			for _, one := range v {
-				add(n, maapolicy.StringValue(one))
-			}
-		default:
-			if text, ok := rawJSON(v); ok {
-				add(n, maapolicy.StringValue(text))
-			}
-		}
-	}
-	return list
 }

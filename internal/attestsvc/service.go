@@ -205,7 +205,11 @@ func (s *Service) decide(ctx context.Context, tenant string, r *Request, a *appr
 	if err != nil {
 		return nil, &PolicyError{err}
 	}
-	out, err := p.Evaluate(ctx, policyClaims(a.claims))
+	known, err := maapolicy.ClaimsOf(a.claims)
+	if err != nil {
+		return nil, &PolicyError{err}
+	}
+	out, err := p.Evaluate(ctx, known)
 	if err != nil {
 		v.Rule = err.Error()
 		_ = s.refuse(ctx, e, v) // the error below is more precise
