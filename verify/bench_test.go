@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"cofferdam.dev/evidence"
-	"cofferdam.dev/verify/amd"
 	"cofferdam.dev/verify/anchor"
 )
 
@@ -103,27 +102,6 @@ func BenchmarkP384(b *testing.B) {
 	measure(b, func() {
 		if !ecdsa.Verify(&key.PublicKey, digest, r, s) {
 			b.Fatal("invalid")
-		}
-	})
-}
-
-// FuzzAppraise looks for evidence that makes the appraisal panic, or that is accepted without being genuine.
-func FuzzAppraise(f *testing.F) {
-	f.Add(make([]byte, 1184), []byte{0x30, 0}, []byte("nonce-nonce"))
-	opts := Options{Roots: anchor.AMDRoots(), Now: vectorTime, Source: evidence.SourceHost, SNP: amd.Policy{MinimumTCB: anyTCB,
-		AllowDebug: true, Providers: []string{"p"}, AllowMigrationAgent: true, AllowProvisionalTCB: true, MaxVMPL: 1<<32 - 1}}
-	f.Fuzz(func(t *testing.T, report, cert, nonce []byte) {
-		doc := &evidence.Document{Type: evidence.TypeSEVSNP, Report: report, Certificates: [][]byte{cert},
-			Source: evidence.SourceHost, Nonce: nonce}
-		o := opts
-		o.Nonce = nonce
-		if len(report) == 1184 {
-			o.Measurements = [][]byte{report[0x90:0xc0]}
-			o.HostData = [][32]byte{[32]byte(report[0xc0:0xe0])}
-		}
-		v := Appraise(context.Background(), doc, o)
-		if v.Outcome != Refused && v.Outcome != Undecided {
-			t.Errorf("outcome is %q", v.Outcome)
 		}
 	})
 }
