@@ -44,10 +44,10 @@ func (a *app) showSimulator(m *simsp.Machine) error {
 	return a.answer(answer, func(w io.Writer) error {
 		key := "the chip's own (VCEK)"
 		switch {
-		case m.MaskChipKey:
-			key = "none: reports are not signed"
 		case m.Provider != "":
 			key = fmt.Sprintf("that of the provider %s (VLEK)", m.Provider)
+		case m.MaskChipKey:
+			key = "none: reports are not signed"
 		}
 		return facts(w, [][2]string{
 			{"processor", m.Product + ", SIMULATED: its reports say nothing about hardware"},

@@ -71,7 +71,7 @@ Guests that run see all but another product, under which they can not go on.`,
 	f.BoolVar(&s.machine.CiphertextHiding, "ciphertext-hiding", false, "ciphertext hiding")
 	f.BoolVar(&s.machine.AliasChecked, "alias-checked", false, "memory was checked for aliases")
 	f.BoolVar(&s.machine.MaskChipID, "mask-chip-id", false, "leave the chip's ID out of reports")
-	f.BoolVar(&s.machine.MaskChipKey, "mask-chip-key", false, "do not sign reports")
+	f.BoolVar(&s.machine.MaskChipKey, "mask-chip-key", false, "take the chip's key out of use: without a provider's, reports are not signed")
 	a.outputFlag(c)
 	return c
 }

@@ -209,6 +209,7 @@ func TestChosenKeys(t *testing.T) {
 	t.Parallel()
 	loaded := installation(t, func(m *Machine) error { m.Provider = "example"; return nil })
 	masked := installation(t, func(m *Machine) error { m.MaskChipKey = true; return nil })
+	both := installation(t, func(m *Machine) error { m.MaskChipKey, m.Provider = true, "example"; return nil })
 	for _, c := range []struct {
 		name   string
 		p      *Processor
@@ -218,6 +219,7 @@ func TestChosenKeys(t *testing.T) {
 		{"firmware's choice", loaded, 0, snp.SigningKeyVLEK}, {"chip's", loaded, 1, snp.SigningKeyVCEK},
 		{"provider's", loaded, 2, snp.SigningKeyVLEK}, {"masked", masked, 1, snp.SigningKeyNone},
 		{"masked, firmware's choice", masked, 0, snp.SigningKeyNone},
+		{"masked beside a provider's", both, 0, snp.SigningKeyVLEK}, {"masked, chosen", both, 1, snp.SigningKeyNone},
 	} {
 		rsp, err := mustLaunch(t, c.p, launch(t)).answerReport((&snp.ReportRequest{KeySelect: c.choice}).Marshal())
 		if err != nil || rsp.Status != snp.StatusSuccess {
@@ -227,6 +229,24 @@ func TestChosenKeys(t *testing.T) {
 		if err != nil || r.KeyInfo.SigningKey() != c.want {
 			t.Errorf("%s: key is %s, %v", c.name, r.KeyInfo.SigningKey(), err)
 		}
+	}
+	derive := func(p *Processor, r snp.KeyRequest) *snp.KeyResponse {
+		t.Helper()
+		rsp, err := mustLaunch(t, p, launch(t)).answerKey(r.Marshal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rsp
+	}
+	if s := derive(masked, snp.KeyRequest{}).Status; s != snp.StatusInvalidKey {
+		t.Errorf("key of a masked chip: %s", s)
+	}
+	if s := derive(masked, snp.KeyRequest{RootKey: snp.RootKeyVMRK}).Status; s != snp.StatusSuccess {
+		t.Errorf("key of the guest's own: %s", s)
+	}
+	chips, providers := derive(installation(t, nil), snp.KeyRequest{}), derive(loaded, snp.KeyRequest{})
+	if chips.Status != snp.StatusSuccess || providers.Status != snp.StatusSuccess || chips.Key == providers.Key {
+		t.Errorf("keys of chip and provider: %s, %s, or the same", chips.Status, providers.Status)
 	}
 	rsp, err := mustLaunch(t, masked, launch(t)).answerReport((&snp.ReportRequest{KeySelect: 2}).Marshal())
 	if err != nil || rsp.Status != snp.StatusInvalidKey {

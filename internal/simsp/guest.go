@@ -176,8 +176,10 @@ func (g *Guest) report(m *Machine, kind snp.SigningKey, data [64]byte, vmpl uint
 		return nil, fmt.Errorf("making report: %w", err)
 	}
 	r.KeyInfo |= snp.KeyInfo(kind) << 2
-	if kind == snp.SigningKeyNone {
+	if m.MaskChipKey {
 		r.KeyInfo |= snp.KeyInfoMaskChipKey
+	}
+	if kind == snp.SigningKeyNone {
 		return r.Marshal(), nil
 	}
 	e, err := g.p.endorse(m, kind)
@@ -219,7 +221,7 @@ func littleEndian(v *big.Int) [48]byte {
 
 // derivedKey follows MSG_KEY_REQ: the key depends on the root key, the privilege level and the selected fields, and on
 // nothing else.
-func (g *Guest) derivedKey(r *snp.KeyRequest) (snp.DerivedKey, error) {
+func (g *Guest) derivedKey(m *Machine, r *snp.KeyRequest) (snp.DerivedKey, error) {
 	c := *r
 	if c.Fields&snp.FieldGuestSVN == 0 {
 		c.GuestSVN = 0
@@ -243,13 +245,28 @@ func (g *Guest) derivedKey(r *snp.KeyRequest) (snp.DerivedKey, error) {
 		}
 		context = append(context, f.value...)
 	}
-	root := g.p.chip
-	if r.RootKey == snp.RootKeyVMRK {
-		root = g.vmrk
+	root, err := g.derivationRoot(m, r.RootKey)
+	if err != nil {
+		return snp.DerivedKey{}, err
 	}
 	key, err := root.derive("derived key", string(context), 32)
 	if err != nil {
 		return snp.DerivedKey{}, err
 	}
 	return snp.DerivedKey(key), nil
+}
+
+// derivationRoot is the secret that keys are derived from: the guest's own, else a loaded provider's, else the chip's.
+func (g *Guest) derivationRoot(m *Machine, selected uint32) (chipSecret, error) {
+	switch {
+	case selected == snp.RootKeyVMRK:
+		return g.vmrk, nil
+	case m.Provider == "":
+		return g.p.chip, nil
+	}
+	b, err := g.p.chip.derive("provider root", m.Provider, len(chipSecret{}))
+	if err != nil {
+		return chipSecret{}, err
+	}
+	return chipSecret(b), nil
 }

@@ -41,7 +41,8 @@ type Machine struct {
 
 	// Provider is the cloud provider whose endorsement key (VLEK) is loaded; with an empty one the chip's own key signs.
 	Provider string `json:"provider,omitempty"`
-	// MaskChipID leaves the chip's ID out of reports; MaskChipKey leaves them unsigned. Both are settings of SNP_CONFIG.
+	// MaskChipID leaves the chip's ID out of reports. MaskChipKey takes the chip's key out of use: without a provider's
+	// key reports are unsigned, and no key can be derived. Both are settings of SNP_CONFIG.
 	MaskChipID  bool `json:"maskChipID,omitempty"`
 	MaskChipKey bool `json:"maskChipKey,omitempty"`
 
@@ -222,10 +223,10 @@ func (m *Machine) platformInfo() snp.PlatformInfo {
 // signingKey is the kind of key that signs when the guest leaves the choice to the firmware.
 func (m *Machine) signingKey() snp.SigningKey {
 	switch {
-	case m.MaskChipKey:
-		return snp.SigningKeyNone
 	case m.Provider != "":
 		return snp.SigningKeyVLEK
+	case m.MaskChipKey:
+		return snp.SigningKeyNone
 	}
 	return snp.SigningKeyVCEK
 }

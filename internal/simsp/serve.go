@@ -118,7 +118,10 @@ func (g *Guest) answerKey(payload []byte) (*snp.KeyResponse, error) {
 	if !g.mayDerive(m, req) {
 		return &snp.KeyResponse{Status: snp.StatusInvalidParameter}, nil
 	}
-	key, err := g.derivedKey(req)
+	if req.RootKey == snp.RootKeyVCEK && m.signingKey() == snp.SigningKeyNone { // the chip's key is masked
+		return &snp.KeyResponse{Status: snp.StatusInvalidKey}, nil
+	}
+	key, err := g.derivedKey(m, req)
 	if err != nil {
 		return nil, err
 	}

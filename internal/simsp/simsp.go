@@ -22,6 +22,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"sync"
+
+	"cofferdam.dev/evidence/snp"
 )
 
 // The interface that the firmware offers to guests.
@@ -66,10 +68,11 @@ func (p *Processor) prepare() error {
 	if err != nil {
 		return err
 	}
-	if _, err := p.authority(of.line, m.Provider != ""); err != nil || m.MaskChipKey {
+	kind := m.signingKey()
+	if _, err := p.authority(of.line, m.Provider != ""); err != nil || kind == snp.SigningKeyNone {
 		return err
 	}
-	_, err = p.endorse(&m, m.signingKey())
+	_, err = p.endorse(&m, kind)
 	return err
 }
 

@@ -359,7 +359,8 @@ func TestNothingPrintsSecrets(t *testing.T) {
 	t.Parallel()
 	p := processorForTest(t)
 	g := mustLaunch(t, p, launch(t))
-	key, err := g.derivedKey(&snp.KeyRequest{})
+	m := DefaultMachine()
+	key, err := g.derivedKey(&m, &snp.KeyRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
