@@ -352,6 +352,7 @@ func TestCollateral(t *testing.T) {
 		{name: "endless chain", tee: sg, tamper: change(info, func(i *collateral.Item) { i.IssuerChain = make([]byte, collateral.MaxIssuerChainSize+1) }),
 			want: refusedInfo("COLLATERAL_MALFORMED")},
 		{name: "old", tee: sg, policy: func(p *Policy) { p.MaxCollateralAge = 71 * time.Hour }, want: "undecided collateral-age=COLLATERAL_TOO_OLD"},
+		{name: "limit below zero", tee: sg, policy: func(p *Policy) { p.MaxCollateralAge = -1 }, want: "undecided collateral-age=COLLATERAL_TOO_OLD"},
 		{name: "not too old", tee: sg, policy: func(p *Policy) { p.MaxCollateralAge = 72 * time.Hour }, want: "accepted"},
 		{name: "evaluation number", tee: sg, policy: func(p *Policy) { p.MinimumEvaluationNumber = 18 }, want: "refused tcb-evaluation=TCB_EVALUATION_TOO_LOW"},
 		{name: "evaluation number reached", tee: sg, policy: func(p *Policy) { p.MinimumEvaluationNumber = 17 }, want: "accepted"},

@@ -260,7 +260,7 @@ func revoked(list *x509.RevocationList, cert *x509.Certificate) bool {
 // ages requires statements not to be older than is asked for, whatever they say of their next update.
 func (a *appraisal) ages(s *statements) {
 	limit := a.p.MaxCollateralAge
-	if limit <= 0 {
+	if limit == 0 {
 		a.Pass(check.CollateralAge, "any age that the statements themselves allow", "not limited")
 		return
 	}

@@ -281,7 +281,7 @@ func (a *appraisal) advisories(s *statements) {
 	slices.Sort(t.Advisories)
 	t.Advisories = slices.Compact(t.Advisories)
 	refused := slices.DeleteFunc(slices.Clone(t.Advisories), func(id string) bool {
-		denied := slices.Contains(a.p.DeniedAdvisories, id)
+		denied := slices.ContainsFunc(a.p.DeniedAdvisories, func(d string) bool { return strings.EqualFold(d, id) })
 		return !denied && (a.p.AcceptedAdvisories == nil || slices.Contains(a.p.AcceptedAdvisories, id))
 	})
 	expected := "any that the status allows"

@@ -101,6 +101,9 @@ func TestMachines(t *testing.T) {
 		{name: "denied advisory", tee: sg, change: oldMachine, policy: func(p *Policy) {
 			p.AcceptedStatuses, p.DeniedAdvisories = []pcs.Status{pcs.OutOfDate}, []string{"INTEL-SA-00002"}
 		}, want: "refused advisories=ADVISORY_NOT_ACCEPTED"},
+		{name: "denied advisory in small letters", tee: sg, change: oldMachine, policy: func(p *Policy) {
+			p.AcceptedStatuses, p.DeniedAdvisories = []pcs.Status{pcs.OutOfDate}, []string{"intel-sa-00002"}
+		}, want: "refused advisories=ADVISORY_NOT_ACCEPTED"},
 		{name: "no advisory accepted", tee: sg, change: oldMachine, policy: func(p *Policy) {
 			p.AcceptedStatuses, p.AcceptedAdvisories = []pcs.Status{pcs.OutOfDate}, []string{}
 		}, want: "refused advisories=ADVISORY_NOT_ACCEPTED"},
