@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -243,5 +244,25 @@ func TestNothingRecorded(t *testing.T) {
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+// TestRefusalsDoNotFillTheDisk has a client try again and again: the same refusal is logged once, and others only so
+// often.
+func TestRefusalsDoNotFillTheDisk(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	w := Watch(guest{}, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	for range 5 {
+		_ = exec(w, t, "no", "way") // refused
+	}
+	if n := strings.Count(log.String(), "\n"); n != 1 {
+		t.Errorf("one refusal is logged %d times", n)
+	}
+	for i := range maxRefusals + 10 {
+		_ = exec(w, t, "no", fmt.Sprint(i))
+	}
+	if n := strings.Count(log.String(), "\n"); n != maxRefusals+1 || !strings.HasSuffix(log.String(), "further refusals are not logged\"\n") {
+		t.Errorf("%d lines, the last ones %q", n, log.String()[log.Len()-200:])
 	}
 }

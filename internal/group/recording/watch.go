@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	guestv1 "cofferdam.dev/api/guest/v1"
+	"cofferdam.dev/policy/denial"
 	"cofferdam.dev/policy/engine"
 )
 
@@ -37,6 +38,38 @@ type watcher struct {
 	// One request at a time while a recording is made, as the guest handles them: so its order is the guest's.
 	mu       sync.Mutex
 	commands map[process][]string // of processes that may be signalled
+
+	refusals struct {
+		sync.Mutex
+		last  string // what was logged last
+		count int
+	}
+}
+
+// maxRefusals bounds how many refusals are logged: a client that tries again and again must not fill the disk.
+const maxRefusals = 1000
+
+// refused logs a refusal, unless it is the last one over again.
+func (w *watcher) refused(d *guestv1.Denial) {
+	r := &w.refusals
+	r.Lock()
+	defer r.Unlock()
+	decision := d.GetDecision()
+	if len(decision) > denial.MaxMessage {
+		decision = "" // no guest of ours makes such
+	}
+	this := d.GetPoint() + decision + d.Error()
+	if this == r.last || r.count > maxRefusals {
+		return
+	}
+	r.last = this
+	r.count++
+	if r.count > maxRefusals {
+		w.o.Log.Warn("the guest refused a request; further refusals are not logged")
+		return
+	}
+	w.o.Log.Warn("the guest refused a request", slog.String("point", d.GetPoint()),
+		slog.String("reasons", strings.Join(d.GetReasons(), "; ")), slog.String("decision", decision))
 }
 
 // see makes a call and notes how it went. ask puts the question that the policy was asked.
@@ -51,8 +84,7 @@ func see[Q, A any](
 	a, err := call(ctx, q)
 	d := guestv1.DenialFrom(err)
 	if d.GetCode() == guestv1.CodePolicyDenied {
-		w.o.Log.Warn("the guest refused a request", slog.String("point", d.GetPoint()),
-			slog.String("reasons", strings.Join(d.GetReasons(), "; ")), slog.String("decision", d.GetDecision()))
+		w.refused(d)
 	}
 	if w.o.Record != nil && (err == nil || d.GetCode() == guestv1.CodePolicyDenied) {
 		w.record(ctx, d, func(r engine.Requests) (engine.Decision, error) { return ask(r, a, d) })
