@@ -153,10 +153,11 @@ Global flags:
 // commands are all that a person can ask for, by the group in which the help lists them.
 func (a *app) commands() map[string][]*cobra.Command {
 	return map[string][]*cobra.Command{
-		"run":   {a.runCommand(), a.groupCommand()},
-		"prove": {a.machineAttestCommand(), a.verifyCommand(), a.trustCommand(), a.collateralCommand(), a.policyCommand(), a.tourCommand()},
-		"make":  {a.imageCommand(), a.guestCommand()},
-		"self":  {a.doctorCommand(), a.simulatorCommand(), a.versionCommand(), a.completionCommand()},
+		"run": {a.runCommand(), a.groupCommand()},
+		"prove": {a.machineAttestCommand(), a.verifyCommand(), a.trustCommand(), a.collateralCommand(), a.policyCommand(), a.attestationCommand(),
+			a.auditCommand(), a.tourCommand()},
+		"make": {a.imageCommand(), a.guestCommand()},
+		"self": {a.doctorCommand(), a.simulatorCommand(), a.versionCommand(), a.completionCommand()},
 	}
 }
 

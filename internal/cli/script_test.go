@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 		"ociimage":   makeImage,
 		"mkchain":    makeChain,
 		"mkledger":   makeLedger,
+		"mkaudit":    makeAudit,
 		"mkevidence": makeEvidence,
 		"mkkds":      serveKDS,
 		"tcp":        talkTCP,
