@@ -171,7 +171,7 @@ func TestOtherStatement(t *testing.T) {
 	}
 }
 
-// TestSweep changes every single byte of a real receipt, one at a time, in every bit and wholly: no change is accepted.
+// TestSweep changes every single byte of a real receipt, one at a time: no change is accepted.
 func TestSweep(t *testing.T) {
 	t.Parallel()
 	statement := vector(t, "ledger/scitt/uvm_0.2.10.cose")
@@ -185,7 +185,7 @@ func TestSweep(t *testing.T) {
 	at := bytes.Index(statement, data)
 	changes := []byte{0x01}
 	if !testing.Short() {
-		changes = []byte{0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0xff}
+		changes = []byte{0x01, 0x10, 0x80, 0xff}
 	}
 	for i := range data {
 		for _, x := range changes {

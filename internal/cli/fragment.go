@@ -21,7 +21,7 @@ import (
 func (a *app) policyFragmentCommand() *cobra.Command {
 	return noun("fragment", "Make, sign, verify and pass on policy fragments",
 		a.fragmentGenerateCommand(), a.fragmentSignCommand(), a.fragmentVerifyCommand(), a.fragmentImportCommand(),
-		a.fragmentAttachCommand())
+		a.fragmentRecordCommand(), a.fragmentAttachCommand())
 }
 
 // signedFile is a message that may be a signed fragment, and where it came from.

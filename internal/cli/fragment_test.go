@@ -11,7 +11,7 @@ import (
 )
 
 // makeLedger makes a ledger, writes its keys to keys.json in a directory, and gives each message a receipt of it, in
-// FILE.recorded: mkledger DIR NAME FILE...
+// FILE.recorded, and the receipt alone in FILE.receipt: mkledger DIR NAME FILE...
 func makeLedger() {
 	if len(os.Args) < 3 {
 		fatalf("usage: mkledger DIR NAME FILE...")
@@ -28,9 +28,15 @@ func makeLedger() {
 		err = os.WriteFile(filepath.Join(os.Args[1], "keys.json"), keys, 0o600)
 	}
 	for _, name := range os.Args[3:] {
-		var message []byte
+		var message, receipt []byte
 		if err == nil {
 			message, err = os.ReadFile(name)
+		}
+		if err == nil {
+			receipt, err = l.Receipt(message)
+		}
+		if err == nil {
+			err = os.WriteFile(name+".receipt", receipt, 0o600)
 		}
 		if err == nil {
 			message, err = l.Attach(message)

@@ -95,7 +95,7 @@ lists, the security version (svn) is what policies compare: raise it when an old
 no longer be loaded, because a ledger's key was lost.`,
 		Example: `  cofferdam policy trustlist sign --key key.pem --chain chain.pem --subject ledgers \
     --svn 1 --file ledgers.cose ledger.example=keys.json`,
-		Args:    arguments(1, -1, "ledgers and files of their keys"),
+		Args: arguments(1, -1, "ledgers and files of their keys"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.signTrustList(cmd, &o, svn, args)
 		},
