@@ -26,7 +26,7 @@ const (
 )
 
 // record writes down the question that ask puts, with the answer that it had.
-func (w *watcher) record(ctx context.Context, d *guestv1.Denial, ask func(engine.Requests) (engine.Decision, error)) {
+func (w *watcher) record(d *guestv1.Denial, ask func(engine.Requests) (engine.Decision, error)) {
 	outcome := replay.Allow
 	if d != nil {
 		outcome = replay.Deny

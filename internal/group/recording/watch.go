@@ -87,7 +87,7 @@ func see[Q, A any](
 		w.refused(d)
 	}
 	if w.o.Record != nil && (err == nil || d.GetCode() == guestv1.CodePolicyDenied) {
-		w.record(ctx, d, func(r engine.Requests) (engine.Decision, error) { return ask(r, a, d) })
+		w.record(d, func(r engine.Requests) (engine.Decision, error) { return ask(r, a, d) })
 	}
 	return a, err
 }
