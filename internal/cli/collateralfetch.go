@@ -166,7 +166,7 @@ func (a *app) fetchCollateral(ctx context.Context, cmd *cobra.Command, o *fetchO
 	if err != nil {
 		return err
 	}
-	rec := &noting{source: source, got: collateral.Embedded{}, failed: map[string]error{}}
+	rec := noteOn(source)
 	for _, r := range requests {
 		_, _ = rec.Get(ctx, r) // noted
 	}
@@ -192,11 +192,10 @@ func (a *app) fetchCollateral(ctx context.Context, cmd *cobra.Command, o *fetchO
 	if len(rec.failed) == 0 {
 		return nil
 	}
-	f := &failure{code: exitError, err: errors.New("some of the collateral is not to be had"), fix: "the same again later; servers that were asked too often rest for minutes"}
-	for _, name := range slices.Sorted(maps.Keys(rec.failed)) {
-		f.details = append(f.details, fmt.Sprintf("%s: %s", name, oneLine(rec.failed[name].Error())))
+	return &failure{
+		code: exitError, err: errors.New("some of the collateral is not to be had"), details: rec.failures(),
+		fix: "the same again later; servers that were asked too often rest for minutes",
 	}
-	return f
 }
 
 // appraiseFor appraises evidence only to find out what is asked for. The verdict is nobody's.
@@ -228,6 +227,28 @@ type noting struct {
 	mu     sync.Mutex
 	got    collateral.Embedded
 	failed map[string]error
+}
+
+// noteOn returns a source that notes, or nil when there is nothing to pass requests on to.
+func noteOn(source collateral.Source) *noting {
+	if source == nil {
+		return nil
+	}
+	return &noting{source: source, got: collateral.Embedded{}, failed: map[string]error{}}
+}
+
+// failures says what was not to be had and why, one line each. A nil noting has none.
+func (n *noting) failures() []string {
+	if n == nil {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(n.failed)) {
+		lines = append(lines, fmt.Sprintf("%s: %s", name, oneLine(n.failed[name].Error())))
+	}
+	return lines
 }
 
 // Get asks the source.

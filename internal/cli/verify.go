@@ -63,8 +63,9 @@ func (a *app) verifyCommand() *cobra.Command {
 
 You say what you trust: the policy (by text or hash), the launch measurement, the nonce
 that you chose, and the root. What you leave out is refused, with three exceptions that are
-said on standard error: the measurement is that of this installation's guest image; AMD's
-own roots are trusted; and for group:NAME fresh evidence is fetched with a nonce made here.
+said on standard error: the measurement is that of this installation's guest image; the
+roots of AMD and Intel are trusted; and for group:NAME fresh evidence is fetched with a
+nonce made here.
 
 A simulated root is no hardware: it is accepted only if --simulated-root names it, local for
 this installation's own or a name that ` + "`cofferdam trust add`" + ` gave it, and the verdict says
@@ -115,7 +116,16 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, o *verifyOptions, 
 	for _, n := range o.notes {
 		a.say("%s", n)
 	}
+	asked := noteOn(opts.Collateral)
+	if asked != nil {
+		opts.Collateral = asked
+	}
 	v := verify.Appraise(ctx, doc, opts)
+	if v.Outcome == verify.Undecided {
+		for _, f := range asked.failures() {
+			a.say("collateral: %s", f)
+		}
+	}
 	err = a.answer(v, func(w io.Writer) error { return renderVerdict(w, v, a.style(a.Out).on) })
 	if err != nil {
 		return err
@@ -169,7 +179,7 @@ func (a *app) evidence(ctx context.Context, o *verifyOptions, name string, opts 
 // reliance turns the flags into what the verifier trusts.
 func (a *app) reliance(cmd *cobra.Command, o *verifyOptions) (verify.Options, error) {
 	opts := verify.Options{
-		Roots: anchor.AMDRoots(), Now: a.Now(), Source: evidence.Source(o.source),
+		Roots: append(anchor.AMDRoots(), anchor.IntelRoot()), Now: a.Now(), Source: evidence.Source(o.source),
 		SNP: amd.Policy{MinimumTCB: amd.DefaultMinimumTCB()},
 	}
 	err := opts.Source.Validate()
