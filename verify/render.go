@@ -38,7 +38,7 @@ var picture = []node{
 		check.QEReport, check.AttestationKey, check.QuotingEnclave, check.QEIdentity,
 	}},
 	{title: reportTitle, detail: reportDetail, checks: []check.Name{
-		check.Format, check.AppraisalPolicy, check.Signature, check.Signer, check.VMPL, check.GuestPolicy, check.Debug,
+		check.Format, check.EvidenceType, check.AppraisalPolicy, check.Signature, check.Signer, check.VMPL, check.GuestPolicy, check.Debug,
 		check.Migration, check.Platform, check.Mitigations, check.IDBlock, check.AuthorKey, check.GuestSVN, check.GuestIdentity,
 		check.TCBOrder, check.TCBCommitted, check.TCBFloor, check.TEE, check.TCBInfo, check.CollateralAge, check.TCBEvaluation,
 		check.TDXModule, check.TCBLevel, check.TCBStatus, check.Advisories, check.TDAttributes, check.XFAM, check.TDConfiguration,
@@ -64,6 +64,7 @@ var picture = []node{
 	{title: word("runtime data"), detail: bindingDetail, leaf: true, checks: []check.Name{
 		check.Source, check.Nonce, check.RuntimeData, check.ReportData,
 	}},
+	{title: word("rules of the appraisal policy"), detail: nothing, leaf: true, optional: true, checks: []check.Name{check.Rules}},
 }
 
 func word(s string) func(*Verdict) string { return func(*Verdict) string { return s } }

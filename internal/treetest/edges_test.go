@@ -103,7 +103,7 @@ var rooms = map[string][]string{
 	"internal/auth":     {},
 	"internal/attestsvc": {
 		"collateral", "evidence", "evidence/dcap", "evidence/hcl", "evidence/sgx", "evidence/snp", "evidence/tdx", "internal/audit", "internal/maapolicy",
-		"internal/store", "internal/token", "verify", "verify/amd", "verify/anchor", "verify/azure", "verify/check", "verify/intel", "verify/uvm",
+		"internal/store", "internal/strictjson", "internal/token", "verify", "verify/amd", "verify/anchor", "verify/azure", "verify/check", "verify/intel", "verify/uvm",
 	},
 	"internal/token":     {},
 	"internal/maapolicy": {},

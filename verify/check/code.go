@@ -90,6 +90,10 @@ const (
 	TPMSignature    Name = "tpm-signature"
 	PCRDigest       Name = "pcr-digest"
 	PCRs            Name = "pcr-values"
+
+	// The appraisal policy as a file.
+	EvidenceType Name = "evidence-type"
+	Rules        Name = "rules"
 )
 
 var titles = map[Name]string{
@@ -173,6 +177,9 @@ var titles = map[Name]string{
 	TPMSignature:    "the TPM's quote is signed by the key in the claims",
 	PCRDigest:       "the register values are those of the quote",
 	PCRs:            "the registers have trusted values",
+
+	EvidenceType: "evidence of this type is accepted",
+	Rules:        "the rules of the appraisal policy deny nothing",
 }
 
 // Code says why a check did not pass. Codes are stable.
@@ -317,6 +324,11 @@ const (
 	CodePCRDigest         Code = "PCR_DIGEST_MISMATCH"
 	CodePCRNotPinned      Code = "PCR_NOT_PINNED"
 	CodePCR               Code = "PCR_NOT_TRUSTED"
+
+	// The appraisal policy as a file. Its rules may have codes of their own, which begin with RULE_.
+	CodeEvidenceType Code = "EVIDENCE_TYPE_NOT_ACCEPTED"
+	CodeRule         Code = "RULE_DENIED"
+	CodeRulesBroken  Code = "RULES_FAILED"
 )
 
 // fixes say what to change, for codes where the values alone do not.
@@ -413,4 +425,8 @@ var fixes = map[Code]string{
 	CodePCRDigest:         "send the register values of the time of the quote",
 	CodePCRNotPinned:      "give trusted values for PCR 4 or PCR 7, and for others as needed: without them anything may have been booted",
 	CodePCR:               "compare firmware, boot loader, kernel and secure boot settings with those whose values are trusted",
+
+	CodeEvidenceType: "send evidence of an accepted type, or accept this one in the appraisal policy",
+	CodeRule:         "see the rule's own words",
+	CodeRulesBroken:  "mend the rules of the appraisal policy",
 }
