@@ -256,7 +256,7 @@ func TestNonces(t *testing.T) {
 		t.Fatal(err)
 	}
 	attest := func(s *Service, tenant, nonce string) error {
-		r := w.evidence(t, runtimeJSON)
+		r := w.evidence(t, `{"nonce":"`+nonce+`"}`)
 		r.Nonce = nonce
 		_, err := s.Attest(t.Context(), tenant, r)
 		return err
@@ -284,6 +284,20 @@ func TestNonces(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	for name, r := range map[string]*Request{
+		"elsewhere": w.evidence(t, `{"x":{"nonce":"`+late+`"}}`), "another": w.evidence(t, `{"nonce":"x"}`), "no JSON": w.evidence(t, "x"), "no data": w.evidence(t, "{}"),
+	} {
+		if r.Nonce = late; name == "no data" {
+			r.Runtime = nil
+		}
+		if _, err := f.Attest(t.Context(), DefaultTenant, r); err == nil || !strings.Contains(err.Error(), "do not have the nonce") {
+			t.Errorf("nonce %s: %v", name, err)
+		}
+	}
+	if err := attest(f.Service, DefaultTenant, late); err != nil {
+		t.Errorf("a nonce that others tried to use: %v", err)
+	}
+	late = give(DefaultTenant)
 	clock = clock.Add(NonceLife + 2*time.Second)
 	if err := attest(f.Service, DefaultTenant, late); err == nil || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("late: %v", err)

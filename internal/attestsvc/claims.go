@@ -27,6 +27,7 @@ const (
 	claimPolicyHash = "x-ms-policy-hash"
 	claimSigner     = "x-ms-policy-signer"
 	claimSimulated  = "x-cofferdam-simulated"
+	claimFresh      = "x-cofferdam-fresh"
 )
 
 // snpClaims are the claims of an SNP report. Versions of firmware are those that the report states, by product line.

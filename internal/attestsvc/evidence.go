@@ -100,6 +100,8 @@ type Request struct {
 	Audience string
 	// Form is the form of the token.
 	Form Form
+	// ID names the request in the audit.
+	ID string
 }
 
 // RequestError says what is wrong with a request. Its text is for the client.

@@ -3,12 +3,14 @@
 package attestsvc
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -75,19 +77,29 @@ func (s *Service) nonceMAC(tenant string, b []byte) []byte {
 	return h.Sum(nil)[:nonceMAC]
 }
 
-// fresh uses up the request's nonce when one is required, and refuses evidence that was seen when replays are refused.
-func (s *Service) fresh(ctx context.Context, tenant string, r *Request, now time.Time) error {
-	if r.Draft != nil {
-		return nil // a draft's token is worth nothing
+// freshness is a nonce of ours that evidence is bound to, and that was not used up yet.
+type freshness struct {
+	key   string
+	until time.Time
+}
+
+// fresh refuses a request without a good nonce when one is required, and evidence that was seen when replays are refused.
+// It returns nil when there is no nonce of ours. A draft needs none: its token is worth nothing.
+func (s *Service) fresh(ctx context.Context, tenant string, r *Request, now time.Time) (*freshness, error) {
+	f, err := s.checkNonce(tenant, r, now)
+	if errors.Is(err, errForeignNonce) && (!s.opts.RequireNonce || r.Draft != nil) {
+		f, err = nil, nil // it is the client's own, to be repeated in the token
 	}
-	if s.opts.RequireNonce {
-		if err := s.useNonce(ctx, tenant, r.Nonce, now); err != nil {
-			return err
-		}
+	if err != nil {
+		return nil, err
 	}
-	if !s.opts.RefuseReplays {
-		return nil
+	if !s.opts.RefuseReplays || r.Draft != nil {
+		return f, nil
 	}
+	return f, s.unseen(ctx, tenant, r)
+}
+
+func (s *Service) unseen(ctx context.Context, tenant string, r *Request) error {
 	err := s.opts.Store.View(ctx, func(rd store.Reader) error {
 		_, err := rd.Get(seenKey(tenant, r))
 		return err
@@ -101,16 +113,44 @@ func (s *Service) fresh(ctx context.Context, tenant string, r *Request, now time
 	return badRequest("this evidence was accepted before: have the guest make new evidence for a new nonce")
 }
 
-func (s *Service) useNonce(ctx context.Context, tenant, nonce string, now time.Time) error {
-	b, err := base64.RawURLEncoding.Strict().DecodeString(nonce)
+var errForeignNonce = badRequest("the nonce is none that this service gave to this tenant: ask for one at /challenge")
+
+// checkNonce requires the request's nonce to be one of ours, in its time, and the evidence to be bound to it. Without the
+// last, whoever holds somebody else's evidence could put a fresh nonce beside it.
+func (s *Service) checkNonce(tenant string, r *Request, now time.Time) (*freshness, error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(r.Nonce)
 	if err != nil || len(b) != nonceSize || !hmac.Equal(b[nonceExpiry+nonceRandom:], s.nonceMAC(tenant, b[:nonceExpiry+nonceRandom])) {
-		return badRequest("the nonce is none that this service gave to this tenant: ask for one at /challenge")
+		return nil, errForeignNonce
 	}
 	until := time.Unix(int64(binary.BigEndian.Uint64(b)), 0) //nolint:gosec // our own number
 	if now.After(until) {
-		return badRequest("the nonce expired at %s: ask for another", until.UTC().Format(time.RFC3339))
+		return nil, badRequest("the nonce expired at %s: ask for another", until.UTC().Format(time.RFC3339))
 	}
-	return s.once(ctx, "used/"+tenant+"/"+nonce, until, "the nonce was used before: ask for another")
+	if !r.Runtime.holds(r.Nonce) {
+		return nil, badRequest("the runtime data do not have the nonce: have the guest make its report for runtime data that hold it, in JSON as the member nonce")
+	}
+	return &freshness{"used/" + tenant + "/" + r.Nonce, until}, nil
+}
+
+// holds reports whether the data have the nonce: in JSON as the member of that name, otherwise anywhere.
+func (d *Data) holds(nonce string) bool {
+	if d == nil {
+		return false
+	}
+	if !d.JSON {
+		return bytes.Contains(d.Bytes, []byte(nonce))
+	}
+	var o map[string]json.RawMessage
+	var text string
+	return json.Unmarshal(d.Bytes, &o) == nil && json.Unmarshal(o["nonce"], &text) == nil && text == nonce
+}
+
+// use uses up a nonce. It comes after the appraisal, so that nobody writes to the store without genuine evidence.
+func (s *Service) use(ctx context.Context, r *Request, f *freshness) error {
+	if r.Draft != nil {
+		return nil
+	}
+	return s.once(ctx, f.key, f.until, "the nonce was used before: ask for another")
 }
 
 // once stores a key that must not be there yet.
@@ -157,6 +197,9 @@ func (s *Service) sweep(ctx context.Context) {
 				if err := s.sweepPrefix(ctx, prefix); err != nil && ctx.Err() == nil {
 					s.opts.Log.Warn("removing what has expired", "error", err)
 				}
+			}
+			if err := s.sweepKeys(ctx); err != nil && ctx.Err() == nil {
+				s.opts.Log.Warn("removing keys that have expired", "error", err)
 			}
 		}
 	}

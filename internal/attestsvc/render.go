@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cofferdam.dev/internal/maapolicy"
+	"cofferdam.dev/internal/strictjson"
 	"cofferdam.dev/internal/token"
 )
 
@@ -50,7 +51,7 @@ func (f Form) algorithm() token.Algorithm {
 // reserved are claims that a policy can not issue, because others rely on the service for them.
 var reserved = map[string]bool{
 	"iss": true, "iat": true, "nbf": true, "exp": true, "jti": true, "aud": true, "sub": true, "nonce": true, "eat_nonce": true,
-	"cnf": true, "submods": true, "ear.verifier-id": true, "ear.status": true,
+	"cnf": true, claimFresh: true, "submods": true, "ear.verifier-id": true, "ear.status": true,
 }
 
 // render returns the claims of the token.
@@ -194,9 +195,9 @@ func dataClaim(claims map[string]any, name string, d *Data) error {
 	if d == nil || len(d.Bytes) == 0 || !d.JSON {
 		return nil
 	}
-	var v map[string]json.RawMessage
-	if err := json.Unmarshal(d.Bytes, &v); err != nil || v == nil {
-		return badRequest("the data for %s are said to be JSON and are no object", name)
+	// Strictly: a token must not have a key twice, which its readers would read differently.
+	if _, err := strictjson.Parse(d.Bytes); err != nil {
+		return badRequest("the data for %s are said to be JSON and are no object: %v", name, err)
 	}
 	claims[name] = json.RawMessage(d.Bytes)
 	return nil

@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +20,7 @@ import (
 	"cofferdam.dev/internal/token"
 	"cofferdam.dev/verify"
 	"cofferdam.dev/verify/anchor"
+	"cofferdam.dev/verify/check"
 	"cofferdam.dev/verify/intel"
 )
 
@@ -30,6 +30,9 @@ const DefaultTenant = "default"
 const (
 	// TokenLife is how long a token is valid when the policy says nothing.
 	TokenLife = 8 * time.Hour
+	// KeysAhead is how long before its first use a signing key is among the published ones, but for the first keys of an
+	// instance. Whoever keeps a copy of the key set must ask again within less.
+	KeysAhead = time.Hour
 	// maxTokenLife bounds what a policy may say.
 	maxTokenLife = 24 * time.Hour
 	// cacheSize is the number of verified signatures that are remembered.
@@ -46,10 +49,12 @@ type Options struct {
 	Store store.Store
 	// Audit is written before anything is signed.
 	Audit *audit.Log
-	// RequireNonce refuses requests without a nonce of the challenge endpoint.
+	// RequireNonce refuses requests without a nonce of the challenge endpoint, and evidence that is not bound to it.
 	RequireNonce bool
 	// RefuseReplays refuses evidence that was accepted before, for as long as its token lives.
 	RefuseReplays bool
+	// CacheSize is the number of verified signatures that are remembered; zero is a few thousand.
+	CacheSize int
 	// Log gets what operators need to know, and nothing of tenants or evidence.
 	Log *slog.Logger
 	// Now is the clock; nil is the machine's.
@@ -77,7 +82,10 @@ func New(ctx context.Context, opts Options) (*Service, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{opts: opts, facts: anchor.NewCache(cacheSize)}
+	if opts.CacheSize == 0 {
+		opts.CacheSize = cacheSize
+	}
+	s := &Service{opts: opts, facts: anchor.NewCache(opts.CacheSize)}
 	s.quotes = intel.NewCache(s.facts)
 	var err error
 	if s.nonceKey, err = s.loadNonceKey(ctx); err != nil {
@@ -85,7 +93,7 @@ func New(ctx context.Context, opts Options) (*Service, error) {
 	}
 	s.ring, err = token.NewRing(ctx, token.RingOptions{
 		Algorithms: []token.Algorithm{token.RS256, token.ES256}, Name: opts.Issuer, Signs: 24 * time.Hour, TokenLife: maxTokenLife,
-		Ahead: time.Hour, Publish: s.publish, Now: opts.Now,
+		Ahead: KeysAhead, Publish: s.publish, Now: opts.Now,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("attestation service: %w", err)
@@ -143,7 +151,11 @@ type Verdict struct {
 }
 
 // RefusedError says that evidence was not accepted.
-type RefusedError struct{ Verdict Verdict }
+type RefusedError struct {
+	Verdict Verdict
+	// Failures are the checks that did not pass; none when it is the policy that refuses.
+	Failures []check.Check
+}
 
 // Error implements error.
 func (e *RefusedError) Error() string {
@@ -162,6 +174,12 @@ func (e *PolicyError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *PolicyError) Unwrap() error { return e.Err }
 
+// Syntax reports whether the policy is no text of the language at all.
+func (e *PolicyError) Syntax() bool {
+	var syntax *maapolicy.SyntaxError
+	return errors.As(e.Err, &syntax)
+}
+
 // Attest appraises evidence for a tenant. The error is a *RequestError, *RefusedError or *PolicyError when the request is
 // to blame.
 func (s *Service) Attest(ctx context.Context, tenant string, r *Request) (*Answer, error) {
@@ -172,19 +190,27 @@ func (s *Service) Attest(ctx context.Context, tenant string, r *Request) (*Answe
 		return nil, err
 	}
 	now := s.opts.Now()
-	if err := s.fresh(ctx, tenant, r, now); err != nil {
+	f, err := s.fresh(ctx, tenant, r, now)
+	if err != nil {
 		return nil, err
 	}
 	a := s.appraise(ctx, r, now)
 	v := Verdict{Outcome: a.outcome(), Simulated: a.simulated}
-	for _, c := range (&verify.Verdict{Checks: a.rec.Checks()}).Failures() {
+	failures := (&verify.Verdict{Checks: a.rec.Checks()}).Failures()
+	for _, c := range failures {
 		if v.Codes = append(v.Codes, string(c.Code)); v.Detail == "" {
 			v.Detail = fmt.Sprintf("%s: expected %s, found %s", c.Title, c.Expected, c.Actual)
 		}
 	}
 	e := s.event(tenant, r, a)
 	if v.Outcome != verify.Accepted {
-		return nil, s.refuse(ctx, e, v)
+		return nil, s.refuse(ctx, e, v, failures)
+	}
+	if f != nil {
+		a.claims[claimFresh] = true
+		if err := s.use(ctx, r, f); err != nil {
+			return nil, err
+		}
 	}
 	return s.decide(ctx, tenant, r, a, e, v, now)
 }
@@ -212,13 +238,13 @@ func (s *Service) decide(ctx context.Context, tenant string, r *Request, a *appr
 	out, err := p.Evaluate(ctx, known)
 	if err != nil {
 		v.Rule = err.Error()
-		_ = s.refuse(ctx, e, v) // the error below is more precise
+		_ = s.refuse(ctx, e, v, nil) // the error below is more precise
 		return nil, &PolicyError{err}
 	}
 	v.Rule = out.Reason()
 	if !out.Permitted {
 		v.Outcome = verify.Refused
-		return nil, s.refuse(ctx, e, v)
+		return nil, s.refuse(ctx, e, v, nil)
 	}
 	return s.issue(ctx, tenant, r, a, out, e, v, now)
 }
@@ -258,7 +284,7 @@ type event struct {
 }
 
 func (s *Service) event(tenant string, r *Request, a *appraisal) *event {
-	e := &event{Tenant: tenant, Kind: r.Kind, Evidence: digest(r.Report), Draft: r.Draft != nil}
+	e := &event{Tenant: tenant, Kind: r.Kind, Evidence: digest(r.Report), Draft: r.Draft != nil, RequestID: r.ID}
 	if r.Runtime != nil {
 		e.Runtime = digest(r.Runtime.Bytes)
 	}
@@ -274,12 +300,12 @@ func digest(b []byte) string {
 }
 
 // refuse records a refusal and returns it as an error.
-func (s *Service) refuse(ctx context.Context, e *event, v Verdict) error {
+func (s *Service) refuse(ctx context.Context, e *event, v Verdict, failures []check.Check) error {
 	e.Verdict = v
 	if _, err := s.opts.Audit.Append(ctx, "attestation.refused", e); err != nil {
 		return fmt.Errorf("recording the refusal: %w", err)
 	}
-	return &RefusedError{v}
+	return &RefusedError{v, failures}
 }
 
 // issue records what is to be signed, and signs it.
@@ -324,33 +350,4 @@ func lifetime(out *maapolicy.Outcome, a *appraisal, now time.Time) time.Duration
 		life = rest
 	}
 	return life
-}
-
-// publish stores a public key for all instances and relying parties.
-func (s *Service) publish(ctx context.Context, k token.PublicKey) error {
-	b, err := json.Marshal(k)
-	if err != nil {
-		return err
-	}
-	return s.opts.Store.Update(ctx, func(tx store.Tx) error { return tx.Put("keys/"+k.ID, b) })
-}
-
-// Keys returns the public keys of all instances that may still have valid tokens.
-func (s *Service) Keys(ctx context.Context) ([]token.PublicKey, error) {
-	var keys []token.PublicKey
-	err := s.opts.Store.View(ctx, func(r store.Reader) error {
-		keys = nil
-		list, err := r.List("keys/", "", token.MaxKeys)
-		for _, e := range list {
-			var k token.PublicKey
-			if err := json.Unmarshal(e.Value, &k); err != nil {
-				return fmt.Errorf("key %q in the store: %w", e.Key, err)
-			}
-			if s.opts.Now().Before(k.Expires) {
-				keys = append(keys, k)
-			}
-		}
-		return err
-	})
-	return keys, err
 }

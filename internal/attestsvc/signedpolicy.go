@@ -110,6 +110,15 @@ func parseSigner(der []byte) (*x509.Certificate, error) {
 	return cert, nil
 }
 
+// OpenPolicy returns the policy in a text that is one, or a token with one.
+func OpenPolicy(text string) ([]byte, error) {
+	if strings.ContainsAny(text, " ;{\n") {
+		return []byte(text), nil
+	}
+	policy, _, err := parsePolicyToken(text)
+	return policy, err
+}
+
 // PolicyChange is what became of a policy.
 type PolicyChange struct {
 	// Result is "Updated" or "Removed".
@@ -221,8 +230,8 @@ func (s *Service) Signers(ctx context.Context, tenant string) ([][]byte, error) 
 
 // AddSigner and RemoveSigner change who may sign a tenant's policies. The token has the certificate as a JWK with x5c in
 // its claim policyCertificate, and is signed by one of those that may. The first certificate of a tenant is added by a
-// token that it signed itself.
-func (s *Service) AddSigner(ctx context.Context, tenant, text, by string) (id string, err error) {
+// token that it signed itself. Both return the certificate in DER.
+func (s *Service) AddSigner(ctx context.Context, tenant, text, by string) (certificate []byte, err error) {
 	return s.changeSigner(ctx, tenant, text, by, "policy.signer.add", func(tx store.Tx, der []byte, n int) error {
 		if n >= maxSigners {
 			return badRequest("the tenant has %d certificates, which is the most", maxSigners)
@@ -232,7 +241,7 @@ func (s *Service) AddSigner(ctx context.Context, tenant, text, by string) (id st
 }
 
 // RemoveSigner takes a certificate away. The last one can not be taken: then anybody who administers could set policies.
-func (s *Service) RemoveSigner(ctx context.Context, tenant, text, by string) (id string, err error) {
+func (s *Service) RemoveSigner(ctx context.Context, tenant, text, by string) (certificate []byte, err error) {
 	return s.changeSigner(ctx, tenant, text, by, "policy.signer.remove", func(tx store.Tx, der []byte, n int) error {
 		if _, err := tx.Get(signerKey(tenant, der)); err != nil {
 			return badRequest("the certificate is not one of the tenant's")
@@ -244,24 +253,23 @@ func (s *Service) RemoveSigner(ctx context.Context, tenant, text, by string) (id
 	})
 }
 
-func (s *Service) changeSigner(ctx context.Context, tenant, text, by, kind string, write func(tx store.Tx, der []byte, n int) error) (string, error) {
+func (s *Service) changeSigner(ctx context.Context, tenant, text, by, kind string, write func(tx store.Tx, der []byte, n int) error) ([]byte, error) {
 	if err := CheckTenant(tenant); err != nil {
-		return "", err
+		return nil, err
 	}
 	payload, signer, err := openToken(text)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	der, err := certificateClaim(payload)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if signer == nil {
-		return "", ErrSigner
+		return nil, ErrSigner
 	}
-	id := digest(der)
-	if _, err := s.opts.Audit.Append(ctx, kind, map[string]any{"tenant": tenant, "certificateSHA256": id, "by": by}); err != nil {
-		return "", fmt.Errorf("recording the change: %w", err)
+	if _, err := s.opts.Audit.Append(ctx, kind, map[string]any{"tenant": tenant, "certificateSHA256": digest(der), "by": by}); err != nil {
+		return nil, fmt.Errorf("recording the change: %w", err)
 	}
 	err = s.opts.Store.Update(ctx, func(tx store.Tx) error {
 		list, err := tx.List(signerPrefix(tenant), "", maxSigners)
@@ -276,7 +284,7 @@ func (s *Service) changeSigner(ctx context.Context, tenant, text, by, kind strin
 		}
 		return write(tx, der, len(list))
 	})
-	return id, err
+	return der, err
 }
 
 // certificateClaim returns the certificate in the claim policyCertificate, or in the two other names that it has had.
