@@ -25,7 +25,7 @@ type simulatorAnswer struct {
 func (a *app) simulatorCommand() *cobra.Command {
 	return noun("simulator", "Look at the simulated secure processor, and do what a host does to a real one",
 		a.simulatorShowCommand(), a.simulatorSetCommand(), a.simulatorUpdateCommand(), a.simulatorCommitCommand(),
-		a.simulatorResetCommand())
+		a.simulatorResetCommand(), a.simulatorKDSCommand())
 }
 
 func (a *app) simulatorDir() string { return filepath.Join(a.home, "simsp") }
