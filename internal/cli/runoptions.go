@@ -173,7 +173,7 @@ func (o *runOptions) check(cmd *cobra.Command, a *app) error {
 			return usage(cmd, "--scratch: "+err.Error())
 		}
 	}
-	if o.record != "" {
+	if cmd.Flags().Changed("record") {
 		err = o.checkRecord()
 		if err != nil {
 			return usage(cmd, "--record: "+err.Error())
@@ -193,6 +193,9 @@ func (o *runOptions) check(cmd *cobra.Command, a *app) error {
 
 // checkRecord settles the path of the recording, which the supervisor makes from another directory.
 func (o *runOptions) checkRecord() error {
+	if o.record == "" {
+		return errors.New("it names no file")
+	}
 	path, err := filepath.Abs(o.record)
 	if err != nil {
 		return err

@@ -83,6 +83,9 @@ func capabilities(c *guestv1.Capabilities) policy.Capabilities {
 
 // accounts are those that the guest found. It tells in its answer, or in its refusal unless that became too long.
 func accounts(who *guestv1.Identity, d *guestv1.Denial) (engine.ID, []engine.ID) {
+	if d == nil && who == nil {
+		return engine.ID{}, nil // an older guest; nobody is better than somebody else
+	}
 	if d == nil {
 		var groups []engine.ID
 		for _, g := range who.GetGroups() {

@@ -97,6 +97,11 @@ func (w *watcher) LoadFragment(ctx context.Context, q *guestv1.LoadFragmentReque
 	return see(ctx, w, q, w.GuestService.LoadFragment, nothing[*guestv1.LoadFragmentResponse])
 }
 
+// LoadTrustList implements guestv1.GuestService; the same holds of a trust list.
+func (w *watcher) LoadTrustList(ctx context.Context, q *guestv1.LoadTrustListRequest) (*guestv1.LoadTrustListResponse, error) {
+	return see(ctx, w, q, w.GuestService.LoadTrustList, nothing[*guestv1.LoadTrustListResponse])
+}
+
 func (w *watcher) MountLayer(ctx context.Context, q *guestv1.MountLayerRequest) (*guestv1.MountLayerResponse, error) {
 	return see(ctx, w, q, w.GuestService.MountLayer,
 		func(r engine.Requests, _ *guestv1.MountLayerResponse, _ *guestv1.Denial) (engine.Decision, error) {
