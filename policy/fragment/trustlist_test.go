@@ -243,6 +243,11 @@ func FuzzOpenTrustList(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(message)
+	m, err := cose1.Parse(message)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(m.Payload)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		list, err := OpenTrustList(data)
 		if err == nil && (list.Issuer == "" || list.Subject == "" || len(list.Ledgers) == 0) {
