@@ -97,7 +97,7 @@ func (d Directory) Put(r Request, it Item) error {
 		return err
 	}
 	path := filepath.Join(string(d), filepath.FromSlash(r.Name()))
-	err := os.MkdirAll(filepath.Dir(path), 0o750)
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
 	if err == nil && it.IssuerChain != nil {
 		err = replaceFile(path+issuerChainSuffix, it.IssuerChain)
 	}
@@ -111,12 +111,12 @@ func (d Directory) Put(r Request, it Item) error {
 }
 
 func replaceFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*") // has mode 0600
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(b)
-	err = errors.Join(err, f.Chmod(0o640), f.Sync(), f.Close())
+	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}

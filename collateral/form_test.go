@@ -42,9 +42,9 @@ func requests() []collateral.Request {
 
 func TestInspect(t *testing.T) {
 	t.Parallel()
-	make := testcollateral.New(t, from, until)
+	maker := testcollateral.New(t, from, until)
 	for _, r := range requests() {
-		it := make.Item(t, r)
+		it := maker.Item(t, r)
 		w, err := collateral.Inspect(r, it)
 		if err != nil {
 			t.Error(err)
@@ -70,11 +70,11 @@ func TestInspect(t *testing.T) {
 
 func TestPutAndList(t *testing.T) {
 	t.Parallel()
-	make := testcollateral.New(t, from, until)
+	maker := testcollateral.New(t, from, until)
 	dir := collateral.Directory(filepath.Join(t.TempDir(), "new"))
 	var want []string
 	for _, r := range requests() {
-		it := make.Item(t, r)
+		it := maker.Item(t, r)
 		for range 2 { // the second time the files are there already
 			if err := dir.Put(r, it); err != nil {
 				t.Fatal(err)
@@ -113,7 +113,7 @@ func TestPutAndList(t *testing.T) {
 // TestInspectMixUps gives every item to every other request. Nothing but another line's chain or list has the same form.
 func TestInspectMixUps(t *testing.T) {
 	t.Parallel()
-	make := testcollateral.New(t, from, until)
+	maker := testcollateral.New(t, from, until)
 	family := func(r collateral.Request) string {
 		switch r.Kind {
 		case collateral.AMDVCEK, collateral.AMDChain:
@@ -124,7 +124,7 @@ func TestInspectMixUps(t *testing.T) {
 		return r.Name()
 	}
 	for _, a := range requests() {
-		it := make.Item(t, a)
+		it := maker.Item(t, a)
 		for _, b := range requests() {
 			same := family(a) == family(b) || family(a) == "list" && b.Kind == collateral.IntelPCKCRL
 			if _, err := collateral.Inspect(b, it); (err == nil) != same {
@@ -232,9 +232,9 @@ func TestInspectBundledCollateral(t *testing.T) {
 }
 
 func FuzzInspect(f *testing.F) {
-	make := testcollateral.New(f, from, until)
+	maker := testcollateral.New(f, from, until)
 	for _, r := range requests() {
-		it := make.Item(f, r)
+		it := maker.Item(f, r)
 		f.Add(r.Name(), it.Body, it.IssuerChain)
 	}
 	f.Fuzz(func(t *testing.T, name string, body, chain []byte) {

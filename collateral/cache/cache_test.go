@@ -286,6 +286,21 @@ func write(t *testing.T, path string, b []byte) {
 	}
 }
 
+// BenchmarkHit is what an item costs that is cached.
+func BenchmarkHit(b *testing.B) {
+	maker := testcollateral.New(b, start.Add(-time.Hour), start.Add(7*24*time.Hour))
+	source := sourceFunc(func(_ context.Context, r collateral.Request) (collateral.Item, error) { return maker.Item(b, r), nil })
+	cache, err := Open(Options{Dir: b.TempDir(), Source: source, Now: (&clock{}).now})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := cache.Get(b.Context(), vcek); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func TestUnwritable(t *testing.T) {
 	t.Parallel()
 	if _, err := Open(Options{}); err == nil {
