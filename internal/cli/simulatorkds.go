@@ -83,7 +83,7 @@ func (a *app) serveKDS(ctx context.Context, listen string, pace time.Duration) e
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), kdsGrace)
 	defer cancel()
 	err = server.Shutdown(grace)
-	<-ended // Serve returns as soon as Shutdown began
+	_ = <-ended // http.ErrServerClosed, as soon as Shutdown began
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = server.Close()
 	}
