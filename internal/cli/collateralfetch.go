@@ -193,7 +193,7 @@ func (a *app) fetchCollateral(ctx context.Context, cmd *cobra.Command, o *fetchO
 		return nil
 	}
 	return &failure{
-		code: exitError, err: errors.New("some of the collateral is not to be had"), details: rec.failures(),
+		code: exitError, err: errors.New("some of the collateral is not to be had"), details: rec.failures(nil),
 		fix: "the same again later; servers that were asked too often rest for minutes",
 	}
 }
@@ -237,8 +237,8 @@ func noteOn(source collateral.Source) *noting {
 	return &noting{source: source, got: collateral.Embedded{}, failed: map[string]error{}}
 }
 
-// failures says what was not to be had and why, one line each. A nil noting has none.
-func (n *noting) failures() []string {
+// failures says what was not to be had and why, one line each, but for what came from elsewhere. A nil noting has none.
+func (n *noting) failures(elsewhere func(name string) bool) []string {
 	if n == nil {
 		return nil
 	}
@@ -246,6 +246,9 @@ func (n *noting) failures() []string {
 	defer n.mu.Unlock()
 	var lines []string
 	for _, name := range slices.Sorted(maps.Keys(n.failed)) {
+		if elsewhere != nil && elsewhere(name) {
+			continue
+		}
 		lines = append(lines, fmt.Sprintf("%s: %s", name, oneLine(n.failed[name].Error())))
 	}
 	return lines

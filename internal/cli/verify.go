@@ -24,6 +24,7 @@ import (
 	"cofferdam.dev/verify"
 	"cofferdam.dev/verify/amd"
 	"cofferdam.dev/verify/anchor"
+	"cofferdam.dev/verify/appraisal"
 )
 
 const (
@@ -43,7 +44,10 @@ type verifyOptions struct {
 	source                    string
 	simulatedRoot             string
 	at                        string
+	reportData                []string
 	collateral                collateralOptions
+	evidence                  sourceOptions
+	appraisal                 policyOptions
 
 	// notes say on what the verdict will rest besides the flags. They are told once there is something to judge: an
 	// error comes first, and alone.
@@ -57,7 +61,7 @@ func (o *verifyOptions) note(format string, args ...any) {
 func (a *app) verifyCommand() *cobra.Command {
 	var o verifyOptions
 	c := &cobra.Command{
-		Use:   "verify FILE|-|group:NAME",
+		Use:   "verify FILE|URL|-|group:NAME",
 		Short: "Appraise evidence",
 		Long: `Appraise evidence and show every check, with what was expected and what was found.
 
@@ -71,15 +75,28 @@ A simulated root is no hardware: it is accepted only if --simulated-root names i
 this installation's own or a name that ` + "`cofferdam trust add`" + ` gave it, and the verdict says
 "simulated".
 
+All that can be asked of machines and guests is said in an appraisal policy, a file:
+--appraisal-policy. Evidence of Intel's processors and of Azure's VMs needs one. Not to be
+confused: --policy is the execution policy that the guest was launched with. With
+--bundle-out, evidence, collateral, policy and verdict are kept in one signed file.
+
 Nothing is fetched unless you ask for it. Certificates, revocation lists and TCB statements
-that are not in the evidence come from the directories of --collateral, and with --fetch
-from the vendors' servers, which then learn which chips you meet. What was fetched is kept
-and used again until its next update. None of it is trusted before it is verified.
+that are not in the evidence come from --collateral (a directory, or a file that quote tools
+write), and with --fetch from the vendors' servers, which then learn which chips you meet.
+What was fetched is kept and used again until its next update. None of it is trusted before
+it is verified.
+
+A URL is fetched by HTTPS; that proves nothing about the evidence. A bare report or quote is
+read with --type, and its report data are then named by --report-data in place of a nonce.
 
 The exit code is 0 for accepted, 3 for refused, 4 for undecided.`,
 		Example: `  cofferdam verify evidence.json --policy policy.rego --nonce 0011223344556677
   cofferdam verify group:db --policy policy.rego --simulated-root local
   cofferdam verify evidence.json --policy policy.rego --nonce HEX --measurement HEX --fetch
+  cofferdam verify https://db.example/evidence --appraisal-policy appraisal.yaml --nonce HEX
+  cofferdam verify quote.bin --type tdx --collateral collateral.json --appraisal-policy td.yaml
+  cofferdam verify evidence.json --appraisal-policy appraisal.yaml --nonce HEX \
+      --bundle-out appraisal.bundle --bundle-key key.pem
   cofferdam verify - --policy-hash HEX --measurement HEX --nonce HEX -o json < evidence.json`,
 		Args: arguments(1, 1, "one piece of evidence"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -97,30 +114,41 @@ The exit code is 0 for accepted, 3 for refused, 4 for undecided.`,
 	f.StringVar(&o.source, "source", string(evidence.SourceHost), "on whose behalf the report must have been made: host or workload")
 	f.StringVar(&o.simulatedRoot, "simulated-root", "", "accept this simulated root: local, a name that was added, or a PEM file")
 	f.StringVar(&o.at, "at", "", "judge at this time (RFC 3339) instead of now")
-	f.StringArrayVar(&o.collateral.dirs, "collateral", nil, "look for collateral in this directory")
+	f.StringArrayVar(&o.reportData, "report-data", nil, "trust these report data, in hexadecimal: for evidence that was not made for a nonce")
+	f.StringArrayVar(&o.collateral.dirs, "collateral", nil, "look for collateral in this directory, or this file")
 	f.BoolVar(&o.collateral.fetch, "fetch", false, "fetch missing collateral from the vendors' servers")
 	o.collateral.serverFlags(c)
+	o.evidence.flags(c)
+	o.appraisal.flags(c)
 	a.outputFlag(c)
+	c.AddCommand(a.verifyBundleCommand())
 	return c
 }
 
 func (a *app) verify(ctx context.Context, cmd *cobra.Command, o *verifyOptions, name string) error {
-	opts, err := a.reliance(cmd, o)
+	r, err := a.request(cmd, o)
 	if err != nil {
 		return err
 	}
-	doc, err := a.evidence(ctx, o, name, &opts)
+	appraise, err := a.judge(ctx, cmd, o)
+	if err != nil {
+		return err
+	}
+	doc, err := a.evidence(ctx, cmd, o, name, &r)
 	if err != nil {
 		return err
 	}
 	for _, n := range o.notes {
 		a.say("%s", n)
 	}
-	asked := noteOn(opts.Collateral)
+	asked := noteOn(r.Collateral)
 	if asked != nil {
-		opts.Collateral = asked
+		r.Collateral = asked
 	}
-	v := verify.Appraise(ctx, doc, opts)
+	v, err := appraise(ctx, doc, r)
+	if err != nil {
+		return err
+	}
 	if v.Outcome == verify.Undecided {
 		for _, f := range asked.failures() {
 			a.say("collateral: %s", f)
@@ -130,7 +158,12 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, o *verifyOptions, 
 	if err != nil {
 		return err
 	}
-	switch v.Outcome {
+	return outcomeCode(v.Outcome)
+}
+
+// outcomeCode ends the command with the exit code of an outcome.
+func outcomeCode(o verify.Outcome) error {
+	switch o {
 	case verify.Accepted:
 		return nil
 	case verify.Undecided:
@@ -149,68 +182,81 @@ func renderVerdict(w io.Writer, v *verify.Verdict, color bool) error {
 	return err
 }
 
-// evidence reads the document, or fetches it from a group. A nonce that is not given is made for fresh evidence only.
-func (a *app) evidence(ctx context.Context, o *verifyOptions, name string, opts *verify.Options) (*evidence.Document, error) {
-	var b []byte
+// request turns the flags into what the relying party knows about this one appraisal.
+func (a *app) request(cmd *cobra.Command, o *verifyOptions) (appraisal.Request, error) {
+	r := appraisal.Request{Now: a.Now()}
 	var err error
-	ref, fresh := strings.CutPrefix(name, groupPrefix)
-	if fresh {
-		if opts.Nonce == nil {
-			opts.Nonce, err = parseNonce(nil, "random")
-			if err != nil {
-				return nil, err
-			}
-			o.note("nonce: made here (%x)", opts.Nonce)
+	if o.nonce != "" {
+		r.Nonce, err = parseNonce(cmd, o.nonce)
+		if err != nil {
+			return r, err
 		}
-		b, err = a.attest(ctx, ref, opts.Nonce, opts.RuntimeData)
-	} else {
-		b, err = readLimited(name, a.In, evidence.MaxDocumentSize)
 	}
+	if o.at != "" {
+		r.Now, err = time.Parse(time.RFC3339, o.at)
+		if err != nil {
+			return r, usage(cmd, "--at: "+err.Error())
+		}
+	}
+	r.ReportData, err = parseReportData(cmd, o.reportData)
 	if err != nil {
-		return nil, fmt.Errorf("getting the evidence: %w", err)
+		return r, err
 	}
-	doc, err := evidence.ParseDocument(b)
+	r.RuntimeData, err = readRuntimeData(o.runtimeData)
 	if err != nil {
-		return nil, &failure{code: exitRefused, err: err, fix: "evidence is what `cofferdam group attest` prints, unchanged"}
+		return r, err
 	}
-	return doc, nil
+	r.Collateral, err = a.collateralSource(cmd, &o.collateral)
+	return r, err
+}
+
+// judge returns how evidence is judged: by an appraisal policy, or by what the flags trust.
+func (a *app) judge(ctx context.Context, cmd *cobra.Command, o *verifyOptions) (judge, error) {
+	if err := o.appraisal.check(cmd); err != nil {
+		return nil, err
+	}
+	if o.appraisal.file != "" {
+		known, err := a.simulatedRoots(o.simulatedRoot)
+		if err != nil {
+			return nil, err
+		}
+		appraise, err := a.byPolicy(ctx, &o.appraisal)
+		if err != nil {
+			return nil, err
+		}
+		return func(ctx context.Context, doc *evidence.Document, r appraisal.Request) (*verify.Verdict, error) {
+			r.SimulatedRoots = known
+			return appraise(ctx, doc, r)
+		}, nil
+	}
+	opts, err := a.reliance(cmd, o)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, doc *evidence.Document, r appraisal.Request) (*verify.Verdict, error) {
+		opts.Now, opts.Nonce, opts.RuntimeData, opts.ReportData, opts.Collateral = r.Now, r.Nonce, r.RuntimeData, r.ReportData, r.Collateral
+		if len(r.ReportData) > 0 && len(r.Nonce) == 0 && !cmd.Flags().Changed("source") {
+			opts.Source = "" // such report data say nothing of one
+		}
+		return verify.Appraise(ctx, doc, opts), nil
+	}, nil
 }
 
 // reliance turns the flags into what the verifier trusts.
 func (a *app) reliance(cmd *cobra.Command, o *verifyOptions) (verify.Options, error) {
 	opts := verify.Options{
-		Roots: append(anchor.AMDRoots(), anchor.IntelRoot()), Now: a.Now(), Source: evidence.Source(o.source),
+		Roots: append(anchor.AMDRoots(), anchor.IntelRoot()), Source: evidence.Source(o.source),
 		SNP: amd.Policy{MinimumTCB: amd.DefaultMinimumTCB()},
 	}
 	err := opts.Source.Validate()
 	if err != nil {
 		return opts, usage(cmd, "--source: "+err.Error())
 	}
-	if o.nonce != "" {
-		opts.Nonce, err = parseNonce(cmd, o.nonce)
-		if err != nil {
-			return opts, err
-		}
-	}
-	if o.at != "" {
-		opts.Now, err = time.Parse(time.RFC3339, o.at)
-		if err != nil {
-			return opts, usage(cmd, "--at: "+err.Error())
-		}
-	}
-	opts.RuntimeData, err = readRuntimeData(o.runtimeData)
-	if err != nil {
-		return opts, err
-	}
 	opts.HostData, err = a.trustedPolicies(cmd, o)
 	if err != nil {
 		return opts, err
 	}
 	opts.Measurements, err = a.trustedMeasurements(cmd, o)
-	if err != nil {
-		return opts, err
-	}
-	opts.Collateral, err = a.collateralSource(cmd, &o.collateral)
 	if err != nil {
 		return opts, err
 	}
