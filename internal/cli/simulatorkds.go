@@ -83,9 +83,12 @@ func (a *app) serveKDS(ctx context.Context, listen string, pace time.Duration) e
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), kdsGrace)
 	defer cancel()
 	err = server.Shutdown(grace)
-	_ = <-ended // http.ErrServerClosed, as soon as Shutdown began
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = server.Close()
+	}
+	served := <-ended
+	if !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
 	}
 	if err != nil {
 		return fmt.Errorf("ending the service: %w", err)
