@@ -3,13 +3,16 @@
 package intel
 
 import (
+	"maps"
 	"math/big"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"cofferdam.dev/collateral"
 	"cofferdam.dev/verify/anchor"
 	"cofferdam.dev/verify/check"
 )
@@ -74,6 +77,23 @@ func TestCacheDecidesNothing(t *testing.T) {
 		if _, outcome, codes := judge(t, c.in, c.p); outcome != c.want {
 			t.Errorf("%s: %s %v", c.name, outcome, codes)
 		}
+	}
+}
+
+// TestCacheTellsSignersApart gives a document that is known by one signer the chain of another.
+func TestCacheTellsSignersApart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sg)
+	in := w.input()
+	in.Cache = newCache()
+	judge(t, in, strict())
+	name := collateral.TCBInfo(collateral.SGX, w.machine.FMSPC).Name()
+	items := maps.Clone(in.Collateral.(collateral.Embedded))
+	other := w.issue(w.root, tcbSigningName, false, nil)
+	items[name] = collateral.Item{Body: items[name].Body, IssuerChain: chainPEM(other.cert, w.root.cert)}
+	in.Collateral = items
+	if _, outcome, codes := judge(t, in, strict()); outcome != "refused" || !slices.Contains(codes, "tcb-info=COLLATERAL_SIGNATURE_INVALID") {
+		t.Errorf("%s %v", outcome, codes)
 	}
 }
 

@@ -94,7 +94,7 @@ func (a *appraisal) registers(td *tdx.Body, p *TDX) {
 	}
 	last := tdx.RTMRCount - 1
 	if !p.RTMR[last].Any && len(p.RTMR[last].Values) != 0 &&
-		slices.ContainsFunc(p.RTMR[:last], func(pins Pins) bool { return pins.Any || len(pins.Values) == 0 }) {
+		slices.ContainsFunc(p.RTMR[:last], func(pins Pins) bool { return pins.Any }) {
 		open = append(open, "RTMR3 is pinned without RTMR0 to RTMR2")
 	}
 	if len(open) != 0 {

@@ -309,6 +309,10 @@ func TestCollateral(t *testing.T) {
 			want: "refused revocation=COLLATERAL_MISSING root-crl=COLLATERAL_SIGNATURE_INVALID"},
 		{name: "machine list by another authority", tee: sg, change: func(w *world) { w.pckListBy = w.issue(w.root, platformName, true, nil) },
 			want: "refused pck-crl=COLLATERAL_SIGNATURE_INVALID revocation=COLLATERAL_MISSING"},
+		{name: "machine list under another name", tee: sg, change: func(w *world) {
+			other := w.issue(w.root, processorName, true, nil)
+			w.pckListBy = party{cert: other.cert, key: w.ca.key}
+		}, want: "refused pck-crl=COLLATERAL_SIGNATURE_INVALID revocation=COLLATERAL_MISSING"},
 		{name: "machine list changed", tee: sg, tamper: change(pck, func(i *collateral.Item) { i.Body[len(i.Body)-1] ^= 1 }),
 			want: "refused pck-crl=COLLATERAL_SIGNATURE_INVALID revocation=COLLATERAL_MISSING"},
 		{name: "machine list followed by a byte", tee: sg, tamper: change(pck, func(i *collateral.Item) { i.Body = append(i.Body, 0) }),
