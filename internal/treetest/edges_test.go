@@ -53,6 +53,7 @@ var rooms = map[string][]string{
 	"verify":                         {"collateral", "evidence", "evidence/dcap", "evidence/snp", "verify/amd", "verify/anchor", "verify/azure", "verify/check", "verify/intel", "verify/uvm"},
 	"verify/appraisal":               {"collateral", "evidence", "evidence/didx509", "evidence/hcl", "evidence/pcs", "evidence/receipt", "evidence/sgx", "evidence/snp", "evidence/tdx", "verify", "verify/amd", "verify/anchor", "verify/azure", "verify/check", "verify/intel", "verify/uvm"},
 	"verify/bundle":                  {"collateral", "evidence", "internal/strictjson", "verify", "verify/anchor", "verify/appraisal", "verify/check"},
+	"ratls":                          {"evidence", "internal/cbor", "verify"},
 	"attest":                         {"evidence/snp", "evidence/tdx"},
 	"policy":                         {},
 	"policy/engine":                  {"policy"},
@@ -104,6 +105,10 @@ var rooms = map[string][]string{
 	"internal/attestsvc": {
 		"collateral", "evidence", "evidence/dcap", "evidence/hcl", "evidence/sgx", "evidence/snp", "evidence/tdx", "internal/audit", "internal/maapolicy",
 		"internal/store", "internal/strictjson", "internal/token", "verify", "verify/amd", "verify/anchor", "verify/azure", "verify/check", "verify/intel", "verify/uvm",
+	},
+	"internal/attestsvc/rest": {
+		"attest", "evidence", "evidence/snp", "internal/attestsvc", "internal/audit", "internal/auth", "internal/serve", "internal/store",
+		"internal/strictjson", "verify",
 	},
 	"internal/token":     {},
 	"internal/maapolicy": {},
