@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"cofferdam.dev/internal/wholefile"
 )
 
 // extension is that of a log's files, whose names are numbers of eight digits.
@@ -91,12 +93,7 @@ func (f *file) open() error {
 	if err != nil {
 		return err
 	}
-	d, err := os.Open(f.dir)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = d.Close() }() // nothing was written through it
-	return d.Sync()
+	return wholefile.SyncDir(f.dir)
 }
 
 // repair finds the last complete line and cuts off what follows it.

@@ -18,6 +18,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"cofferdam.dev/internal/wholefile"
 )
 
 // TLSFiles returns a configuration with the certificate chain and key in two PEM files, which are read again when they
@@ -106,7 +108,11 @@ func DevelopmentTLS(path string, names []string) (*tls.Config, error) {
 		return nil, fmt.Errorf("making a certificate for development: %w", err)
 	}
 	b := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})
-	if err := writeFile(path, b); err != nil {
+	err = os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = wholefile.Replace(path, b, 0o644)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("making a certificate for development: %w", err)
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*c}}, nil
@@ -143,24 +149,4 @@ func selfSigned(names []string) (*tls.Certificate, error) {
 		return nil, err
 	}
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
-}
-
-// writeFile replaces a file as a whole.
-func writeFile(path string, b []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // the first error says what happened
-	}
-	return err
 }

@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"cofferdam.dev/internal/store"
+	"cofferdam.dev/internal/wholefile"
 )
 
 // lockWait is how long Open waits for another process to give up the file.
@@ -43,22 +43,13 @@ func Open(path string) (*Store, error) {
 		return err
 	})
 	if err == nil {
-		err = syncDir(filepath.Dir(path)) // or a crash could take away the new file's name
+		err = wholefile.SyncDir(filepath.Dir(path)) // or a crash could take away the new file's name
 	}
 	if err != nil {
 		_ = db.Close() // the first error says what happened
 		return nil, fmt.Errorf("opening store %s: %w", path, err)
 	}
 	return &Store{db}, nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = d.Close() }() // nothing was written through it
-	return d.Sync()
 }
 
 // View implements store.Store.
