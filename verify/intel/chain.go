@@ -82,14 +82,18 @@ func (a *appraisal) chain(q *dcap.Quote) *chain {
 	return c
 }
 
-// plainPEM reports whether the text is just what the certificates need, so that no two quotes differ in it alone.
+// plainPEM reports whether the text is just what the certificates need, but for where its lines end: Azure's machines wrap
+// them at 76 characters, others at 64.
 func plainPEM(text []byte, chain [][]byte) bool {
 	var want []byte
 	for _, der := range chain {
 		want = append(want, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 	}
-	trim := func(b []byte) []byte { return bytes.TrimSuffix(bytes.TrimSuffix(b, []byte{0}), []byte("\n")) }
-	return bytes.Equal(trim(text), trim(want))
+	unwrap := func(b []byte) []byte {
+		b = bytes.ReplaceAll(bytes.TrimSuffix(b, []byte{0}), []byte("\r"), nil)
+		return bytes.ReplaceAll(b, []byte("\n"), nil)
+	}
+	return bytes.Equal(unwrap(text), unwrap(want)) && !bytes.Contains(text, []byte("\n\n"))
 }
 
 func (a *appraisal) certificates(ders [][]byte) []*x509.Certificate {

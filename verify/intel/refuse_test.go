@@ -95,6 +95,13 @@ func TestChain(t *testing.T) {
 		{name: "zero byte behind the chain", tee: sg, change: func(w *world) {
 			w.quote.CertificationData = append(chainPEM(w.pck.cert, w.ca.cert, w.root.cert), 0)
 		}, want: "accepted"},
+		{name: "chain wrapped at another column", tee: sg, change: func(w *world) {
+			unwrapped := strings.ReplaceAll(string(chainPEM(w.pck.cert)), "\n", "")
+			begin, end := "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+			body := strings.TrimSuffix(strings.TrimPrefix(unwrapped, begin), end)
+			wrapped := begin + "\n" + body[:76] + "\r\n" + body[76:] + "\n" + end + "\n"
+			w.quote.CertificationData = append([]byte(wrapped), chainPEM(w.ca.cert, w.root.cert)...)
+		}, want: "accepted"},
 		{name: "machine certificate that is an authority", tee: sg, change: func(w *world) {
 			w.renewPCK(func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, x509.KeyUsageCertSign })
 		}, want: "refused certificate-profile=CHAIN_PROFILE_INVALID"},
