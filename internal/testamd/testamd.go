@@ -31,6 +31,9 @@ var Begin = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
 // key is the one RSA key of all authorities: they differ in their names, and making one takes a second.
 var key = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 4096) })
 
+// impostorKey is that of authorities which only bear the names.
+var impostorKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 4096) })
+
 // Authority is a product line's root with its intermediate for one kind of chip key.
 type Authority struct {
 	Line               snp.ProductLine
@@ -43,13 +46,30 @@ type Authority struct {
 // New makes the authorities of a product line for chip keys or, with vlek, for providers' keys. All have one root key.
 func New(t testing.TB, line snp.ProductLine, vlek bool) *Authority {
 	t.Helper()
+	return authorities(t, key, line, vlek, x509.KeyUsageCertSign|x509.KeyUsageCRLSign)
+}
+
+// NewImpostor makes authorities that bear the same names, under a key of their own.
+func NewImpostor(t testing.TB, line snp.ProductLine, vlek bool) *Authority {
+	t.Helper()
+	return authorities(t, impostorKey, line, vlek, x509.KeyUsageCertSign|x509.KeyUsageCRLSign)
+}
+
+// NewWithoutLists makes authorities whose root may not sign revocation lists.
+func NewWithoutLists(t testing.TB, line snp.ProductLine) *Authority {
+	t.Helper()
+	return authorities(t, key, line, false, x509.KeyUsageCertSign)
+}
+
+func authorities(t testing.TB, key func() (*rsa.PrivateKey, error), line snp.ProductLine, vlek bool, usage x509.KeyUsage) *Authority {
+	t.Helper()
 	k, err := key()
 	if err != nil {
 		t.Fatal(err)
 	}
 	a := &Authority{Line: line, VLEK: vlek, key: k}
 	root := authority("ARK-"+string(line), 0x10000)
-	root.KeyUsage |= x509.KeyUsageCRLSign
+	root.KeyUsage = usage
 	a.Root = sign(t, root, root, k.Public(), k)
 	name := "SEV-" + string(line)
 	serial := int64(0x10001)
@@ -162,7 +182,9 @@ func (a *Authority) CRL(t testing.TB, l List) []byte {
 	if l.Partial {
 		list.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 0}}}
 	}
-	der, err := x509.CreateRevocationList(rand.Reader, list, a.Root, a.key)
+	issuer := *a.Root
+	issuer.KeyUsage |= x509.KeyUsageCRLSign // what the root may do is for verifiers to check
+	der, err := x509.CreateRevocationList(rand.Reader, list, &issuer, a.key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,8 @@ package amd
 
 import (
 	"bytes"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"math/big"
 	"slices"
@@ -144,15 +146,60 @@ func TestEveryKindOfMachine(t *testing.T) {
 	}
 }
 
-// TestFutureReportVersion judges a version that is not known yet.
-func TestFutureReportVersion(t *testing.T) {
+// TestReportVersions judges versions that are too old or not known yet.
+func TestReportVersions(t *testing.T) {
 	t.Parallel()
 	b := make([]byte, snp.ReportSize)
-	for version, want := range map[byte]check.Code{0: check.CodeReportMalformed, 6: check.CodeVersionUnsupported} {
+	for version, want := range map[byte]check.Code{
+		0: check.CodeReportMalformed, 1: check.CodeVersionUnsupported, 6: check.CodeVersionUnsupported,
+	} {
 		b[0] = version
-		if _, got, _ := judge(t, Input{Report: b, Now: testTime}, lenient()); len(got) != 1 || got[0] != want {
+		if _, got, _ := judge(t, Input{Report: b, Now: testTime}, lenient()); len(got) == 0 || got[0] != want {
 			t.Errorf("version %d: codes %v", version, got)
 		}
+	}
+}
+
+// TestProfile has keys sign that a genuine authority certified for something else.
+func TestProfile(t *testing.T) {
+	t.Parallel()
+	exts, err := snp.ChipExtensions("Milan-B0", snp.TCB{}, chipID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	genoa, err := snp.ChipExtensions("Genoa", snp.TCB{}, chipID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		vlek bool
+		leaf string
+		exts []pkix.Extension
+	}{
+		{"chip key of the providers' authority", true, "SEV-VCEK", exts},
+		{"chip key by the name of a provider's", false, "SEV-VLEK", exts},
+		{"chip key of another line", false, "SEV-VCEK", genoa},
+		{"unknown critical extension", false, "SEV-VCEK", append(exts[:len(exts):len(exts)],
+			pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}})},
+	} {
+		m := newMachine(t, "Milan-B0", 2, "")
+		m.authority = testamd.New(t, snp.Milan, c.vlek)
+		m.chip = m.authority.Key(t, c.leaf, c.exts)
+		m.report.ReportedTCB = snp.TCB{}
+		if _, got, _ := judge(t, m.input(t), lenient()); !slices.Equal(got, []check.Code{check.CodeChainProfile}) {
+			t.Errorf("%s: codes %v", c.name, got)
+		}
+	}
+}
+
+// TestTimeIsGiven leaves the time out.
+func TestTimeIsGiven(t *testing.T) {
+	t.Parallel()
+	in := newMachine(t, "Milan-B0", 3, "").input(t)
+	in.Now = time.Time{}
+	if _, got, _ := judge(t, in, lenient()); !slices.Equal(got, []check.Code{check.CodeTimeNotSet, check.CodeCertificateNotYet}) {
+		t.Errorf("codes %v", got)
 	}
 }
 

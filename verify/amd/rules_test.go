@@ -182,6 +182,11 @@ func TestGuestAndTCBRules(t *testing.T) {
 		{"line among the allowed", func(_ *snp.Report, o *Policy) { o.Lines = []snp.ProductLine{snp.Milan} }, nil},
 		{"bit 17 clear", func(r *snp.Report, _ *Policy) { r.Policy &^= snp.PolicyReservedOne }, []check.Code{check.CodeGuestPolicy}},
 		{"unknown policy bit", func(r *snp.Report, _ *Policy) { r.Policy |= 1 << 30 }, []check.Code{check.CodeGuestPolicy}},
+		{"debugging", func(r *snp.Report, _ *Policy) { r.Policy |= snp.PolicyDebug }, []check.Code{check.CodeDebug}},
+		{"debugging allowed", func(r *snp.Report, o *Policy) {
+			r.Policy |= snp.PolicyDebug
+			o.AllowDebug = true
+		}, nil},
 		{"migration agent", func(r *snp.Report, _ *Policy) { r.Policy |= snp.PolicyMigrateMA }, []check.Code{check.CodeMigration}},
 		{"migration agent allowed", func(r *snp.Report, o *Policy) {
 			r.Policy |= snp.PolicyMigrateMA
