@@ -11,7 +11,7 @@ facts := {
 	"layers": layers,
 	"by_layers": by_layers,
 	"external_processes": [normal_process(p) | some p in listed("external_processes")],
-	"fragments": listed("fragments"),
+	"fragments": fragments,
 	"trust_lists": trust_lists,
 	"default_mounts": [normal_mount(m) | some m in data.defaultMounts],
 	"privileged_mounts": [normal_mount(m) | some m in data.privilegedMounts],
@@ -86,6 +86,19 @@ listed(what) := [x |
 	what in source.includes
 	some x in object.get(source.content, what, [])
 ]
+
+# An older text that names no parameters means those without values. A newer one means nothing of its own by that, as long
+# as another listing of the fragment names some.
+fragments := [f |
+	some source in sources
+	"fragments" in source.includes
+	some x in object.get(source.content, "fragments", [])
+	f := object.union(implied_parameters(source.version), x)
+]
+
+implied_parameters(v) := {"parameters": {}} if older(v, version)
+
+implied_parameters(v) := {} if not older(v, version)
 
 # ---- containers ------------------------------------------------------------------------------------------------------
 

@@ -155,15 +155,21 @@ func (e *Engine) evaluateFragment(ctx context.Context, namespace string, text []
 	return out, nil
 }
 
-// parameterText gives fragments their one function. A parameter that the fragment does not declare has no value.
+// parameterText gives fragments their one function: what the listing gives wins over the default that the fragment
+// declares, and without either there is no value.
 const parameterText = `package %s
 
-parameter(name) := input.parameters[name] if {
-	parameters_api[name]
-}
+parameter(name) := input.parameters[name]
+`
 
-parameter(name) := parameters_api[name]["default"] if {
+// defaultText is for fragments that declare parameters. It reads them by object.get so that the compiler does not hold
+// their constant against it.
+const defaultText = `
+parameter(name) := value if {
 	not name in object.keys(input.parameters)
+	declared := object.get(parameters_api, name, {})
+	"default" in object.keys(declared)
+	value := object.get(declared, "default", null)
 }
 `
 
@@ -178,17 +184,16 @@ func compileFragment(namespace string, text []byte) (*ast.Compiler, error) {
 	if err := confine(m, namespace, map[string]bool{namespace: true}); err != nil {
 		return nil, err
 	}
-	modules := map[string]*ast.Module{"fragment.rego": m}
+	function := fmt.Sprintf(parameterText, namespace)
 	declares := func(r *ast.Rule) bool { return ruleName(r) == "parameters_api" }
 	if slices.ContainsFunc(m.Rules, declares) {
-		pm, err := ast.ParseModuleWithOpts("parameter.rego", fmt.Sprintf(parameterText, namespace), ast.ParserOptions{
-			RegoVersion: ast.RegoV1, Capabilities: caps,
-		})
-		if err != nil {
-			return nil, err
-		}
-		modules["parameter.rego"] = pm
+		function += defaultText
 	}
+	pm, err := ast.ParseModuleWithOpts("parameter.rego", function, ast.ParserOptions{RegoVersion: ast.RegoV1, Capabilities: caps})
+	if err != nil {
+		return nil, err
+	}
+	modules := map[string]*ast.Module{"fragment.rego": m, "parameter.rego": pm}
 	c := newCompiler(caps)
 	if c.Compile(modules); c.Failed() {
 		return nil, c.Errors
