@@ -43,13 +43,13 @@ printed as JSON, for ` + "`cofferdam verify`" + `.
 With group:NAME the guest of a group is asked instead, as ` + "`cofferdam group attest`" + ` does.
 
 Sources are tried in this order: configfs-tsm of Linux 6.7 and later (SEV-SNP, TDX),
-/dev/tdx_guest, /dev/sev-guest, /dev/sev of the 5.x kernels, /dev/attestation of Gramine (SGX).
-Where there is none, that is an error: nothing is ever made up.
+/dev/tdx_guest, /dev/sev-guest, /dev/sev of the 5.x kernels, /dev/attestation of Gramine
+(SGX). Where there is none, that is an error: nothing is ever made up.
 
-In a container of an Azure group, the policy, the endorsement and the certificates that the host
-put into $UVM_SECURITY_CONTEXT_DIR come with it.`,
+In a container of an Azure group, the policy, the endorsement and the certificates that the
+host put into $UVM_SECURITY_CONTEXT_DIR come with it.`,
 		Example: `  cofferdam attest --nonce 00112233445566778899aabbccddeeff > evidence.json
-  cofferdam attest --nonce random --runtime-data key.pub --provider sev-guest > evidence.json
+  cofferdam attest --nonce random --runtime-data key.pub --provider sev-guest > new.json
   cofferdam attest group:db --nonce random > evidence.json`,
 		Args:              arguments(0, 1, "nothing, or group:NAME"),
 		ValidArgsFunction: a.completeGroupPrefix,

@@ -37,7 +37,7 @@ everything that it depends on, and what the evidence says elsewhere.`,
 		Example: `  cofferdam guest measure
   cofferdam guest measure --cpus 2 --explain
   cofferdam guest measure --tee snp --firmware OVMF.amdsev.fd --cpu-model EPYC-Genoa -o json
-  cofferdam guest measure --tee snp --firmware OVMF.amdsev.fd --guest-features 0x21 --explain`,
+  cofferdam guest measure --tee snp --firmware OVMF.amdsev.fd --guest-features 0x21`,
 		Args: arguments(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			err := checkTEE(cmd, o.TEE)

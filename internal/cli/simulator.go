@@ -110,8 +110,8 @@ func (a *app) simulatorCommitCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "commit",
 		Short: "Commit the running firmware, so that it can not go back",
-		Long: `Commit the firmware that runs, as SNP_COMMIT does: it can not go back behind this version, and
-its TCB is the one that is reported.`,
+		Long: `Commit the firmware that runs, as SNP_COMMIT does: it can not go back behind this version,
+and its TCB is the one that is reported.`,
 		Example: `  cofferdam simulator commit`,
 		Args:    arguments(0, 0, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {
@@ -143,9 +143,9 @@ func (a *app) simulatorUpdateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "update",
 		Short: "Update the firmware, or roll it back",
-		Long: `Put other firmware in place of the running one, as DOWNLOAD_FIRMWARE_EX does: newer or older,
-but not below what is committed. It is provisional until it is committed, and running guests
-see it in their next report.
+		Long: `Put other firmware in place of the running one, as DOWNLOAD_FIRMWARE_EX does: newer or
+older, but not below what is committed. It is provisional until it is committed, and guests
+that run see it in their next report.
 
 --tcb names the parts that change: fmc (Turin), bootloader, tee, snp, microcode.`,
 		Example: `  cofferdam simulator update --tcb snp=0x19,microcode=0xdc --version 1.56.1

@@ -30,12 +30,12 @@ func (a *app) simulatorKDSCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "kds",
 		Short: "Serve the simulated machine's certificates, as AMD serves those of its chips",
-		Long: `Serve the certificates and revocation lists of this installation's simulated processor, under
-the paths of AMD's key distribution service, until interrupted. The service's URL is printed;
-give it to ` + "`cofferdam verify --fetch --kds URL`" + `. With --pace requests that come earlier are refused
-with 429, as AMD's service refuses them.
+		Long: `Serve the certificates and revocation lists of this installation's simulated processor,
+under the paths of AMD's key distribution service, until interrupted. The service's URL is
+printed; give it to ` + "`cofferdam verify --fetch --kds URL`" + `. With --pace requests that come
+earlier are refused with 429, as AMD's service refuses them.
 
-What is served is public and signed under the simulated root. It says nothing about hardware.`,
+What is served is public and signed under the simulated root. It says nothing of hardware.`,
 		Example: `  cofferdam simulator kds
   cofferdam simulator kds --listen 127.0.0.1:8099 --pace 10s`,
 		Args: arguments(0, 0, "no arguments"),

@@ -33,13 +33,13 @@ func (a *app) simulatorSetCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "set",
 		Short: "Configure the simulated machine",
-		Long: `Configure the simulated machine, as SNP_CONFIG and the firmware's set-up do. What is not named
-stays as it is; --product puts another machine in its place first.
+		Long: `Configure the simulated machine, as SNP_CONFIG and the firmware's set-up do. What is not
+named stays as it is; --product puts another machine in its place first.
 
---reported chooses the TCB that reports state, which is never above the committed one. --vlek
-loads a cloud provider's key, which then signs in place of the chip's; an empty name unloads it.
---fault plays what is rare on real machines: expired-provider (its certificate is past its
-year), revoked-intermediate (the root's revocation list names it), or none.
+--reported chooses the TCB that reports state, which is never above the committed one.
+--vlek loads a cloud provider's key, which then signs in place of the chip's; an empty name
+unloads it. --fault plays what is rare on real machines: expired-provider (its certificate
+is past its year), revoked-intermediate (the root's revocation list names it), or none.
 
 Guests that run see all but another product, under which they can not go on.`,
 		Example: `  cofferdam simulator set --product Turin
