@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -103,8 +104,9 @@ func (a *app) hashLayers(ctx context.Context, arg string, plainHTTP bool) error 
 			orphans[j] = plain.Printable(orphans[j])
 		}
 		if len(orphans) > 0 {
-			a.say("%s layer %s: %q has no entry for its directory before it (%d such entries); other versions of the converter make another root of this layer",
-				a.style(a.Err).warn("warning:"), short(s.DiffID()), orphans[0], len(orphans))
+			e := entries[i] // the disk may be older than what its record tells of this
+			e.Orphans = layer.Orphans{Count: len(orphans), First: strconv.Quote(orphans[0])}
+			a.warnOrphans(e)
 		}
 		v.Layers = append(v.Layers, layerRoot{DiffID: s.DiffID(), Root: hex.EncodeToString(entries[i].RootHash[:]), Orphans: orphans})
 	}
@@ -117,6 +119,12 @@ func (a *app) hashLayers(ctx context.Context, arg string, plainHTTP bool) error 
 		}
 		return nil
 	})
+}
+
+// warnOrphans says that a layer has entries without their directories.
+func (a *app) warnOrphans(e layer.Entry) {
+	a.say("%s layer %s: %s has no entry for its directory before it (%d such entries); other versions of the converter make another root of this layer",
+		a.style(a.Err).warn("warning:"), short(e.DiffID), e.Orphans.First, e.Orphans.Count)
 }
 
 // layerSources opens what --layers is given: a layer's tar file, an archive of an image, or a reference.

@@ -107,7 +107,7 @@ func (f *imageFacts) resolve(ctx context.Context, g *spec.Group) (lockfile.Facts
 				missing = append(missing, c.Image)
 			}
 		default:
-			f.known[c.Image], err = f.open(ctx, c.Image)
+			f.known[c.Image], err = f.open(ctx, c.Image, g.Platform != spec.PlatformOwn)
 			if err != nil {
 				return nil, err
 			}
@@ -143,7 +143,9 @@ func (f *imageFacts) lookUp(ref string) (policygen.ImageFacts, bool, error) {
 	return facts, ok, nil
 }
 
-func (f *imageFacts) open(ctx context.Context, ref string) (policygen.ImageFacts, error) {
+// open finds out about an image by itself. For a platform that is not ours it warns of layers whose roots other versions
+// of the converter compute otherwise.
+func (f *imageFacts) open(ctx context.Context, ref string, foreign bool) (policygen.ImageFacts, error) {
 	where := ref
 	if archive, ok := f.source.archives[ref]; ok {
 		where = archive
@@ -155,6 +157,11 @@ func (f *imageFacts) open(ctx context.Context, ref string) (policygen.ImageFacts
 	entries, err := f.a.convert(ctx, img)
 	if err != nil {
 		return policygen.ImageFacts{}, err
+	}
+	for _, e := range entries {
+		if foreign && e.Orphans.Count > 0 {
+			f.a.warnOrphans(e)
+		}
 	}
 	f.opened[ref] = img.Digest()
 	return assemble.Facts(ref, img, entries), nil

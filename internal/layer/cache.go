@@ -165,18 +165,21 @@ func (c *Cache) create(ctx context.Context, key string, s Source, progress func(
 		_ = leaves.Close()           // of no further use
 		_ = c.root.Remove(leavesTmp) // the next one to get the lock tries again
 	}()
-	root, blocks, diffID, err := convert(ctx, in, disk, leaves, c.limits, progress)
+	made, err := convert(ctx, in, disk, leaves, c.limits, progress)
 	if err != nil {
 		return Entry{}, err
 	}
-	if diffID != "sha256:"+key {
-		return Entry{}, fmt.Errorf("%w: expected sha256:%s, got %s", ErrDigest, key, diffID)
+	if made.digest != "sha256:"+key {
+		return Entry{}, fmt.Errorf("%w: expected sha256:%s, got %s", ErrDigest, key, made.digest)
 	}
-	size, err := diskBytes(blocks)
+	size, err := diskBytes(made.blocks)
 	if err != nil {
 		return Entry{}, err
 	}
-	r := record{Scheme: Scheme, DiffID: diffID, Root: hex.EncodeToString(root[:]), DataBlocks: blocks, Size: size}
+	r := record{Scheme: Scheme, DiffID: made.digest, Root: hex.EncodeToString(made.root[:]), DataBlocks: made.blocks, Size: size}
+	if made.orphans.Count > 0 {
+		r.Orphans = &made.orphans
+	}
 	err = errors.Join(disk.Sync(), disk.Close())
 	if err == nil {
 		err = c.publish(key, diskTmp, r)

@@ -51,29 +51,37 @@ func (l Limits) orDefault() Limits {
 	return l
 }
 
-// convert reads a tar stream to its end, writes the disk to file, and returns its root hash, its number of data
-// blocks, and the digest of the stream.
-func convert(ctx context.Context, r io.Reader, file, leaves *os.File, limits Limits, progress func(int64)) (verity.Digest, uint64, string, error) {
+// converted is what comes of a layer.
+type converted struct {
+	root    verity.Digest
+	blocks  uint64 // of data
+	digest  string // of the stream
+	orphans Orphans
+}
+
+// convert reads a tar stream to its end and writes the disk to file.
+func convert(ctx context.Context, r io.Reader, file, leaves *os.File, limits Limits, progress func(int64)) (converted, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ahead := readAhead(ctx, r, limits.Size, progress)
-	s := newSink(file, leaves, limits.Size)
-	err := runConverter(newFeed(ahead, limits), s)
+	s, f := newSink(file, leaves, limits.Size), newFeed(ahead, limits)
+	err := runConverter(f, s)
 	if err != nil {
 		cancel()
 		ahead.wait()
-		return verity.Digest{}, 0, "", err
+		return converted{}, err
 	}
 	// What follows the end of the archive is part of the digest.
 	_, err = io.Copy(io.Discard, ahead)
 	if err != nil {
-		return verity.Digest{}, 0, "", fmt.Errorf("reading the layer: %w", err)
+		return converted{}, fmt.Errorf("reading the layer: %w", err)
 	}
 	root, blocks, err := s.finish(ctx)
 	if err != nil {
-		return verity.Digest{}, 0, "", fmt.Errorf("hashing the layer: %w", explain(err))
+		return converted{}, fmt.Errorf("hashing the layer: %w", explain(err))
 	}
-	return root, blocks, "sha256:" + hex.EncodeToString(ahead.hash.Sum(nil)), nil
+	digest := "sha256:" + hex.EncodeToString(ahead.hash.Sum(nil))
+	return converted{root: root, blocks: blocks, digest: digest, orphans: f.orphans.found}, nil
 }
 
 // runConverter runs the file system writer, which was not made for hostile input: a panic is an error like others.

@@ -44,6 +44,7 @@ type feed struct {
 	entry   string // name of the current entry
 	entries int64
 	content int64 // bytes of content that the entries so far declare
+	orphans *tally
 	limits  Limits
 }
 
@@ -69,7 +70,7 @@ func (r *rawReader) Read(p []byte) (int, error) {
 
 func newFeed(r io.Reader, limits Limits) *feed {
 	raw := &rawReader{r: r}
-	return &feed{raw: raw, tar: tar.NewReader(raw), limits: limits}
+	return &feed{raw: raw, tar: tar.NewReader(raw), orphans: newTally(), limits: limits}
 }
 
 func (f *feed) Read(p []byte) (int, error) {
@@ -195,6 +196,7 @@ func (f *feed) check(h *tar.Header) error {
 			return refuse("the name of an extended attribute has %d bytes, expected 1 to %d", len(name), maxXattr)
 		}
 	}
+	f.orphans.note(h)
 	return nil
 }
 

@@ -48,6 +48,7 @@ type Entry struct {
 	RootHash   verity.Digest // dm-verity root hash
 	DataBlocks uint64        // blocks of file system; the tree begins at block DataBlocks+1
 	Size       int64         // size of the file in bytes
+	Orphans    Orphans       // entries without a directory; none is known of disks that older versions made
 }
 
 // Event is a step of progress.

@@ -265,6 +265,34 @@ func TestDiskLayout(t *testing.T) {
 	}
 }
 
+// TestOrphans tells of entries without their directories, from a new disk and from its record.
+func TestOrphans(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		entries []entry
+		want    Orphans
+	}{
+		"none":            {[]entry{dir("./"), dir("etc/"), reg("etc/a", "1"), reg("b", "1")}, Orphans{}},
+		"no directory":    {[]entry{reg("etc/ssl/a", "1"), reg("etc/ssl/b", "1"), reg("etc/c", "1")}, Orphans{Count: 1, First: `"etc/ssl/a"`}},
+		"directory later": {[]entry{reg("etc/a", "1"), dir("etc/"), reg("x/y", "1")}, Orphans{Count: 2, First: `"etc/a"`}},
+		"nothing":         {nil, Orphans{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cache, l := openCache(t), layerOf(makeTar(t, c.entries...))
+			for range 2 {
+				e, err := cache.Get(t.Context(), l, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if e.Orphans != c.want {
+					t.Errorf("orphans are %+v, want %+v", e.Orphans, c.want)
+				}
+			}
+		})
+	}
+}
+
 func TestReproducible(t *testing.T) {
 	t.Parallel()
 	b := makeTar(t, corpus()["extended attributes"]...)

@@ -22,6 +22,8 @@ type record struct {
 	Root       string `json:"root"` // hex
 	DataBlocks uint64 `json:"dataBlocks"`
 	Size       int64  `json:"size"`
+
+	Orphans *Orphans `json:"orphans,omitempty"` // records of older versions do not tell
 }
 
 func diskName(key string) string   { return key + ".img" }
@@ -52,9 +54,13 @@ func (c *Cache) lookUp(key string) (Entry, error) {
 	if err != nil || info.Size() != r.Size || size != r.Size {
 		return Entry{}, fmt.Errorf("expected a disk of %d bytes, got %d", r.Size, info.Size())
 	}
-	return Entry{
+	e := Entry{
 		Path: filepath.Join(c.dir, diskName(key)), Scheme: r.Scheme, DiffID: r.DiffID, RootHash: verity.Digest(root), DataBlocks: r.DataBlocks, Size: r.Size,
-	}, nil
+	}
+	if r.Orphans != nil {
+		e.Orphans = *r.Orphans
+	}
+	return e, nil
 }
 
 // diskBytes is the size of the file with that many data blocks.
