@@ -154,7 +154,7 @@ Global flags:
 func (a *app) commands() map[string][]*cobra.Command {
 	return map[string][]*cobra.Command{
 		"run": {a.runCommand(), a.groupCommand()},
-		"prove": {a.machineAttestCommand(), a.verifyCommand(), a.trustCommand(), a.collateralCommand(), a.policyCommand(), a.attestationCommand(),
+		"prove": {a.machineAttestCommand(), a.verifyCommand(), a.appraisalCommand(), a.trustCommand(), a.collateralCommand(), a.policyCommand(), a.attestationCommand(),
 			a.auditCommand(), a.tourCommand()},
 		"make": {a.imageCommand(), a.guestCommand()},
 		"self": {a.doctorCommand(), a.simulatorCommand(), a.versionCommand(), a.completionCommand()},

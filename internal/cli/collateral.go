@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -20,7 +21,7 @@ import (
 // collateralOptions say where certificates, revocation lists and TCB statements come from that did not come with the
 // evidence.
 type collateralOptions struct {
-	dirs     []string
+	dirs     []string // or files
 	fetch    bool
 	kds, pcs string
 }
@@ -39,7 +40,16 @@ func (a *app) collateralSource(cmd *cobra.Command, o *collateralOptions) (collat
 	}
 	var sources []collateral.Source
 	for _, d := range o.dirs {
-		sources = append(sources, collateral.Directory(d))
+		info, err := os.Stat(d)
+		if err != nil || info.IsDir() { // a directory that is missing has nothing
+			sources = append(sources, collateral.Directory(d))
+			continue
+		}
+		file, err := readCollateralFile(d)
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, file)
 	}
 	if o.fetch {
 		cached, err := a.serverSources(o)

@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 		"mkaudit":    makeAudit,
 		"mkevidence": makeEvidence,
 		"mkkds":      serveKDS,
+		"mkkey":      makeKey,
 		"tcp":        talkTCP,
 		"awaitlog":   awaitLog,
 	})
