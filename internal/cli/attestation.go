@@ -19,7 +19,7 @@ import (
 
 func (a *app) attestationCommand() *cobra.Command {
 	return noun("attestation", "Work with what an attestation service decides by",
-		noun("policy", "Check, try and test policies of an attestation service",
+		a.attestationRequestCommand(), noun("policy", "Check, try and test policies of an attestation service",
 			a.attestationLintCommand(), a.attestationExplainCommand(), a.attestationTestCommand()))
 }
 

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"os"
+	"time"
 
 	"cofferdam.dev/internal/audit"
 )
@@ -44,4 +45,14 @@ func makeAudit() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// awaitFile is the script command `awaitfile PATH`: it waits until the file is there.
+func awaitFile() {
+	for end := time.Now().Add(4 * patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(os.Args[1]); err == nil {
+			return
+		}
+	}
+	fatalf("%s does not appear", os.Args[1])
 }

@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 		"mkkey":      makeKey,
 		"tcp":        talkTCP,
 		"awaitlog":   awaitLog,
+		"awaitfile":  awaitFile,
 	})
 }
 

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+
+	"cofferdam.dev/internal/auth"
+	"cofferdam.dev/internal/serve"
+	"cofferdam.dev/internal/wholefile"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	return noun("serve", "Be one of the services", a.serveAttestationCommand())
+}
+
+// listenConfig is how a service listens. It is part of every service's configuration file.
+type listenConfig struct {
+	// Listen is the address, host:port.
+	Listen string `json:"listen"`
+	// Metrics is the address of /metrics; empty serves none.
+	Metrics string `json:"metrics"`
+	// Certificate and Key are PEM files; without them the service makes a certificate for development.
+	Certificate string `json:"certificate"`
+	Key         string `json:"key"`
+	// ClientCA is a PEM file of the authorities of client certificates.
+	ClientCA string `json:"clientCA"`
+	// ClientRate is how many requests one address may send per second; zero is no bound.
+	ClientRate float64 `json:"clientRate"`
+	// Concurrent is how many requests are served at a time.
+	Concurrent int `json:"concurrent"`
+}
+
+// adminConfig is who may administer a service.
+type adminConfig struct {
+	Certificates []auth.CertificateRule `json:"certificates"`
+	OIDC         []auth.OIDCOptions     `json:"oidc"`
+}
+
+// authenticator returns who may administer: by the rules, and by the token file of the operator.
+func (c *adminConfig) authenticator(tokenFile string, roles ...auth.Role) (auth.Authenticator, error) {
+	var all auth.All
+	certs, err := auth.NewCertificates(c.Certificates)
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, certs)
+	for _, o := range c.OIDC {
+		one, err := auth.NewOIDC(o)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	file, err := auth.OpenFileToken(tokenFile, roles...)
+	if err != nil {
+		return nil, err
+	}
+	return append(all, file), nil
+}
+
+// maxConfig bounds a configuration file.
+const maxConfig = 1 << 20
+
+// readConfig reads a configuration file in YAML or JSON strictly into v.
+func readConfig(name string, v any) error {
+	b, err := readLimited(name, nil, maxConfig)
+	if err != nil {
+		return fmt.Errorf("reading the configuration: %w", err)
+	}
+	text, err := yaml.YAMLToJSONStrict(b)
+	if err == nil {
+		dec := json.NewDecoder(bytes.NewReader(text))
+		dec.DisallowUnknownFields()
+		err = dec.Decode(v)
+	}
+	if err != nil {
+		return fmt.Errorf("reading the configuration: %s: %w", name, err)
+	}
+	return nil
+}
+
+// tlsOptions fills in how the service is reached. Without files a certificate for development is made, and its file told.
+func (a *app) tlsOptions(o *serve.Options, c *listenConfig, dir string, names []string) error {
+	o.Address, o.MetricsAddress = c.Listen, c.Metrics
+	o.Limits.ClientRate, o.Limits.Concurrent = c.ClientRate, c.Concurrent
+	var err error
+	switch {
+	case (c.Certificate == "") != (c.Key == ""):
+		return errors.New("a certificate and its key go together")
+	case c.Certificate != "":
+		o.TLS, err = serve.TLSFiles(c.Certificate, c.Key, c.ClientCA)
+		return err
+	case c.ClientCA != "":
+		return errors.New("client certificates need a server certificate that is not for development")
+	}
+	file := filepath.Join(dir, "tls-certificate.pem")
+	if o.TLS, err = serve.DevelopmentTLS(file, names); err != nil {
+		return err
+	}
+	a.say("TLS: a certificate for development, which clients must be told to trust: %s", file)
+	return nil
+}
+
+// serviceLog is the log of a service, on standard error.
+func (a *app) serviceLog() *slog.Logger {
+	level := slog.LevelInfo
+	if a.verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewJSONHandler(a.Err, &slog.HandlerOptions{Level: level}))
+}
+
+// auditKey reads the key that signs the audit log's checkpoints, and makes it when there is none. The public key lies
+// beside it.
+func auditKey(dir string) (*ecdsa.PrivateKey, error) {
+	key, err := loadAuditKey(filepath.Join(dir, "audit-key.secret"))
+	if err != nil {
+		return nil, fmt.Errorf("key of the audit log: %w", err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		return nil, fmt.Errorf("key of the audit log: %w", err)
+	}
+	err = wholefile.Replace(filepath.Join(dir, "audit-key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o644)
+	return key, err
+}
+
+func loadAuditKey(name string) (*ecdsa.PrivateKey, error) {
+	b, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			return nil, err
+		}
+		return key, wholefile.Replace(name, der, 0o600)
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s has mode %v; want 0600", name, info.Mode().Perm())
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("%s holds a %T, not an ECDSA key", name, parsed)
+	}
+	return key, nil
+}

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/attest"
+	servers "cofferdam.dev/collateral/remote"
+	"cofferdam.dev/internal/attestsvc"
+	"cofferdam.dev/internal/attestsvc/rest"
+	"cofferdam.dev/internal/audit"
+	"cofferdam.dev/internal/serve"
+	"cofferdam.dev/internal/store"
+	"cofferdam.dev/internal/store/open"
+	"cofferdam.dev/internal/wholefile"
+	"cofferdam.dev/verify/uvm"
+)
+
+// attestationConfig is the configuration file of the attestation service. Flags win over it.
+type attestationConfig struct {
+	Schema string       `json:"schema"`
+	Listen listenConfig `json:"server"`
+	Admin  adminConfig  `json:"administrators"`
+	// Issuer is the service's URL, as relying parties see it.
+	Issuer string `json:"issuer"`
+	// Store is where policies, public keys and used nonces are kept: bolt:PATH or etcd://….
+	Store string `json:"store"`
+	// Instance names this instance in the audit log.
+	Instance string `json:"instance"`
+	// Tenants are the tenants besides the default one.
+	Tenants []string `json:"tenants"`
+	// SimulatedRoots are simulated roots that are accepted, by name or file.
+	SimulatedRoots []string `json:"simulatedRoots"`
+	// AllowDebug accepts guests that the host can look into; the tenants' policies then have to refuse them.
+	AllowDebug bool `json:"allowDebug"`
+	// Collateral are directories with collateral, and Fetch lets the service ask the vendors' servers.
+	Collateral []string `json:"collateral"`
+	Fetch      bool     `json:"fetch"`
+	// Compliance gives names to launch measurements that somebody vouches for.
+	Compliance []complianceConfig `json:"compliance"`
+	// RequireNonce and RefuseReplays say how fresh evidence must be.
+	RequireNonce  bool `json:"requireNonce"`
+	RefuseReplays bool `json:"refuseReplays"`
+	// AttestSelf lets relying parties ask for evidence of the service itself: the kind of the machine's device.
+	AttestSelf string `json:"attestSelf"`
+}
+
+// attestationConfigSchema is the schema of the file.
+const attestationConfigSchema = "cofferdam.dev/attestation-config/v1"
+
+// complianceConfig is one rule about launch measurements.
+type complianceConfig struct {
+	// Status becomes the claim x-ms-compliance-status.
+	Status string `json:"status"`
+	// Type is the type of evidence that the rule is about.
+	Type string `json:"type"`
+	// Measurements are launch measurements in hexadecimal.
+	Measurements []string `json:"measurements"`
+	// Issuers, Feed and MinimumSVN say whose endorsements count.
+	Issuers    []string `json:"issuers"`
+	Feed       string   `json:"feed"`
+	MinimumSVN uint64   `json:"minimumSVN"`
+}
+
+func (c *complianceConfig) rule() (attestsvc.Compliance, error) {
+	kind, err := attestsvc.ParseKind(c.Type)
+	if err != nil {
+		return attestsvc.Compliance{}, err
+	}
+	r := attestsvc.Compliance{Status: c.Status, Kind: kind}
+	for _, m := range c.Measurements {
+		b, err := hex.DecodeString(m)
+		if err != nil || len(b) != 48 && len(b) != 32 {
+			return r, fmt.Errorf("measurement %q is not 96 or 64 hexadecimal digits", m)
+		}
+		r.Measurements = append(r.Measurements, b)
+	}
+	if len(c.Issuers) > 0 {
+		r.UVM = uvm.Policy{Issuers: c.Issuers, Feed: c.Feed, MinimumSVN: c.MinimumSVN}
+	}
+	if r.Status == "" || len(r.Measurements) == 0 && r.UVM.IsZero() {
+		return r, errors.New("it lacks a status, or measurements and issuers")
+	}
+	return r, nil
+}
+
+func (a *app) serveAttestationCommand() *cobra.Command {
+	var file, state string
+	var flags attestationConfig
+	c := &cobra.Command{
+		Use:   "attestation",
+		Short: "Appraise evidence for others and sign the result",
+		Long: `Be an attestation service: appraise the evidence of guests, have the tenant's policy decide, and sign
+a token that relying parties can check without knowing anything about processors. The protocol, the
+claims and the policy language are those of Azure Attestation, so that its clients work unchanged;
+tokens come as EAR and for OIDC federations, too. What the service decided, and by which rule, is in
+its answers and in its audit log (` + "`cofferdam audit verify`" + `).
+
+Everything lies below the state directory: policies, the audit log, the operator's token (admin-token)
+with which policies are set, and, without --tls-certificate, a certificate for development. Signing keys
+are made when the service starts and never written anywhere; several instances share one --store in etcd.
+
+Evidence of a simulated processor is refused unless --simulated-root names its root; tokens over it
+have an issuer of their own, and say that they are simulated.`,
+		Example: `  cofferdam serve attestation --simulated-root local
+  cofferdam serve attestation --listen 0.0.0.0:443 --issuer https://attest.example \
+    --tls-certificate cert.pem --tls-key key.pem --fetch
+  cofferdam serve attestation --config attestation.yaml --store etcd://127.0.0.1:2379/attestation`,
+		Args: arguments(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			config := attestationConfig{}
+			if file != "" {
+				if err := readConfig(file, &config); err != nil {
+					return err
+				}
+				if config.Schema != attestationConfigSchema {
+					return fmt.Errorf("reading the configuration: %s: schema is %q, not %q", file, config.Schema, attestationConfigSchema)
+				}
+			}
+			config.override(cmd, &flags)
+			if state == "" {
+				state = filepath.Join(a.home, "attestation")
+			}
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			return a.serveAttestation(ctx, cmd, &config, state)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&file, "config", "", "configuration file in YAML (docs/reference/attestation-service.md); flags win over it")
+	f.StringVar(&state, "state", "", "directory of the service's state (default: attestation, below --home)")
+	f.StringVar(&flags.Listen.Listen, "listen", "127.0.0.1:8443", "address to listen on")
+	f.StringVar(&flags.Listen.Metrics, "metrics", "", "address of /metrics, without TLS (default: none)")
+	f.StringVar(&flags.Listen.Certificate, "tls-certificate", "", "certificate chain in PEM (default: one for development)")
+	f.StringVar(&flags.Listen.Key, "tls-key", "", "its private key in PEM")
+	f.StringVar(&flags.Listen.ClientCA, "client-ca", "", "authorities of client certificates in PEM")
+	f.StringVar(&flags.Issuer, "issuer", "", "the service's URL as relying parties see it (default: https:// and the address)")
+	f.StringVar(&flags.Store, "store", "", "bolt:PATH, or etcd://HOST:PORT/PREFIX?ca=…&cert=…&key=… (default: a file below --state)")
+	f.StringArrayVar(&flags.Tenants, "tenant", nil, "serve this tenant, too, under /tenants/NAME; may be given several times")
+	f.StringArrayVar(&flags.SimulatedRoots, "simulated-root", nil, "accept this simulated root: local, a name of `cofferdam trust`, or a PEM file")
+	f.BoolVar(&flags.AllowDebug, "allow-debug", false, "leave guests that can be debugged to the tenants' policies")
+	f.StringArrayVar(&flags.Collateral, "collateral", nil, "directory with collateral; may be given several times")
+	f.BoolVar(&flags.Fetch, "fetch", false, "get collateral from the vendors' servers when it is missing")
+	f.BoolVar(&flags.RequireNonce, "require-nonce", false, "refuse requests without a nonce of /challenge")
+	f.BoolVar(&flags.RefuseReplays, "refuse-replays", false, "refuse evidence that was accepted before")
+	f.StringVar(&flags.AttestSelf, "attest-self", "", "answer /attest/self with evidence of this machine's device, such as configfs-tsm")
+	return c
+}
+
+// override takes over what flags say. A flag that was not given says something only where the file does not.
+func (c *attestationConfig) override(cmd *cobra.Command, flags *attestationConfig) {
+	text := func(to *string, name, value string) {
+		if cmd.Flags().Changed(name) || *to == "" {
+			*to = value
+		}
+	}
+	yes := func(to *bool, name string, value bool) {
+		if cmd.Flags().Changed(name) {
+			*to = value
+		}
+	}
+	text(&c.Listen.Listen, "listen", flags.Listen.Listen)
+	text(&c.Listen.Metrics, "metrics", flags.Listen.Metrics)
+	text(&c.Listen.Certificate, "tls-certificate", flags.Listen.Certificate)
+	text(&c.Listen.Key, "tls-key", flags.Listen.Key)
+	text(&c.Listen.ClientCA, "client-ca", flags.Listen.ClientCA)
+	text(&c.Issuer, "issuer", flags.Issuer)
+	text(&c.Store, "store", flags.Store)
+	text(&c.AttestSelf, "attest-self", flags.AttestSelf)
+	yes(&c.AllowDebug, "allow-debug", flags.AllowDebug)
+	yes(&c.Fetch, "fetch", flags.Fetch)
+	yes(&c.RequireNonce, "require-nonce", flags.RequireNonce)
+	yes(&c.RefuseReplays, "refuse-replays", flags.RefuseReplays)
+	c.Tenants = append(c.Tenants, flags.Tenants...)
+	c.SimulatedRoots = append(c.SimulatedRoots, flags.SimulatedRoots...)
+	c.Collateral = append(c.Collateral, flags.Collateral...)
+}
+
+// serveAttestation runs the service until ctx ends.
+func (a *app) serveAttestation(ctx context.Context, cmd *cobra.Command, c *attestationConfig, state string) (err error) {
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return fmt.Errorf("making the state directory: %w", err)
+	}
+	host, port, err := net.SplitHostPort(c.Listen.Listen)
+	if err != nil {
+		return usage(cmd, fmt.Sprintf("--listen is %q; want HOST:PORT", c.Listen.Listen))
+	}
+	if c.Issuer == "" {
+		if port == "0" || host == "" || net.ParseIP(host).IsUnspecified() {
+			return usage(cmd, "--issuer is missing: relying parties need a URL that does not change")
+		}
+		c.Issuer = "https://" + c.Listen.Listen
+	}
+	baseline, err := a.attestationBaseline(cmd, c)
+	if err != nil {
+		return err
+	}
+	if c.Store == "" {
+		c.Store = "bolt:" + filepath.Join(state, "store.db")
+	}
+	st, err := open.URL(ctx, c.Store)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	log, err := openAudit(state, c.Instance)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	return a.runAttestation(ctx, c, state, baseline, st, log)
+}
+
+func openAudit(state, instance string) (*audit.Log, error) {
+	key, err := auditKey(state)
+	if err != nil {
+		return nil, err
+	}
+	if instance == "" {
+		if instance, err = os.Hostname(); err != nil || instance == "" {
+			instance = "attestation"
+		}
+	}
+	return audit.Open(filepath.Join(state, "audit"), audit.Options{Instance: instance, Key: key})
+}
+
+func (a *app) attestationBaseline(cmd *cobra.Command, c *attestationConfig) (attestsvc.Baseline, error) {
+	b := attestsvc.DefaultBaseline()
+	for _, name := range c.SimulatedRoots {
+		root, err := a.readSimulatedRoot(name)
+		if err != nil {
+			return b, err
+		}
+		b.Roots, b.AllowSimulated = append(b.Roots, root), true
+	}
+	b.SNP.AllowDebug, b.Intel.SGX.AllowDebug, b.Intel.TDX.AllowDebug = c.AllowDebug, c.AllowDebug, c.AllowDebug
+	for i := range c.Compliance {
+		r, err := c.Compliance[i].rule()
+		if err != nil {
+			return b, fmt.Errorf("compliance[%d] of the configuration: %w", i, err)
+		}
+		b.Compliance = append(b.Compliance, r)
+	}
+	var err error
+	b.Collateral, err = a.collateralSource(cmd, &collateralOptions{dirs: c.Collateral, fetch: c.Fetch, kds: servers.KDSBaseURL, pcs: servers.PCSBaseURL})
+	return b, err
+}
+
+// runAttestation serves with what was opened.
+func (a *app) runAttestation(ctx context.Context, c *attestationConfig, state string, baseline attestsvc.Baseline, st store.Store, log *audit.Log) error {
+	logger := a.serviceLog()
+	svc, err := attestsvc.New(ctx, attestsvc.Options{
+		Issuer: strings.TrimSuffix(c.Issuer, "/"), Baseline: baseline, Store: st, Audit: log, RequireNonce: c.RequireNonce,
+		RefuseReplays: c.RefuseReplays, Log: logger,
+	})
+	if err != nil {
+		return err
+	}
+	token := filepath.Join(state, "admin-token")
+	who, err := c.Admin.authenticator(token, rest.RoleAdmin)
+	if err != nil {
+		return err
+	}
+	o := rest.Options{Service: svc, Auth: who, Tenants: c.Tenants, Log: logger}
+	if c.AttestSelf != "" {
+		if o.Self, err = attest.Open(ctx, c.AttestSelf); err != nil {
+			return err
+		}
+	}
+	handler, err := rest.New(o)
+	if err != nil {
+		return err
+	}
+	opts := serve.Options{Name: "attestation", Handler: handler, Error: rest.Error, Ready: storeReady(st), Log: logger}
+	if err := a.tlsOptions(&opts, &c.Listen, state, certificateNames(c)); err != nil {
+		return err
+	}
+	srv, err := serve.New(ctx, opts)
+	if err != nil {
+		return err
+	}
+	address := "https://" + srv.Addr()
+	if err := wholefile.Replace(filepath.Join(state, "address"), []byte(address+"\n"), 0o644); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(a.Out, address); err != nil {
+		return fmt.Errorf("writing the answer: %w", err)
+	}
+	a.say("policies are set with the token in %s", token)
+	if baseline.AllowSimulated {
+		a.say("SIMULATED roots are accepted: tokens over such evidence say nothing about hardware")
+	}
+	go svc.Run(ctx)
+	return srv.Run(ctx)
+}
+
+// certificateNames are the names for which a certificate for development is made.
+func certificateNames(c *attestationConfig) []string {
+	names := []string{"localhost", "127.0.0.1"}
+	host, _, err := net.SplitHostPort(c.Listen.Listen)
+	if err == nil && host != "" && host != "127.0.0.1" {
+		names = append(names, host)
+	}
+	return names
+}
+
+// storeReady says whether the store answers.
+func storeReady(st store.Store) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		return st.View(ctx, func(r store.Reader) error {
+			_, err := r.List("keys/", "", 1)
+			return err
+		})
+	}
+}
