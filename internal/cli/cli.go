@@ -153,7 +153,7 @@ Global flags:
 // commands are all that a person can ask for, by the group in which the help lists them.
 func (a *app) commands() map[string][]*cobra.Command {
 	return map[string][]*cobra.Command{
-		"run": {a.runCommand(), a.groupCommand()},
+		"run": {a.runCommand(), a.groupCommand(), a.serveCommand()},
 		"prove": {a.machineAttestCommand(), a.verifyCommand(), a.appraisalCommand(), a.trustCommand(), a.collateralCommand(), a.policyCommand(), a.attestationCommand(),
 			a.auditCommand(), a.tourCommand()},
 		"make": {a.imageCommand(), a.guestCommand()},
