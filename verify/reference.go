@@ -55,6 +55,9 @@ func (a *appraisal) binding(s *subject, doc *evidence.Document) {
 		ok := slices.ContainsFunc(o.ReportData, func(d []byte) bool { return len(d) > 0 && bytes.Equal(d, s.reportData) })
 		a.Require(ok, check.ReportData, check.CodeReportData, hexList(o.ReportData), got)
 		if o.Source == "" && len(o.Nonce) == 0 && o.RuntimeData == nil {
+			if doc.Source != "" { // what the document says besides must be true, or a reader would take it for established
+				a.bound(doc.Source, doc.Nonce, s, doc)
+			}
 			return
 		}
 	}
@@ -76,13 +79,19 @@ func (a *appraisal) binding(s *subject, doc *evidence.Document) {
 		a.Require(bytes.Equal(doc.RuntimeData, o.RuntimeData), check.RuntimeData, check.CodeRuntimeData,
 			short(o.RuntimeData), short(doc.RuntimeData))
 	}
-	data := evidence.ReportData(o.Source, o.Nonce, doc.RuntimeData)
+	a.bound(o.Source, o.Nonce, s, doc)
+}
+
+// bound requires the report data to be made of source, nonce and the document's runtime data.
+func (a *appraisal) bound(source evidence.Source, nonce []byte, s *subject, doc *evidence.Document) {
+	data := evidence.ReportData(source, nonce, doc.RuntimeData)
 	want := data[:]
 	if doc.Type == evidence.TypeAzureVTPM {
-		q := evidence.QualifyingData(o.Source, o.Nonce, doc.RuntimeData)
+		q := evidence.QualifyingData(source, nonce, doc.RuntimeData)
 		want = q[:]
 	}
-	a.Require(bytes.Equal(want, s.reportData), check.ReportData, check.CodeReportData, hex.EncodeToString(want), got)
+	a.Require(bytes.Equal(want, s.reportData), check.ReportData, check.CodeReportData, hex.EncodeToString(want),
+		hex.EncodeToString(s.reportData))
 }
 
 // hexList shows a list of byte strings, and how many there are when there are many.
