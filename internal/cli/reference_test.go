@@ -29,6 +29,9 @@ func walk(c *cobra.Command, visit func(*cobra.Command)) {
 	}
 }
 
+// leaf reports whether a command does something itself: those that only group others have no example.
+func leaf(c *cobra.Command) bool { return !c.HasSubCommands() || c.Example != "" }
+
 // Each leaf teaches: a line, an explanation, an example that is a command of this program, and described flags.
 func TestHelpTeaches(t *testing.T) {
 	t.Parallel()
@@ -41,7 +44,7 @@ func TestHelpTeaches(t *testing.T) {
 				t.Errorf("%s: %s is not described", c.CommandPath(), f[len(f)-1])
 			}
 		}
-		if c.HasSubCommands() {
+		if !leaf(c) {
 			return
 		}
 		if c.Long == "" {
@@ -71,13 +74,13 @@ func TestReferencePage(t *testing.T) {
 	b.Write(head)
 	b.WriteString("\n## Commands\n\n| command | |\n|---|---|\n")
 	walk(tree(), func(c *cobra.Command) {
-		if !c.HasSubCommands() {
+		if leaf(c) {
 			fmt.Fprintf(&b, "| [%s](#%s) | %s |\n", c.CommandPath(), strings.ReplaceAll(c.CommandPath(), " ", "-"), c.Short)
 		}
 	})
 	b.WriteString("\nEvery command also takes:\n\n```\n" + tree().PersistentFlags().FlagUsages() + "```\n")
 	walk(tree(), func(c *cobra.Command) {
-		if !c.HasSubCommands() {
+		if leaf(c) {
 			section(&b, c)
 		}
 	})

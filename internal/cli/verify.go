@@ -94,7 +94,7 @@ The exit code is 0 for accepted, 3 for refused, 4 for undecided.`,
   cofferdam verify group:db --policy policy.rego --simulated-root local
   cofferdam verify evidence.json --policy policy.rego --nonce HEX --measurement HEX --fetch
   cofferdam verify https://db.example/evidence --appraisal-policy appraisal.yaml --nonce HEX
-  cofferdam verify quote.bin --type tdx --collateral collateral.json --appraisal-policy td.yaml
+  cofferdam verify quote.bin --type tdx --collateral tdx.json --appraisal-policy td.yaml
   cofferdam verify evidence.json --appraisal-policy appraisal.yaml --nonce HEX \
       --bundle-out appraisal.bundle --bundle-key key.pem
   cofferdam verify - --policy-hash HEX --measurement HEX --nonce HEX -o json < evidence.json`,
