@@ -161,6 +161,9 @@ func (o *acipolicygenOptions) settle(cmd *cobra.Command) error {
 	if o.input != "" && g.fragmentsFile == "" {
 		g.include = false // those of the description are meant, which are allowed anyway
 	}
+	if !g.include {
+		g.fragmentsFile = "" // as there, it counts only with --include-fragments
+	}
 	return g.check(cmd)
 }
 

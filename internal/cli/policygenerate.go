@@ -229,6 +229,8 @@ func (o *generateOptions) check(cmd *cobra.Command) error {
 		return usage(cmd, "--enable-stdio and --no-stdio exclude each other")
 	case o.include && o.fragmentsFile == "":
 		return usage(cmd, "--include-fragments needs --fragments-json")
+	case !o.include && o.fragmentsFile != "":
+		return usage(cmd, "--fragments-json counts only with --include-fragments")
 	case o.exclude && o.svn != "":
 		return usage(cmd, "--infrastructure-svn and --exclude-default-fragments exclude each other")
 	case o.yes && !o.write:
