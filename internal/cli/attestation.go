@@ -24,8 +24,8 @@ func (a *app) attestationCommand() *cobra.Command {
 }
 
 // maapolicyHelp is what the help of each of these commands says about the language.
-const maapolicyHelp = `The language is that of Azure Attestation, versions 1.0 to 1.2: rules over claims that permit or
-deny, and rules that add claims to the token.`
+const maapolicyHelp = `The language is that of Azure Attestation, versions 1.0 to 1.2: rules over claims that
+permit or deny, and rules that add claims to the token.`
 
 // readAttestationPolicy reads and parses a policy. A mistake in it is a refusal that names line and column.
 func (a *app) readAttestationPolicy(name string) (*maapolicy.Policy, error) {
@@ -53,12 +53,14 @@ func (a *app) attestationLintCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "lint FILE|-",
 		Short: "Check the syntax of a policy, and find what can not be meant",
-		Long: `Check a policy without any evidence: its syntax, with line and column of a mistake, and what is
-odd about it, such as a rule that permits everything or a form that only some services take.
+		Long: `Check a policy without any evidence: its syntax, with line and column of a mistake, and
+what is odd about it, such as a rule that permits everything or a form that only some
+services take.
 
 ` + maapolicyHelp + `
 
-Exits with 3 for a policy with a mistake, and with --strict for one with anything odd, too.`,
+Exits with 3 for a policy with a mistake, and with --strict for one with anything odd,
+too.`,
 		Example: `  cofferdam attestation policy lint policy.txt
   cofferdam attestation policy lint --strict policy.txt`,
 		Args: arguments(1, 1, "one policy"),
@@ -106,9 +108,9 @@ func (a *app) attestationExplainCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "explain FILE|- --claims FILE",
 		Short: "Apply a policy to claims and say which rule decided, and why",
-		Long: `Apply a policy to claims and show each rule: whether it fired, and if not, which condition did not
-hold and what the nearest claim was. The claims are a JSON object, such as the body of a token
-that the service issued.
+		Long: `Apply a policy to claims and show each rule: whether it fired, and if not, which
+condition did not hold and what the nearest claim was. The claims are a JSON object,
+such as the body of a token that the service issued.
 
 ` + maapolicyHelp + `
 

@@ -48,15 +48,15 @@ func (a *app) attestationRequestCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "request EVIDENCE|- --service URL",
 		Short: "Have an attestation service appraise evidence, and get its token",
-		Long: `Send evidence (a document of ` + "`cofferdam attest`" + `) to an attestation service and print the token that
-it signs. Any service that speaks Azure Attestation's protocol will do; --form and --audience are
-understood by cofferdam's own.
+		Long: `Send evidence (a document of ` + "`cofferdam attest`" + `) to an attestation service and print the
+token that it signs. Any service that speaks Azure Attestation's protocol will do;
+--form and --audience are understood by cofferdam's own.
 
-The token goes to standard output. Whoever relies on it has to verify it by the service's keys; with
--o json its claims are shown, too, unverified.
+The token goes to standard output. Whoever relies on it has to verify it by the
+service's keys; with -o json its claims are shown, too, unverified.
 
 Exits with 3 when the service refuses the evidence.`,
-		Example: `  cofferdam attestation request evidence.json --service https://127.0.0.1:8443 --ca tls-certificate.pem
+		Example: `  cofferdam attestation request evidence.json --service https://127.0.0.1:8443 --ca tls.pem
   cofferdam attestation request evidence.json --service https://attest.example --form ear`,
 		Args: arguments(1, 1, "one piece of evidence"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -55,8 +55,9 @@ func (a *app) attestationTestCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "test FILE --tests FILE",
 		Short: "Run unit tests of a policy: claims in, expected decision and claims out",
-		Long: `Run the tests in a YAML or JSON file against a policy. Each test has claims, whether the policy must
-permit, and optionally a part of the reason and exactly the claims that must be issued:
+		Long: `Run the tests in a YAML or JSON file against a policy. Each test has claims, whether the
+policy must permit, and optionally a part of the reason and exactly the claims that must
+be issued:
 
   schema: cofferdam.dev/attestation-policy-tests/v1
   tests:

@@ -34,12 +34,12 @@ func (a *app) auditVerifyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "verify DIR|FILE... --key FILE",
 		Short: "Check that an audit log was not changed",
-		Long: `Check an audit log offline: that each line follows the one before it, and that the checkpoints were
-signed by a key that you trust. Give the log's directory, or its files in their order, and the
-public key of the service (PEM; a certificate will do).
+		Long: `Check an audit log offline: that each line follows the one before it, and that the
+checkpoints were signed by a key that you trust. Give the log's directory, or its files
+in their order, and the public key of the service (PEM; a certificate will do).
 
-What holds is everything up to the last checkpoint. Lines after it, and an end that was cut off,
-can only be noticed by who has a later receipt: compare "head" with yours.
+What holds is everything up to the last checkpoint. Lines after it, and an end that was
+cut off, can only be noticed by who has a later receipt: compare "head" with yours.
 
 Exits with 3, and names file and line, when the log does not hold.`,
 		Example: `  cofferdam audit verify /var/lib/cofferdam/audit --key audit-key.pem

@@ -101,22 +101,24 @@ func (a *app) serveAttestationCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "attestation",
 		Short: "Appraise evidence for others and sign the result",
-		Long: `Be an attestation service: appraise the evidence of guests, have the tenant's policy decide, and sign
-a token that relying parties can check without knowing anything about processors. The protocol, the
-claims and the policy language are those of Azure Attestation, so that its clients work unchanged;
-tokens come as EAR and for OIDC federations, too. What the service decided, and by which rule, is in
-its answers and in its audit log (` + "`cofferdam audit verify`" + `).
+		Long: `Be an attestation service: appraise the evidence of guests, have the tenant's policy
+decide, and sign a token that relying parties can check without knowing anything about
+processors. The protocol, the claims and the policy language are those of Azure
+Attestation, so that its clients work unchanged; tokens come as EAR and for OIDC
+federations, too. What the service decided, and by which rule, is in its answers and in
+its audit log (` + "`cofferdam audit verify`" + `).
 
-Everything lies below the state directory: policies, the audit log, the operator's token (admin-token)
-with which policies are set, and, without --tls-certificate, a certificate for development. Signing keys
-are made when the service starts and never written anywhere; several instances share one --store in etcd.
+Everything lies below the state directory: policies, the audit log, the operator's token
+(admin-token) with which policies are set, and, without --tls-certificate, a certificate
+for development. Signing keys are made when the service starts and never written
+anywhere; several instances share one --store in etcd.
 
-Evidence of a simulated processor is refused unless --simulated-root names its root; tokens over it
-have an issuer of their own, and say that they are simulated.`,
+Evidence of a simulated processor is refused unless --simulated-root names its root;
+tokens over it have an issuer of their own, and say that they are simulated.`,
 		Example: `  cofferdam serve attestation --simulated-root local
   cofferdam serve attestation --listen 0.0.0.0:443 --issuer https://attest.example \
     --tls-certificate cert.pem --tls-key key.pem --fetch
-  cofferdam serve attestation --config attestation.yaml --store etcd://127.0.0.1:2379/attestation`,
+  cofferdam serve attestation --config config.yaml --store etcd://127.0.0.1:2379/attest`,
 		Args: arguments(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			config := attestationConfig{}
@@ -139,16 +141,16 @@ have an issuer of their own, and say that they are simulated.`,
 	}
 	f := c.Flags()
 	f.StringVar(&file, "config", "", "configuration file in YAML (docs/reference/attestation-service.md); flags win over it")
-	f.StringVar(&state, "state", "", "directory of the service's state (default: attestation, below --home)")
+	f.StringVar(&state, "state", "", "directory of the service's state (default: attestation in the state directory)")
 	f.StringVar(&flags.Listen.Listen, "listen", "127.0.0.1:8443", "address to listen on")
 	f.StringVar(&flags.Listen.Metrics, "metrics", "", "address of /metrics, without TLS (default: none)")
 	f.StringVar(&flags.Listen.Certificate, "tls-certificate", "", "certificate chain in PEM (default: one for development)")
 	f.StringVar(&flags.Listen.Key, "tls-key", "", "its private key in PEM")
 	f.StringVar(&flags.Listen.ClientCA, "client-ca", "", "authorities of client certificates in PEM")
 	f.StringVar(&flags.Issuer, "issuer", "", "the service's URL as relying parties see it (default: https:// and the address)")
-	f.StringVar(&flags.Store, "store", "", "bolt:PATH, or etcd://HOST:PORT/PREFIX?ca=…&cert=…&key=… (default: a file below --state)")
+	f.StringVar(&flags.Store, "store", "", "bolt:PATH, or etcd://HOST:PORT/PREFIX?ca=…&cert=…&key=… (default: a file in the state directory)")
 	f.StringArrayVar(&flags.Tenants, "tenant", nil, "serve this tenant, too, under /tenants/NAME; may be given several times")
-	f.StringArrayVar(&flags.SimulatedRoots, "simulated-root", nil, "accept this simulated root: local, a name of `cofferdam trust`, or a PEM file")
+	f.StringArrayVar(&flags.SimulatedRoots, "simulated-root", nil, "accept this simulated root: local, a name that trust add knows, or a PEM file")
 	f.BoolVar(&flags.AllowDebug, "allow-debug", false, "leave guests that can be debugged to the tenants' policies")
 	f.StringArrayVar(&flags.Collateral, "collateral", nil, "directory with collateral; may be given several times")
 	f.BoolVar(&flags.Fetch, "fetch", false, "get collateral from the vendors' servers when it is missing")
