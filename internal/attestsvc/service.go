@@ -53,7 +53,7 @@ type Options struct {
 	RequireNonce bool
 	// RefuseReplays refuses evidence that was accepted before, for as long as its token lives.
 	RefuseReplays bool
-	// CacheSize is the number of verified signatures that are remembered; zero is a few thousand.
+	// CacheSize is the number of verified signatures that are remembered: zero is a few thousand, less is none.
 	CacheSize int
 	// Log gets what operators need to know, and nothing of tenants or evidence.
 	Log *slog.Logger
@@ -85,7 +85,10 @@ func New(ctx context.Context, opts Options) (*Service, error) {
 	if opts.CacheSize == 0 {
 		opts.CacheSize = cacheSize
 	}
-	s := &Service{opts: opts, facts: anchor.NewCache(opts.CacheSize)}
+	s := &Service{opts: opts}
+	if opts.CacheSize > 0 {
+		s.facts = anchor.NewCache(opts.CacheSize)
+	}
 	s.quotes = intel.NewCache(s.facts)
 	var err error
 	if s.nonceKey, err = s.loadNonceKey(ctx); err != nil {

@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"cofferdam.dev/internal/attestsvc"
-	"cofferdam.dev/internal/strictjson"
 )
 
 // object is a JSON object whose members are found by their names in whatever case. Members that nobody asks for are left
@@ -22,7 +21,7 @@ type object map[string]json.RawMessage
 // parseObject reads one object. A member that occurs twice, be it in another case, is an error: two readers could see two
 // requests in it.
 func parseObject(name string, b []byte) (object, error) {
-	strict, err := strictjson.Parse(b)
+	strict, err := scanObject(b)
 	if err != nil {
 		return nil, bad("%s is no JSON object of the form that is wanted: %v", name, err)
 	}
@@ -56,8 +55,11 @@ func (o object) text(name string) (string, error) {
 	if raw == nil {
 		return "", nil
 	}
-	var s string
-	if err := json.Unmarshal(raw, &s); err != nil {
+	if raw[0] != '"' {
+		return "", bad("%s is no string", name)
+	}
+	s, err := unquote(raw)
+	if err != nil {
 		return "", bad("%s is no string", name)
 	}
 	return s, nil
