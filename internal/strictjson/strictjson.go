@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"unicode/utf8"
 )
@@ -23,67 +22,31 @@ const maxDepth = 16
 // Object is one JSON object: its values by their exact keys, each still as JSON.
 type Object map[string]json.RawMessage
 
-// Parse reads exactly one object. No object within it may repeat a key, at any depth.
+// Parse reads exactly one object. No object within it may repeat a key, at any depth. The values share the memory of data.
 func Parse(data []byte) (Object, error) {
-	if !utf8.Valid(data) {
-		return nil, errors.New("reading JSON: it is not UTF-8")
-	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	err := walk(dec, 0)
-	if err == nil {
-		if _, err = dec.Token(); errors.Is(err, io.EOF) {
-			err = nil
-		} else {
-			err = errors.New("something follows the value")
-		}
-	}
+	o, err := parse(data)
 	if err != nil {
 		return nil, fmt.Errorf("reading JSON: %w", err)
-	}
-	var o Object
-	err = json.Unmarshal(data, &o)
-	if err == nil && o == nil {
-		err = errors.New("it is null")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading JSON object: %w", err)
 	}
 	return o, nil
 }
 
-// walk reads one value and refuses repeated keys and deep nesting.
-func walk(dec *json.Decoder, depth int) error {
-	tok, err := dec.Token()
-	if err != nil {
-		return err
+func parse(data []byte) (Object, error) {
+	if !utf8.Valid(data) {
+		return nil, errors.New("it is not UTF-8")
 	}
-	open, ok := tok.(json.Delim)
-	if !ok {
-		return nil
+	s := scanner{b: data}
+	if s.space(); s.peek() != '{' {
+		return nil, errors.New("it is no object")
 	}
-	if depth >= maxDepth {
-		return fmt.Errorf("it is nested deeper than %d", maxDepth)
+	o := Object{}
+	if err := s.object(0, o); err != nil {
+		return nil, fmt.Errorf("at byte %d: %w", s.i, err)
 	}
-	seen := map[string]bool{}
-	for dec.More() {
-		if open == '{' {
-			key, err := dec.Token()
-			if err != nil {
-				return err
-			}
-			name, ok := key.(string)
-			if !ok || seen[name] {
-				return fmt.Errorf("key %q occurs twice", key)
-			}
-			seen[name] = true
-		}
-		if err := walk(dec, depth+1); err != nil {
-			return err
-		}
+	if s.space(); s.i != len(data) {
+		return nil, errors.New("something follows the value")
 	}
-	_, err = dec.Token() // the closing delimiter
-	return err
+	return o, nil
 }
 
 // Only returns an error when the object has a key that is none of these.
@@ -105,11 +68,10 @@ func (o Object) Has(key string) bool {
 // Text returns the string under a key that must be there.
 func (o Object) Text(key string) (string, error) {
 	raw := bytes.TrimSpace(o[key])
-	if len(raw) == 0 || raw[0] != '"' {
+	if len(raw) < 2 || raw[0] != '"' {
 		return "", fmt.Errorf("%q is not there, or not a string", key)
 	}
-	var s string
-	err := json.Unmarshal(raw, &s)
+	s, err := unquote(raw)
 	if err != nil {
 		return "", fmt.Errorf("%q: %w", key, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"cofferdam.dev/internal/attestsvc"
+	"cofferdam.dev/internal/strictjson"
 )
 
 // object is a JSON object whose members are found by their names in whatever case. Members that nobody asks for are left
@@ -21,7 +22,7 @@ type object map[string]json.RawMessage
 // parseObject reads one object. A member that occurs twice, be it in another case, is an error: two readers could see two
 // requests in it.
 func parseObject(name string, b []byte) (object, error) {
-	strict, err := scanObject(b)
+	strict, err := strictjson.Parse(b)
 	if err != nil {
 		return nil, bad("%s is no JSON object of the form that is wanted: %v", name, err)
 	}
@@ -55,10 +56,7 @@ func (o object) text(name string) (string, error) {
 	if raw == nil {
 		return "", nil
 	}
-	if raw[0] != '"' {
-		return "", bad("%s is no string", name)
-	}
-	s, err := unquote(raw)
+	s, err := strictjson.Object{name: raw}.Text(name)
 	if err != nil {
 		return "", bad("%s is no string", name)
 	}

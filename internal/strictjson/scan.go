@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package rest
+package strictjson
 
 import (
 	"bytes"
@@ -8,43 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 )
 
-// maxDepth bounds the nesting of JSON.
-const maxDepth = 16
-
-// scanner reads JSON (RFC 8259) once, without copying: most of a request is a few long strings. It takes what package
-// strictjson takes, which a test compares it with, and is there because that package reads each byte several times.
+// scanner reads JSON (RFC 8259) in one pass and without copying, where encoding/json reads each byte several times: most
+// of what is read is a few long strings that hold evidence. A test compares it with that package.
 type scanner struct {
 	b []byte
 	i int
 }
 
-var (
-	errEnd    = errors.New("it ends too early")
-	errTwice  = errors.New("a member occurs twice")
-	errNested = fmt.Errorf("it is nested deeper than %d", maxDepth)
-)
-
-// scanObject returns the members of the one object that b is, by their exact names. They share b's memory.
-func scanObject(b []byte) (map[string]json.RawMessage, error) {
-	if !utf8.Valid(b) {
-		return nil, errors.New("it is not UTF-8")
-	}
-	s := scanner{b: b}
-	if s.space(); s.peek() != '{' {
-		return nil, errors.New("it is no object")
-	}
-	o := map[string]json.RawMessage{}
-	if err := s.object(0, o); err != nil {
-		return nil, fmt.Errorf("at byte %d: %w", s.i, err)
-	}
-	if s.space(); s.i != len(b) {
-		return nil, errors.New("something follows the object")
-	}
-	return o, nil
-}
+var errEnd = errors.New("it ends too early")
 
 // peek returns the next byte, or zero at the end.
 func (s *scanner) peek() byte {
@@ -78,7 +51,7 @@ func (s *scanner) take(c byte) error {
 func (s *scanner) value(depth int) error {
 	switch c := s.peek(); {
 	case c == '{':
-		return s.object(depth, map[string]json.RawMessage{})
+		return s.object(depth, Object{})
 	case c == '[':
 		return s.array(depth)
 	case c == '"':
@@ -97,9 +70,9 @@ func (s *scanner) value(depth int) error {
 }
 
 // object reads an object into o.
-func (s *scanner) object(depth int, o map[string]json.RawMessage) error {
+func (s *scanner) object(depth int, o Object) error {
 	if depth >= maxDepth {
-		return errNested
+		return fmt.Errorf("it is nested deeper than %d", maxDepth)
 	}
 	s.i++ // the brace
 	if s.space(); s.peek() == '}' {
@@ -113,7 +86,7 @@ func (s *scanner) object(depth int, o map[string]json.RawMessage) error {
 			return err
 		}
 		if _, twice := o[name]; twice {
-			return errTwice
+			return fmt.Errorf("key %q occurs twice", name)
 		}
 		s.space()
 		if err := s.take(':'); err != nil {
@@ -135,7 +108,7 @@ func (s *scanner) object(depth int, o map[string]json.RawMessage) error {
 
 func (s *scanner) array(depth int) error {
 	if depth >= maxDepth {
-		return errNested
+		return fmt.Errorf("it is nested deeper than %d", maxDepth)
 	}
 	s.i++ // the bracket
 	if s.space(); s.peek() == ']' {
@@ -167,7 +140,7 @@ func (s *scanner) name() (string, error) {
 	return unquote(raw)
 }
 
-// unquote returns what a string that was read means.
+// unquote returns what a string means, which is given with its quotes and has no others but in escapes.
 func unquote(raw []byte) (string, error) {
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return string(raw[1 : len(raw)-1]), nil
