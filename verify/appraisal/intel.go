@@ -61,6 +61,7 @@ type TDX struct {
 // SGX is what is asked of enclaves.
 type SGX struct {
 	MRENCLAVE         []Hash   `json:"mrenclave,omitzero" doc:"Trusted enclaves"`
+	SigstructFiles    []string `json:"sigstructFiles,omitzero" doc:"SIGSTRUCT files of trusted enclaves; each counts as the MRENCLAVE in it, when its signature holds"`
 	Signers           []Signer `json:"signers,omitzero" doc:"Trusted signers and products; without any, only mrenclave counts"`
 	AllowDebug        bool     `json:"allowDebug,omitzero" doc:"Accept enclaves whose memory the host may read"`
 	AllowedFlags      Word     `json:"allowedFlags,omitzero" doc:"Flags that may be set besides INIT and MODE64BIT; 0x4c0 is KSS, CET and AEX notify"`

@@ -199,7 +199,7 @@ func TestDocuments(t *testing.T) {
 func golden(t *testing.T, name string, want []byte) {
 	t.Helper()
 	if *update {
-		if err := os.WriteFile(name, want, 0o644); err != nil { //nolint:gosec // documentation is for everybody
+		if err := os.WriteFile(name, want, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"cofferdam.dev/evidence/sgx"
 	"cofferdam.dev/verify/anchor"
 )
 
@@ -40,6 +41,9 @@ func (p *Policy) files() []fileList {
 	if p.TDX != nil {
 		list = append(list, fileList{"tdx.mrtdFiles", p.TDX.MRTDFiles})
 	}
+	if p.SGX != nil {
+		list = append(list, fileList{"sgx.sigstructFiles", p.SGX.SigstructFiles})
+	}
 	return list
 }
 
@@ -62,6 +66,9 @@ func (p *Policy) Resolve(read func(name string) ([]byte, error)) error {
 	if p.TDX != nil {
 		r.each(&p.TDX.MRTDFiles, "tdx.mrtdFiles", func(b []byte) error { return r.measurements(&p.TDX.MRTD, b, "tdx") })
 	}
+	if p.SGX != nil {
+		r.each(&p.SGX.SigstructFiles, "sgx.sigstructFiles", func(b []byte) error { return enclave(p.SGX, b) })
+	}
 	if p.SNP != nil {
 		r.each(&p.SNP.MeasurementFiles, "snp.measurementFiles", func(b []byte) error { return r.measurements(&p.SNP.Measurements, b, "snp") })
 		if p.SNP.Endorsements != nil {
@@ -72,6 +79,19 @@ func (p *Policy) Resolve(read func(name string) ([]byte, error)) error {
 		return fmt.Errorf("reading the files of an appraisal policy: %w", r.list)
 	}
 	return p.Validate()
+}
+
+// enclave trusts the enclave that a SIGSTRUCT is for. Nobody else's signature counts by it.
+func enclave(s *SGX, b []byte) error {
+	sig, err := sgx.ParseSigstruct(b)
+	if err == nil {
+		err = sig.CheckSignature()
+	}
+	if err != nil {
+		return err
+	}
+	s.MRENCLAVE = append(s.MRENCLAVE, sig.EnclaveHash)
+	return nil
 }
 
 type resolver struct {
@@ -145,6 +165,7 @@ func (r *resolver) measurements(list *[]Digest, b []byte, tee string) error {
 		*list = append(*list, m.Digest)
 		return nil
 	}
+	before := len(*list)
 	for line := range strings.Lines(string(b)) {
 		line, _, _ = strings.Cut(line, "#")
 		if line = strings.TrimSpace(line); line == "" {
@@ -156,7 +177,7 @@ func (r *resolver) measurements(list *[]Digest, b []byte, tee string) error {
 		}
 		*list = append(*list, d)
 	}
-	if len(*list) == 0 {
+	if len(*list) == before {
 		return errors.New("it has no measurement")
 	}
 	return nil

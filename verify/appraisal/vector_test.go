@@ -247,6 +247,60 @@ snp:
 	}
 }
 
+// TestMeasurementFiles reads reference values in every form.
+func TestMeasurementFiles(t *testing.T) {
+	t.Parallel()
+	digest := strings.Repeat("ab", 48)
+	answer := func(tee string) string {
+		return fmt.Sprintf(`{"schema":"cofferdam.dev/guest-measurement/v1","image":"x","tee":%q,"kind":"k","digest":%q}`, tee, digest)
+	}
+	simulated := strings.NewReplacer("domains: [amd]", "domains: [amd, simulated]\nallowSimulated: true\nsimulatedRoots: ["+strings.Repeat("00", 32)+"]")
+	for _, c := range []struct {
+		name, file string
+		simulated  bool
+		want       string
+	}{
+		{"answer", answer("snp"), false, ""},
+		{"lines", "# one\n" + digest + " # it\n\n" + digest + "\n", false, ""},
+		{"simulated", answer("simulated"), true, ""},
+		{"simulated, not allowed", answer("simulated"), false, `it is a measurement for "simulated", not for "snp"`},
+		{"other TEE", answer("tdx"), true, `for "tdx"`},
+		{"other schema", strings.Replace(answer("snp"), "/v1", "/v2", 1), false, "schema"},
+		{"short", digest[2:], false, "not 96 hexadecimal digits"},
+		{"comments", "# nothing\n", false, "no measurement"},
+		{"empty", "", false, "it is empty"},
+		{"long", strings.Repeat("#", MaxFileSize+1), false, "more than 1048576"},
+		{"broken", "{", false, "unexpected end"},
+	} {
+		text := strings.Replace(small, "  tcb:", "  measurementFiles: [f]\n  tcb:", 1)
+		if c.simulated {
+			text = simulated.Replace(text)
+		}
+		p := parse(t, text)
+		err := p.Resolve(func(string) ([]byte, error) { return []byte(c.file), nil })
+		if c.want == "" && (err != nil || len(p.SNP.Measurements) == 0 || p.SNP.Measurements[0][0] != 0xab) || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+// TestSigstruct trusts the enclave of a SIGSTRUCT, and none whose signature does not hold.
+func TestSigstruct(t *testing.T) {
+	t.Parallel()
+	file := vector(t, "sgx/sigstruct/sig1.sigstruct.bin")
+	const text = "schema: cofferdam.dev/appraisal-policy/v1\nevidence: [sgx]\ndomains: [intel]\nsgx: {sigstructFiles: [e]}\n"
+	p := parse(t, text)
+	if err := p.Resolve(func(string) ([]byte, error) { return file, nil }); err != nil || len(p.SGX.MRENCLAVE) != 1 || p.SGX.MRENCLAVE[0][0] != 0xc5 {
+		t.Errorf("%v %v", p.SGX.MRENCLAVE, err)
+	}
+	file = slices.Clone(file)
+	file[960] ^= 1
+	p = parse(t, text)
+	if err := p.Resolve(func(string) ([]byte, error) { return file, nil }); err == nil {
+		t.Error("a changed SIGSTRUCT is trusted")
+	}
+}
+
 // TestEndorsementOfPolicy uses an endorsement that the relying party has.
 func TestEndorsementOfPolicy(t *testing.T) {
 	t.Parallel()
