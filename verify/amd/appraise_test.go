@@ -4,6 +4,7 @@ package amd
 
 import (
 	"bytes"
+	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
@@ -312,9 +313,33 @@ func TestRevocation(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%s, required %v (-want +got):\n%s", c.name, required, diff)
 			}
+			if c.name == "outdated" && !required && !res.Until.After(testTime) {
+				t.Errorf("the window ends at %s with a list that does not count", res.Until)
+			}
 			if c.name == "current" && (!res.From.Equal(from) || !res.Until.Equal(until)) {
 				t.Errorf("the window is %s to %s, not that of the list", res.From, res.Until)
 			}
+		}
+	}
+}
+
+// TestWellFormedLists takes lists of forms that the standard library does not make.
+func TestWellFormedLists(t *testing.T) {
+	t.Parallel()
+	delta := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 27}}
+	for name, c := range map[string]struct {
+		list x509.RevocationList
+		ok   bool
+	}{
+		"plain":                 {x509.RevocationList{ThisUpdate: testTime, NextUpdate: testTime.Add(1)}, true},
+		"no next update":        {x509.RevocationList{ThisUpdate: testTime}, false},
+		"ends at its beginning": {x509.RevocationList{ThisUpdate: testTime, NextUpdate: testTime}, false},
+		"delta, not critical": {x509.RevocationList{
+			ThisUpdate: testTime, NextUpdate: testTime.Add(1), Extensions: []pkix.Extension{delta},
+		}, false},
+	} {
+		if err := wellFormed(&c.list); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
