@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -316,5 +317,11 @@ func (p *Policy) Canonical() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding appraisal policy: %w", err)
 	}
-	return b, nil
+	// YAML takes some characters for line breaks, or not at all, that JSON leaves as they are. They stand in texts alone.
+	return []byte(yamlSafe.ReplaceAllStringFunc(string(b), func(c string) string {
+		r, _ := utf8.DecodeRuneInString(c)
+		return fmt.Sprintf("\\u%04x", r)
+	})), nil
 }
+
+var yamlSafe = regexp.MustCompile(`[\x{7f}-\x{9f}\x{2028}\x{2029}\x{feff}\x{fffe}\x{ffff}]`)

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
@@ -61,6 +62,43 @@ func TestFull(t *testing.T) {
 	}
 	if d := cmp.Diff(p, parse(t, string(indented))); d != "" {
 		t.Errorf("JSON with tabs is another policy:\n%s", d)
+	}
+}
+
+// TestLongTexts keeps what is longer than a line of YAML usually is, and has characters of every kind.
+func TestLongTexts(t *testing.T) {
+	t.Parallel()
+	p := parse(t, small)
+	p.Description = strings.Repeat("<a> & \"b\" \\ \u2028 \u0085 \u007f \u0080 \u009f \ufeff \ufffe \uffff é 😀 # : - ", 2000)
+	p.Rules.Modules = []string{"package appraisal\n\n\tdeny contains \"x\" if false # " + strings.Repeat("long ", 10000) + "\r\n"}
+	b, err := p.Canonical()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(p, parse(t, string(b))); d != "" {
+		t.Errorf("it came back changed:\n%.500s", d)
+	}
+}
+
+// TestHostileTexts requires texts that are made to be slow to be refused in time.
+func TestHostileTexts(t *testing.T) {
+	t.Parallel()
+	const n = 200_000
+	for name, text := range map[string]string{
+		"lists": strings.Repeat("[", n), "mappings": strings.Repeat("{a: ", n), "block lists": strings.Repeat("- ", n),
+		"keys": strings.Repeat("? ", n), "quotes": strings.Repeat("\"a\" ", n), "references": "a: &a [x]\nb: [" + strings.Repeat("*a, ", n) + "]",
+		"members": "{" + strings.Repeat("a: 1, ", n) + "}", "tags": strings.Repeat("!a ", n), "comments": strings.Repeat("# a\n", n) + "a: 1",
+		"indents": strings.Repeat("a:\n ", 2000),
+	} {
+		start := time.Now()
+		if _, err := Parse([]byte(text)); err == nil {
+			t.Errorf("%s: it is a policy", name)
+		}
+		if d := time.Since(start); d > 20*time.Second {
+			t.Errorf("%s: it took %s", name, d)
+		} else {
+			t.Logf("%s: %s", name, d)
+		}
 	}
 }
 
@@ -295,6 +333,7 @@ func TestYAMLTree(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(small))
 	f.Add(read(f, "testdata/full.yaml"))
+	f.Add([]byte(strings.Replace(small, "domains:", "name: \"\\x85\\x7f\\ufffe\\0\"\ndomains:", 1)))
 	f.Add([]byte("{\"schema\":\"\\u0000\",\"evidence\":[]}"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		p, err := Parse(text)

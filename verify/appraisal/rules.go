@@ -3,8 +3,8 @@
 package appraisal
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -88,7 +88,7 @@ func compileRules(ctx context.Context, texts []string) (*rules, error) {
 	if !denies {
 		return nil, errors.New("no module has a rule deny, so that nothing would ever be denied")
 	}
-	compiler := ast.NewCompiler().WithCapabilities(capabilities())
+	compiler := ast.NewCompiler().WithCapabilities(capabilities()).WithSchemas(inputSchemas())
 	if compiler.Compile(modules); compiler.Failed() {
 		return nil, compiler.Errors
 	}
@@ -109,6 +109,12 @@ func parseModule(name, text string) (*ast.Module, error) {
 	}
 	if m.Package.Path.String() != "data."+rulesPackage {
 		return nil, fmt.Errorf("%s is of package %s, not %s", name, strings.TrimPrefix(m.Package.Path.String(), "data."), rulesPackage)
+	}
+	// It could put one function in the place of another, such as one whose arguments are not looked at.
+	with := false
+	ast.WalkWiths(m, func(*ast.With) bool { with = true; return true })
+	if with {
+		return nil, fmt.Errorf("%s uses with, which rules can not", name)
 	}
 	return m, checkFormats(name, m)
 }
@@ -183,16 +189,6 @@ func (r *rules) evaluate(ctx context.Context, v *verify.Verdict) ([]denial, erro
 	return slices.SortedFunc(maps.Keys(found), func(a, b denial) int {
 		return strings.Compare(string(a.code)+" "+a.message, string(b.code)+" "+b.message)
 	}), nil
-}
-
-// ruleInput is the verdict as JSON has it.
-func ruleInput(v *verify.Verdict) (any, error) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	var input any
-	return input, json.Unmarshal(b, &input)
 }
 
 var codeForm = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,39}$`)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -78,19 +79,24 @@ func TestRules(t *testing.T) {
 func TestRulesRefused(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ text, want string }{
-		"network":       {"package appraisal\ndeny contains x if x := http.send({\"method\": \"get\", \"url\": \"https://example.com\"})", "undefined function http.send"},
-		"clock":         {"package appraisal\ndeny contains \"x\" if time.now_ns() > 0", "undefined function time.now_ns"},
-		"random":        {"package appraisal\ndeny contains \"x\" if rand.intn(\"a\", 2) > 0", "undefined function rand.intn"},
-		"environment":   {"package appraisal\ndeny contains \"x\" if opa.runtime().env.HOME", "undefined function opa.runtime"},
-		"memory":        {"package appraisal\ndeny contains x if x := numbers.range(1, 1000000000)[_]", "undefined function numbers.range"},
-		"long text":     {"package appraisal\ndeny contains sprintf(\"%1000000000d\", [1])", "without widths"},
-		"star":          {"package appraisal\ndeny contains x if x := sprintf(\"%*d\", [1000000000, 1])", "without widths"},
-		"format made":   {"package appraisal\nf := \"%1000000000d\"\ndeny contains x if x := sprintf(f, [1])", "constant format"},
-		"other package": {"package policy\ndeny contains \"x\"", "package policy, not appraisal"},
-		"no deny":       {"package appraisal\nallow := true", "no module has a rule deny"},
-		"too long":      {"package appraisal\n" + strings.Repeat("#", maxModuleSize), "more than 65536"},
-		"no Rego":       {"package appraisal\ndeny contains", "rego_parse_error"},
-		"old Rego":      {"package appraisal\ndeny[x] { x := 1 }", "rego_parse_error"},
+		"network":        {"package appraisal\ndeny contains x if x := http.send({\"method\": \"get\", \"url\": \"https://example.com\"})", "undefined function http.send"},
+		"clock":          {"package appraisal\ndeny contains \"x\" if time.now_ns() > 0", "undefined function time.now_ns"},
+		"random":         {"package appraisal\ndeny contains \"x\" if rand.intn(\"a\", 2) > 0", "undefined function rand.intn"},
+		"environment":    {"package appraisal\ndeny contains \"x\" if opa.runtime().env.HOME", "undefined function opa.runtime"},
+		"memory":         {"package appraisal\ndeny contains x if x := numbers.range(1, 1000000000)[_]", "undefined function numbers.range"},
+		"long text":      {"package appraisal\ndeny contains sprintf(\"%1000000000d\", [1])", "without widths"},
+		"star":           {"package appraisal\ndeny contains x if x := sprintf(\"%*d\", [1000000000, 1])", "without widths"},
+		"format made":    {"package appraisal\nf := \"%1000000000d\"\ndeny contains x if x := sprintf(f, [1])", "constant format"},
+		"other package":  {"package policy\ndeny contains \"x\"", "package policy, not appraisal"},
+		"no deny":        {"package appraisal\nallow := true", "no module has a rule deny"},
+		"too long":       {"package appraisal\n" + strings.Repeat("#", maxModuleSize), "more than 65536"},
+		"unknown member": {"package appraisal\ndeny contains \"x\" if input.simulatd", "undefined ref: input.simulatd"},
+		"deep unknown":   {"package appraisal\ndeny contains \"x\" if input.report.chipid == \"00\"", "undefined ref: input.report.chipid"},
+		"unknown in all": {"package appraisal\ndeny contains \"x\" if input.checks[_].nam == \"vmpl\"", "undefined ref: input.checks[_].nam"},
+		"in a local":     {"package appraisal\ndeny contains \"x\" if { r := input.report; r.chipid == \"00\" }", "undefined ref"},
+		"other type":     {"package appraisal\ndeny contains \"x\" if input.report.vmpl == \"0\"", "match error"},
+		"no Rego":        {"package appraisal\ndeny contains", "rego_parse_error"},
+		"old Rego":       {"package appraisal\ndeny[x] { x := 1 }", "rego_parse_error"},
 	} {
 		_, err := compileRules(t.Context(), []string{c.text})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -187,4 +193,61 @@ func TestNil(t *testing.T) {
 	}
 	v = a.Appraise(t.Context(), &evidence.Document{Type: evidence.TypeSEVSNP, Report: []byte{1}}, Request{Now: vectorTime, Nonce: make([]byte, 15)})
 	expect(t, v, verify.Refused, check.CodeNonceNotSet, check.CodeReportMalformed)
+}
+
+// TestInputSchema holds the schema of what rules see against verdicts with everything in them.
+func TestInputSchema(t *testing.T) {
+	t.Parallel()
+	v := &verify.Verdict{}
+	fill(reflect.ValueOf(v).Elem())
+	input, err := ruleInput(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := inputSchema(reflect.TypeFor[verify.Verdict]())
+	results, err := rego.New(rego.Query(`result := json.match_schema(input.doc, input.schema)`),
+		rego.Input(map[string]any{"doc": input, "schema": schema})).Eval(t.Context())
+	if err != nil || len(results) != 1 {
+		t.Fatalf("%v %v", results, err)
+	}
+	if pair, ok := results[0].Bindings["result"].([]any); !ok || pair[0] != true {
+		t.Errorf("the verdict has what the schema does not: %v", pair)
+	}
+	members := func(v any) int { m, _ := v.(map[string]any); return len(m) }
+	for path, pair := range map[string][2]any{
+		"": {input, schema}, "report": {input.(map[string]any)["report"], schema["properties"].(map[string]any)["report"]},
+		"quote": {input.(map[string]any)["quote"], schema["properties"].(map[string]any)["quote"]},
+	} {
+		if got, want := members(pair[0]), members(pair[1].(map[string]any)["properties"]); got != want || got == 0 {
+			t.Errorf("%q has %d members, in the schema %d", path, got, want)
+		}
+	}
+}
+
+// fill sets every field to something else than zero.
+func fill(v reflect.Value) {
+	if v.Type() == reflect.TypeFor[time.Time]() {
+		v.Set(reflect.ValueOf(vectorTime))
+		return
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i))
+		}
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem())
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0))
+	case reflect.String:
+		v.SetString("text")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(1)
+	default:
+		v.SetUint(1)
+	}
 }
