@@ -3,6 +3,7 @@
 package appraisal
 
 import (
+	"bytes"
 	"encoding"
 	"encoding/json"
 	"reflect"
@@ -13,14 +14,17 @@ import (
 	"cofferdam.dev/verify"
 )
 
-// ruleInput is the verdict as JSON has it.
+// ruleInput is the verdict as JSON has it, with numbers of 64 bits as they are.
 func ruleInput(v *verify.Verdict) (any, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
 	var input any
-	return input, json.Unmarshal(b, &input)
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.UseNumber()
+	err = dec.Decode(&input)
+	return input, err
 }
 
 // inputSchemas tell the compiler what a verdict has. A rule that asks for anything else would never deny, because in Rego

@@ -3,7 +3,6 @@
 package appraisal
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"

@@ -42,6 +42,7 @@ func TestRules(t *testing.T) {
 		{"denied", `deny contains "no hardware" if not input.simulated`, verify.Accepted, verify.Refused, []string{"RULE_DENIED no hardware"}},
 		{"denied with a code", `deny contains {"code": "LINE", "message": sprintf("it is %v", [input.report.product])} if input.report.product == "Milan-B0"`,
 			verify.Accepted, verify.Refused, []string{"RULE_LINE it is Milan-B0"}},
+		{"all 64 bits", `deny contains "x" if input.report.launchMitigations != 18446744073709551615`, verify.Accepted, verify.Accepted, nil},
 		{"two", `deny contains m if some m in ["a", "b", "a"]`, verify.Undecided, verify.Refused, []string{"RULE_DENIED a", "RULE_DENIED b"}},
 		{"open stays open", `deny contains "x" if false`, verify.Undecided, verify.Undecided, nil},
 		{"refused stays refused", "deny contains \"x\" if false\nallow := true", verify.Refused, verify.Refused, nil},
@@ -57,7 +58,7 @@ func TestRules(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			v := &verify.Verdict{Schema: verify.Schema, Outcome: c.before, Domain: anchor.AMD, Report: &verify.ReportClaims{Product: "Milan-B0"}}
+			v := &verify.Verdict{Schema: verify.Schema, Outcome: c.before, Domain: anchor.AMD, Report: &verify.ReportClaims{Product: "Milan-B0", LaunchMitigations: 1<<64 - 1}}
 			a := &Appraiser{policy: &Policy{}, rules: r}
 			rec := &check.Record{}
 			a.judge(t.Context(), rec, v)
