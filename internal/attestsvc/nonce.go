@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -64,7 +65,7 @@ func (s *Service) Challenge(tenant string) (nonce string, until time.Time, err e
 		return "", time.Time{}, err
 	}
 	until = s.opts.Now().Add(NonceLife).Truncate(time.Second).UTC()
-	b := binary.BigEndian.AppendUint64(nil, uint64(until.Unix())) //nolint:gosec // after 1970
+	b := binary.BigEndian.AppendUint64(nil, uint64(until.Unix()))
 	b = append(b, make([]byte, nonceRandom)...)
 	_, _ = rand.Read(b[nonceExpiry:]) // never fails
 	return base64.RawURLEncoding.EncodeToString(append(b, s.nonceMAC(tenant, b)...)), until, nil
@@ -122,7 +123,7 @@ func (s *Service) checkNonce(tenant string, r *Request, now time.Time) (*freshne
 	if err != nil || len(b) != nonceSize || !hmac.Equal(b[nonceExpiry+nonceRandom:], s.nonceMAC(tenant, b[:nonceExpiry+nonceRandom])) {
 		return nil, errForeignNonce
 	}
-	until := time.Unix(int64(binary.BigEndian.Uint64(b)), 0) //nolint:gosec // our own number
+	until := time.Unix(int64(binary.BigEndian.Uint64(b)), 0)
 	if now.After(until) {
 		return nil, badRequest("the nonce expired at %s: ask for another", until.UTC().Format(time.RFC3339))
 	}
@@ -195,7 +196,7 @@ func (s *Service) sweep(ctx context.Context) {
 		case <-tick.C:
 			for _, prefix := range []string{"used/", "seen/"} {
 				if err := s.sweepPrefix(ctx, prefix); err != nil && ctx.Err() == nil {
-					s.opts.Log.Warn("removing what has expired", "error", err)
+					s.opts.Log.Warn("removing what has expired", slog.Any("error", err))
 				}
 			}
 			if err := s.sweepKeys(ctx); err != nil && ctx.Err() == nil {

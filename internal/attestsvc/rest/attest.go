@@ -163,7 +163,7 @@ func snpEvidence(req *attestsvc.Request, b []byte) error {
 		}
 	}
 	for _, one := range list {
-		b, err := decode64("Uvm", one)
+		b, err := decode64("Uvm", []byte(one))
 		if err != nil {
 			return err
 		}

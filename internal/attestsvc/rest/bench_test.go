@@ -11,14 +11,17 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"errors"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"cofferdam.dev/internal/attestsvc"
 	"cofferdam.dev/internal/serve"
+	"cofferdam.dev/internal/simsp"
 )
 
 // measure runs f from several clients at once, so that the audit log commits in groups as it does in use, and reports how
@@ -46,19 +49,45 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkAttest answers requests, with an audit log that is synced to disk. Cold is for a machine that was not seen
-// before, warm for one that was.
+// machines are requests of as many machines, each with a key and a certificate of its own.
+func machines(b *testing.B, n int) [][]byte {
+	b.Helper()
+	w := theWorld(b)
+	bodies := make([][]byte, n)
+	for i := range bodies {
+		// The key is derived of the chip and its firmware: other firmware is another machine to a verifier.
+		_, err := simsp.ChangeMachine(w.dir, func(m *simsp.Machine) error {
+			next := m.Current
+			next.Microcode++
+			return errors.Join(m.Update(next, m.CurrentVersion), m.Commit())
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		bodies[i] = asJSON(b, w.body(b, runtimeJSON))
+	}
+	return bodies
+}
+
+// BenchmarkAttest answers requests, with an audit log that is synced to disk. Cold is for machines that were not seen
+// before, or so long ago that they were forgotten; warm is for one that was.
 func BenchmarkAttest(b *testing.B) {
-	body := asJSON(b, theWorld(b).body(b, runtimeJSON))
+	const known = 24 // facts that are remembered; each machine has several
+	bodies := machines(b, 32)
 	for _, temperature := range []string{"cold", "warm"} {
+		var next atomic.Uint64
 		f := newFixture(b, func(o *attestsvc.Options, _ *Options) {
 			if temperature == "cold" {
-				o.CacheSize = -1
+				o.CacheSize = known
 			}
 		})
 		for alg, form := range map[string]string{"RS256": "maa", "ES256": "maa-es256"} {
 			b.Run(temperature+"/"+alg, func(b *testing.B) {
 				measure(b, func() {
+					body := bodies[0]
+					if temperature == "cold" {
+						body = bodies[next.Add(1)%uint64(len(bodies))]
+					}
 					r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, attestSNP+"&form="+form, bytes.NewReader(body))
 					w := httptest.NewRecorder()
 					if f.ServeHTTP(w, r); w.Code != http.StatusOK {

@@ -3,11 +3,11 @@
 package rest
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 
@@ -65,25 +65,31 @@ func (o object) text(name string) (string, error) {
 
 // bytes returns what a string member encodes.
 func (o object) bytes(name string) ([]byte, error) {
+	if raw := o.get(name); len(raw) > 1 && raw[0] == '"' && bytes.IndexByte(raw, '\\') < 0 {
+		return decode64(name, raw[1:len(raw)-1]) // the long ones have no escapes, and need not be copied
+	}
 	s, err := o.text(name)
 	if err != nil {
 		return nil, err
 	}
-	return decode64(name, s)
+	return decode64(name, []byte(s))
 }
 
+var base64URL, base64Std = base64.RawURLEncoding.Strict(), base64.RawStdEncoding.Strict()
+
 // decode64 takes base64url and base64, each with and without padding: all four are in use.
-func decode64(name, s string) ([]byte, error) {
-	trimmed := strings.TrimRight(s, "=")
-	encoding := base64.RawURLEncoding
-	if strings.ContainsAny(trimmed, "+/") {
-		encoding = base64.RawStdEncoding
+func decode64(name string, s []byte) ([]byte, error) {
+	trimmed := bytes.TrimRight(s, "=")
+	encoding := base64URL
+	if bytes.IndexByte(trimmed, '+') >= 0 || bytes.IndexByte(trimmed, '/') >= 0 {
+		encoding = base64Std
 	}
-	b, err := encoding.Strict().DecodeString(trimmed)
+	b := make([]byte, encoding.DecodedLen(len(trimmed)))
+	n, err := encoding.Decode(b, trimmed)
 	if err != nil || len(s)-len(trimmed) > 2 {
 		return nil, bad("%s is neither base64url nor base64", name)
 	}
-	return b, nil
+	return b[:n], nil
 }
 
 // data returns a member that is data of the client, or nil when it is absent or empty: clients send empty ones for none.
@@ -129,14 +135,19 @@ func (o object) nonce() (string, error) {
 	return n.String(), nil
 }
 
+// readAhead bounds the memory that a client gets for a body by saying how long it will be, in bytes.
+const readAhead = 64 << 10
+
 // readBody reads a body, whose size the frame bounds.
 func readBody(r *http.Request) ([]byte, error) {
-	b, err := io.ReadAll(r.Body)
+	var b bytes.Buffer
+	b.Grow(int(min(max(r.ContentLength, 0), readAhead)) + bytes.MinRead)
+	_, err := b.ReadFrom(r.Body)
 	var large *http.MaxBytesError
 	if err != nil && !errors.As(err, &large) {
 		return nil, bad("the body did not arrive whole")
 	}
-	return b, err
+	return b.Bytes(), err
 }
 
 // readToken reads a token from a body that is one, or is a JSON string of one, or an object that has it as a member.

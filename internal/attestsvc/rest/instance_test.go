@@ -108,7 +108,7 @@ func startProcess(t testing.TB, c instanceConfig) *process {
 	if err := os.WriteFile(c.Root, theWorld(t).ark, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0]) //nolint:gosec // this very test
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), instanceEnv+"="+string(asJSON(t, c)))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var said strings.Builder

@@ -25,7 +25,7 @@ func (h *Handler) self(c *call) error {
 	if h.opts.Self == nil {
 		return refuse(http.StatusNotFound, serve.CodeNotFound, "the service does not run in a confidential machine, so that there is no evidence of it")
 	}
-	nonce, err := decode64("nonce", c.r.URL.Query().Get("nonce"))
+	nonce, err := decode64("nonce", []byte(c.r.URL.Query().Get("nonce")))
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ import (
 
 // world is a simulated machine with one guest. Its keys take seconds, so that the tests share it.
 type world struct {
+	dir      string
 	root     anchor.Root
 	ark      []byte
 	guest    attest.Provider
@@ -84,7 +85,7 @@ func newWorld(dir string) (*world, error) {
 			return nil, err
 		}
 	}
-	w := &world{hostData: sha256.Sum256([]byte(initTime))}
+	w := &world{dir: filepath.Join(dir, "simsp"), hostData: sha256.Sum256([]byte(initTime))}
 	g, err := p.Launch(simsp.Launch{
 		KernelPath: kernel, InitrdPath: initrd, VCPUs: 1, HostData: w.hostData, Policy: snp.PolicyReservedOne | snp.PolicySMT,
 	})
