@@ -34,6 +34,7 @@ var rooms = map[string][]string{
 	"evidence/uvm":                   {"evidence/cose1", "evidence/snp", "internal/strictjson"},
 	"internal/cbor":                  {},
 	"internal/strictjson":            {},
+	"internal/evidencewire":          {"evidence", "internal/strictjson"},
 	"internal/testamd":               {"evidence/snp"}, // tests alone
 	"internal/testchain":             {},
 	"internal/testledger":            {"internal/cbor"}, // tests alone
@@ -54,7 +55,7 @@ var rooms = map[string][]string{
 	"verify/appraisal":               {"collateral", "evidence", "evidence/didx509", "evidence/hcl", "evidence/pcs", "evidence/receipt", "evidence/sgx", "evidence/snp", "evidence/tdx", "verify", "verify/amd", "verify/anchor", "verify/azure", "verify/check", "verify/intel", "verify/uvm"},
 	"verify/bundle":                  {"collateral", "evidence", "internal/strictjson", "verify", "verify/anchor", "verify/appraisal", "verify/check"},
 	"ratls":                          {"evidence", "internal/cbor", "verify"},
-	"attest":                         {"evidence/snp", "evidence/tdx"},
+	"attest":                         {"evidence", "evidence/snp", "evidence/tdx", "internal/evidencewire"},
 	"policy":                         {},
 	"policy/engine":                  {"policy"},
 	"policy/denial":                  {},
@@ -77,7 +78,7 @@ var rooms = map[string][]string{
 	"internal/channel":               {},
 	"internal/agent/machine":         {"internal/verity", "internal/guestimage/scratchfmt"},
 	"internal/agent": {
-		"api/guest/v1", "attest", "evidence", "evidence/snp", "evidence/tdx", "internal/agent/machine", "internal/channel", "policy",
+		"api/guest/v1", "attest", "evidence", "evidence/snp", "evidence/tdx", "internal/agent/machine", "internal/channel", "internal/evidencewire", "policy",
 		"policy/denial", "policy/engine", "policy/fragment",
 	},
 	"internal/sandbox": {
@@ -96,13 +97,19 @@ var rooms = map[string][]string{
 		"internal/layer", "internal/plain", "internal/sandbox", "internal/simsp", "internal/spec", "policy", "verify", "verify/amd", "verify/anchor",
 		"verify/check",
 	},
-	"internal/plain":     {},
-	"internal/debimage":  {"internal/guestimage"},
-	"internal/store":     {"internal/testcap", "internal/wholefile"},
-	"internal/audit":     {"internal/wholefile"},
-	"internal/serve":     {"internal/wholefile"},
-	"internal/wholefile": {},
-	"internal/auth":      {},
+	"internal/plain":           {},
+	"internal/debimage":        {"internal/guestimage"},
+	"internal/store":           {"internal/testcap", "internal/wholefile"},
+	"internal/audit":           {"internal/wholefile"},
+	"internal/serve":           {"internal/wholefile"},
+	"internal/wholefile":       {},
+	"internal/seal":            {"internal/wholefile"},
+	"internal/vault":           {"internal/audit", "internal/auth", "internal/seal", "internal/store", "internal/strictjson", "internal/token"},
+	"internal/vault/devissuer": {"internal/auth", "internal/token"},
+	"internal/vault/rest": {
+		"internal/audit", "internal/auth", "internal/serve", "internal/store", "internal/strictjson", "internal/vault",
+	},
+	"internal/auth": {},
 	"internal/attestsvc": {
 		"collateral", "evidence", "evidence/dcap", "evidence/hcl", "evidence/sgx", "evidence/snp", "evidence/tdx", "internal/audit", "internal/maapolicy",
 		"internal/store", "internal/strictjson", "internal/token", "verify", "verify/amd", "verify/anchor", "verify/azure", "verify/check", "verify/intel", "verify/uvm",
