@@ -77,11 +77,6 @@ type appraisal struct {
 	mandatory                         []check.Name
 }
 
-// outcome draws the conclusion as package verify does.
-func (a *appraisal) outcome() verify.Outcome {
-	return verify.Conclude(a.rec.Checks(), a.mandatory)
-}
-
 // appraise judges the evidence of a request by the baseline, and what is bound to it.
 func (s *Service) appraise(ctx context.Context, r *Request, now time.Time) *appraisal {
 	a := &appraisal{claims: map[string]any{}}

@@ -198,8 +198,9 @@ func (s *Service) Attest(ctx context.Context, tenant string, r *Request) (*Answe
 		return nil, err
 	}
 	a := s.appraise(ctx, r, now)
-	v := Verdict{Outcome: a.outcome(), Simulated: a.simulated}
-	failures := (&verify.Verdict{Checks: a.rec.Checks()}).Failures()
+	checks := a.rec.Checks()
+	v := Verdict{Outcome: verify.Conclude(checks, a.mandatory), Simulated: a.simulated}
+	failures := (&verify.Verdict{Checks: checks}).Failures()
 	for _, c := range failures {
 		if v.Codes = append(v.Codes, string(c.Code)); v.Detail == "" {
 			v.Detail = fmt.Sprintf("%s: expected %s, found %s", c.Title, c.Expected, c.Actual)
@@ -224,13 +225,15 @@ func (s *Service) decide(ctx context.Context, tenant string, r *Request, a *appr
 	if err != nil {
 		return nil, err
 	}
+	parse := s.policies.parse
 	if r.Draft != nil {
 		rec = &policyRecord{Text: string(r.Draft)}
+		parse = func(text string) (*maapolicy.Policy, error) { return maapolicy.Parse([]byte(text)) } // anybody's, so not kept
 	}
 	if err := s.addContext(a, r, rec); err != nil {
 		return nil, err
 	}
-	p, err := s.policies.parse(rec.Text)
+	p, err := parse(rec.Text)
 	if err != nil {
 		return nil, &PolicyError{err}
 	}
