@@ -384,7 +384,7 @@ func TestKill(t *testing.T) {
 	}
 	acknowledged := map[Receipt]bool{}
 	for round := range 12 {
-		cmd := exec.Command(os.Args[0]) //nolint:gosec // this test
+		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), "AUDIT_TEST_DIR="+dir)
 		out, err := cmd.StdoutPipe()
 		if err != nil {

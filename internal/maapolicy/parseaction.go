@@ -20,7 +20,7 @@ func (p *parser) action(s Section, r *rule) error {
 	if !slices.Contains(verbs[s], verb.text) {
 		return syntaxError(verb.at, "%s has no action %q; it has %q", s, verb.text, verbs[s])
 	}
-	if _, err := p.expect("(", "after the action"); err != nil {
+	if err := p.expect("(", "after the action"); err != nil {
 		return err
 	}
 	if verb.text != "permit" && verb.text != "deny" {
@@ -28,8 +28,7 @@ func (p *parser) action(s Section, r *rule) error {
 			return err
 		}
 	}
-	_, err = p.expect(")", "after the action")
-	return err
+	return p.expect(")", "after the action")
 }
 
 // parameters reads claim=c, or type=… and value=… in either order.
@@ -40,7 +39,7 @@ func (p *parser) parameters(r *rule) error {
 		if err != nil {
 			return err
 		}
-		if _, err := p.expect("=", "after the parameter"); err != nil {
+		if err := p.expect("=", "after the parameter"); err != nil {
 			return err
 		}
 		switch {

@@ -53,11 +53,12 @@ func (p *parser) shift() (token, error) {
 }
 
 // expect takes a symbol.
-func (p *parser) expect(symbol, where string) (token, error) {
+func (p *parser) expect(symbol, where string) error {
 	if !p.is(symbol) {
-		return token{}, syntaxError(p.ahead.at, "want %q %s, got %s", symbol, where, p.ahead)
+		return syntaxError(p.ahead.at, "want %q %s, got %s", symbol, where, p.ahead)
 	}
-	return p.shift()
+	_, err := p.shift()
+	return err
 }
 
 func (p *parser) is(symbol string) bool { return p.ahead.kind == tokenSymbol && p.ahead.text == symbol }
@@ -144,7 +145,7 @@ func (p *parser) version() error {
 }
 
 func (p *parser) section(s Section) error {
-	if _, err := p.expect("{", "after the name of the section"); err != nil {
+	if err := p.expect("{", "after the name of the section"); err != nil {
 		return err
 	}
 	for !p.is("}") {
@@ -160,19 +161,18 @@ func (p *parser) section(s Section) error {
 			p.warn(p.ahead.at, "MISSING_SEMICOLON", "the last rule of %s does not end in a semicolon", s)
 			break
 		}
-		if _, err := p.expect(";", "after the rule"); err != nil {
+		if err := p.expect(";", "after the rule"); err != nil {
 			return err
 		}
 	}
-	if _, err := p.expect("}", "after the rules"); err != nil {
+	if err := p.expect("}", "after the rules"); err != nil {
 		return err
 	}
 	if p.ahead.kind == tokenEnd {
 		p.warn(p.ahead.at, "MISSING_SEMICOLON", "%s does not end in a semicolon", s)
 		return nil
 	}
-	_, err := p.expect(";", "after the section")
-	return err
+	return p.expect(";", "after the section")
 }
 
 func (p *parser) rule(s Section) (*rule, error) {
@@ -189,14 +189,14 @@ func (p *parser) rule(s Section) (*rule, error) {
 		if p.is("=>") {
 			break
 		}
-		if _, err := p.expect("&&", `or "=>" after the condition`); err != nil {
+		if err := p.expect("&&", `or "=>" after the condition`); err != nil {
 			return nil, err
 		}
 		if p.is("=>") {
 			return nil, syntaxError(p.ahead.at, `want a condition after "&&", got "=>"`)
 		}
 	}
-	if _, err := p.expect("=>", "before the action"); err != nil {
+	if err := p.expect("=>", "before the action"); err != nil {
 		return nil, err
 	}
 	return r, p.action(s, r)
@@ -218,7 +218,7 @@ func (p *parser) condition(r *rule) (*condition, error) {
 			return nil, err
 		}
 	}
-	if _, err := p.expect("[", "before the tests of a condition"); err != nil {
+	if err := p.expect("[", "before the tests of a condition"); err != nil {
 		return nil, err
 	}
 	for {
@@ -234,7 +234,7 @@ func (p *parser) condition(r *rule) (*condition, error) {
 			_, err := p.shift()
 			return c, err
 		}
-		if _, err := p.expect(",", `or "]" after the test`); err != nil {
+		if err := p.expect(",", `or "]" after the test`); err != nil {
 			return nil, err
 		}
 	}
@@ -252,8 +252,7 @@ func (p *parser) identifier(r *rule, c *condition) error {
 		return syntaxError(t.at, "%q names two conditions of the rule", t.text)
 	}
 	c.id = t.text
-	_, err = p.expect(":", "after the name of a condition")
-	return err
+	return p.expect(":", "after the name of a condition")
 }
 
 // operators by kind of operand; all work on integers.
@@ -363,7 +362,7 @@ func (p *parser) call(r *rule, name token, depth int) (expression, error) {
 	}
 	for !p.is(")") {
 		if len(c.arguments) > 0 {
-			if _, err := p.expect(",", `or ")" after the argument`); err != nil {
+			if err := p.expect(",", `or ")" after the argument`); err != nil {
 				return nil, err
 			}
 		}

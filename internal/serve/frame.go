@@ -75,8 +75,9 @@ func (f *frame) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.serve(sw, r, a)
 	took := time.Since(begin)
 	f.metrics.observe(a.route, sw.status(), took)
-	f.opts.Log.Info("request", "role", f.opts.Name, "id", a.id, "route", a.route, "method", method(r), "status", sw.status(),
-		"milliseconds", took.Milliseconds(), "bytes", sw.written)
+	f.opts.Log.LogAttrs(r.Context(), slog.LevelInfo, "request", slog.String("role", f.opts.Name), slog.String("id", a.id),
+		slog.String("route", a.route), slog.String("method", method(r)), slog.Int("status", sw.status()),
+		slog.Int64("milliseconds", took.Milliseconds()), slog.Int64("bytes", sw.written))
 }
 
 func (f *frame) serve(w *statusWriter, r *http.Request, a *about) {
@@ -125,7 +126,8 @@ func (f *frame) contain(w *statusWriter, r *http.Request) {
 	}
 	f.metrics.panics.Inc()
 	// The value may hold what the client sent; the stack holds none of it.
-	f.opts.Log.Error("a handler panicked", "role", f.opts.Name, "id", RequestID(r.Context()), "stack", string(debug.Stack()))
+	f.opts.Log.Error("a handler panicked", slog.String("role", f.opts.Name), slog.String("id", RequestID(r.Context())),
+		slog.String("stack", string(debug.Stack())))
 	if w.code == 0 {
 		f.opts.Error(w, r, http.StatusInternalServerError, CodeInternal, "the request could not be handled; the operator finds it in the log by its ID")
 	}
@@ -137,7 +139,7 @@ func (f *frame) ready(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "ending", http.StatusServiceUnavailable)
 	case f.opts.Ready != nil:
 		if err := f.opts.Ready(r.Context()); err != nil {
-			f.opts.Log.Warn("not ready", "role", f.opts.Name, "error", err)
+			f.opts.Log.Warn("not ready", slog.String("role", f.opts.Name), slog.Any("error", err))
 			http.Error(w, "not ready", http.StatusServiceUnavailable)
 			return
 		}

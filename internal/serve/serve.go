@@ -182,7 +182,8 @@ func (s *Server) MetricsAddr() string {
 
 // Run serves until ctx ends, then lets running requests end, and returns nil. It returns an error when a listener fails.
 func (s *Server) Run(ctx context.Context) error {
-	s.opts.Log.Info("serving", "role", s.opts.Name, "address", s.Addr(), "metrics", s.MetricsAddr(), "tls", s.opts.TLS != nil)
+	s.opts.Log.Info("serving", slog.String("role", s.opts.Name), slog.String("address", s.Addr()),
+		slog.String("metrics", s.MetricsAddr()), slog.Bool("tls", s.opts.TLS != nil))
 	failed := make(chan error, 2)
 	var wg sync.WaitGroup
 	start := func(srv *http.Server, l net.Listener) {
@@ -210,11 +211,11 @@ func (s *Server) Run(ctx context.Context) error {
 			continue
 		}
 		if e := srv.Shutdown(end); e != nil {
-			s.opts.Log.Warn("requests were cut off at the end", "role", s.opts.Name, "error", e)
+			s.opts.Log.Warn("requests were cut off at the end", slog.String("role", s.opts.Name), slog.Any("error", e))
 			_ = srv.Close() // nothing is left to wait for
 		}
 	}
 	wg.Wait()
-	s.opts.Log.Info("ended", "role", s.opts.Name)
+	s.opts.Log.Info("ended", slog.String("role", s.opts.Name))
 	return err
 }

@@ -182,7 +182,7 @@ func (s *scanner) escape() error {
 	}
 	for range 4 {
 		s.i++
-		if c := s.b[s.i]; !('0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F') {
+		if c := s.b[s.i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
 			return errors.New("an escape is malformed")
 		}
 	}

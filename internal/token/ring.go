@@ -179,7 +179,7 @@ func (r *Ring) Run(ctx context.Context, log *slog.Logger) {
 			return
 		case <-tick.C:
 			if err := r.Rotate(ctx); err != nil && ctx.Err() == nil {
-				log.Error("rotating signing keys", "error", err)
+				log.Error("rotating signing keys", slog.Any("error", err))
 			}
 		}
 	}

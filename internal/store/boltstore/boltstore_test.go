@@ -96,7 +96,7 @@ func TestKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	last := 0
 	for round := range 12 {
-		cmd := exec.Command(os.Args[0]) //nolint:gosec // this test
+		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), "BOLTSTORE_TEST_COUNT="+path)
 		out, err := cmd.StdoutPipe()
 		if err != nil {

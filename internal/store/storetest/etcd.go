@@ -45,7 +45,7 @@ func StartEtcd(t testing.TB) *Server {
 // Start starts the server on what it stored before.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
-	s.cmd = exec.Command("etcd", s.args...) //nolint:gosec // made above
+	s.cmd = exec.Command("etcd", s.args...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
