@@ -80,6 +80,8 @@ func TestMalformed(t *testing.T) {
 		{"trailing text", info, "", "x", "follows"},
 		{"second object", info, "", "{}", "follows"},
 		{"signature twice", info, `"signature":`, `"signature":"","signature":`, "occurs twice"},
+		{"unsigned member", info, `"signature":`, `"more":1,"signature":`, "nothing vouches for others"},
+		{"QE identity beside an older one", identity, `"signature":`, `"qeIdentity":{"version":1},"signature":`, "nothing vouches for others"},
 		{"level's status twice", info, `"tcbStatus":`, `"tcbStatus":"UpToDate","tcbStatus":`, "tcbInfo.tcbLevels[0] is no JSON object: member \"tcbStatus\" occurs twice"},
 		{"name in another case", info, `"fmspc"`, `"FMSPC"`, "tcbInfo.fmspc is missing"},
 		{"null", info, `"fmspc":"00606A000000"`, `"fmspc":null`, "tcbInfo.fmspc is no string"},

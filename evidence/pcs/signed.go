@@ -51,6 +51,10 @@ func (r *reader) open(doc []byte, names []string, members []string) (Signed, obj
 		r.malformed(err, doc, names, members)
 		return s, object{}
 	}
+	if len(outer.members) > 2 {
+		r.fail("document", "has %d members, not the signed one and its signature alone: nothing vouches for others", len(outer.members))
+		return s, object{}
+	}
 	for _, name := range names {
 		if outer.has(name) {
 			s.Body = bytes.Clone(outer.members[name])

@@ -299,6 +299,9 @@ func TestRevocation(t *testing.T) {
 		{"of another root", genoa.CRL(t, current), nil, []check.Code{check.CodeCollateralMissing}},
 		{"changed", flipped, []check.Code{check.CodeCollateralSignature}, []check.Code{check.CodeCollateralSignature}},
 		{"a part of a list", m.authority.CRL(t, partial), []check.Code{check.CodeCollateralMalformed}, []check.Code{check.CodeCollateralMalformed}},
+		{"followed by a byte", append(m.authority.CRL(t, current), 0), []check.Code{check.CodeCollateralMalformed}, []check.Code{check.CodeCollateralMalformed}},
+		{"followed by another list", append(m.authority.CRL(t, current), m.authority.CRL(t, current)...),
+			[]check.Code{check.CodeCollateralMalformed}, []check.Code{check.CodeCollateralMalformed}},
 		{"no list at all", []byte("<html>"), []check.Code{check.CodeCollateralMalformed}, []check.Code{check.CodeCollateralMalformed}},
 	} {
 		for _, required := range []bool{false, true} {

@@ -152,6 +152,9 @@ func (a *appraisal) revocationList(ctx context.Context, c *chain) (*x509.Revocat
 	if string(list.RawIssuer) != string(root.RawSubject) {
 		return nil, fmt.Errorf("the list is of %s, not of %s", list.Issuer, root.Subject)
 	}
+	if len(list.Raw) != len(item.Body) { // the parser does not look
+		return nil, &badList{check.CodeCollateralMalformed, fmt.Errorf("%d bytes follow the list", len(item.Body)-len(list.Raw))}
+	}
 	if err := wellFormed(list); err != nil {
 		return nil, &badList{check.CodeCollateralMalformed, err}
 	}
