@@ -145,6 +145,11 @@ func TestAzureTDX(t *testing.T) {
 	if v.Outcome != Undecided || v.Domain != anchor.Intel || v.Quote == nil || v.VM == nil || v.Report != nil {
 		t.Errorf("outcome %q, domain %q, codes %v", v.Outcome, v.Domain, codes(v))
 	}
+	stranger := *doc
+	stranger.Certificates = [][]byte{{1}}
+	if v := Appraise(t.Context(), &stranger, o); v.Outcome != Refused || !slices.Contains(codes(v), check.CodeCertificateUnused) {
+		t.Errorf("a certificate that nobody judges: outcome %q, codes %v", v.Outcome, codes(v))
+	}
 	var b bytes.Buffer
 	if err := Render(&b, v, false); err != nil {
 		t.Fatal(err)

@@ -18,7 +18,7 @@ import (
 // verified here but what the quote repeats; the binding that counts is the quote's.
 func (a *appraisal) tdx(ctx context.Context, e *hcl.Evidence, r *hcl.Report) *launched {
 	res := intel.Appraise(ctx, a.Record, intel.Input{
-		TEE: dcap.TEETDX, Quote: e.TDQuote, Now: a.in.Now, Roots: a.in.Roots, AllowSimulated: a.in.AllowSimulated,
+		TEE: dcap.TEETDX, Quote: e.TDQuote, Certificates: a.in.Certificates, Now: a.in.Now, Roots: a.in.Roots, AllowSimulated: a.in.AllowSimulated,
 		Collateral: a.in.Collateral, Cache: a.in.QuoteCache,
 	}, a.in.TDX)
 	a.res.TDX = &res

@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,6 +82,12 @@ func TestChain(t *testing.T) {
 		}, want: "refused chain=CERTIFICATE_UNUSED"},
 		{name: "certificate beside the quote", tee: sg, tamper: func(in *Input) { in.Certificates = [][]byte{{1}} },
 			want: "refused chain=CERTIFICATE_UNUSED"},
+		{name: "chain from the root on", tee: sg, change: func(w *world) {
+			w.quote.CertificationData = chainPEM(w.root.cert, w.ca.cert, w.pck.cert)
+		}, want: "refused chain=CHAIN_SIGNATURE_INVALID chip-certificate=CERTIFICATE_MALFORMED pck-crl=COLLATERAL_MISSING" +
+			" qe-identity=COLLATERAL_MISSING qe-report=QE_REPORT_SIGNATURE_INVALID" +
+			" quoting-enclave=COLLATERAL_MISSING revocation=COLLATERAL_MISSING root-crl=COLLATERAL_MISSING" +
+			" tcb-evaluation=COLLATERAL_MISSING tcb-info=COLLATERAL_MISSING tcb-level=COLLATERAL_MISSING tcb-status=COLLATERAL_MISSING"},
 		{name: "chain without the root", tee: sg, change: func(w *world) { w.quote.CertificationData = chainPEM(w.pck.cert, w.ca.cert) },
 			want: "accepted"},
 		{name: "chain without the authority", tee: sg, change: func(w *world) { w.quote.CertificationData = chainPEM(w.pck.cert) },
@@ -320,6 +327,15 @@ func TestCollateral(t *testing.T) {
 			other := w.issue(w.root, processorName, true, nil)
 			w.pckListBy = party{cert: other.cert, key: w.ca.key}
 		}, want: "refused pck-crl=COLLATERAL_SIGNATURE_INVALID revocation=COLLATERAL_MISSING"},
+		{name: "machine list by an authority that signs none", tee: sg, change: func(w *world) {
+			w.ca = w.issue(w.root, platformName, true, nil, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCertSign })
+			w.renewPCK()
+			may := *w.ca.cert
+			may.KeyUsage |= x509.KeyUsageCRLSign
+			w.pckListBy = party{cert: &may, key: w.ca.key}
+		}, want: "refused pck-crl=COLLATERAL_SIGNER_INVALID revocation=COLLATERAL_MISSING"},
+		{name: "lists exchanged", tee: sg, change: func(w *world) { w.rootListBy, w.pckListBy = w.ca, w.root },
+			want: "refused pck-crl=COLLATERAL_SIGNATURE_INVALID revocation=COLLATERAL_MISSING root-crl=COLLATERAL_SIGNATURE_INVALID"},
 		{name: "machine list changed", tee: sg, tamper: change(pck, func(i *collateral.Item) { i.Body[len(i.Body)-1] ^= 1 }),
 			want: "refused pck-crl=COLLATERAL_SIGNATURE_INVALID revocation=COLLATERAL_MISSING"},
 		{name: "machine list followed by a byte", tee: sg, tamper: change(pck, func(i *collateral.Item) { i.Body = append(i.Body, 0) }),
@@ -351,6 +367,26 @@ func TestCollateral(t *testing.T) {
 		}, want: "undecided tcb-info=COLLATERAL_EXPIRED"},
 		{name: "TCB info out of date", tee: sg, change: func(w *world) { w.info["nextUpdate"] = w.now.Add(-time.Second).Format(time.RFC3339) },
 			want: "undecided tcb-info=COLLATERAL_EXPIRED"},
+		{name: "TCB info followed by what nobody signed", tee: sg, tamper: change(info, func(i *collateral.Item) {
+			i.Body = bytes.Replace(i.Body, []byte(`,"signature"`), []byte(`,"tcbInfo2":{},"signature"`), 1)
+		}), want: refusedInfo("COLLATERAL_MALFORMED")},
+		{name: "TCB info twice", tee: sg, tamper: change(info, func(i *collateral.Item) {
+			i.Body = bytes.Replace(i.Body, []byte(`,"signature"`), []byte(`,"tcbInfo":{},"signature"`), 1)
+		}), want: refusedInfo("COLLATERAL_MALFORMED")},
+		{name: "status in another case besides", tee: sg, change: func(w *world) {
+			w.info["tcbLevels"].([]any)[0].(tree)["TcbStatus"] = "UpToDate"
+			w.info["tcbLevels"].([]any)[0].(tree)["tcbStatus"] = "OutOfDate"
+		}, want: "refused tcb-status=TCB_STATUS_NOT_ACCEPTED"},
+		{name: "TCB info of another model", tee: sg, change: func(w *world) { w.info["fmspc"] = "abcdee000000" },
+			want: "refused platform-model=PLATFORM_MODEL_MISMATCH" + noStatus},
+		{name: "TCB info in capitals", tee: sg, change: func(w *world) { w.info["fmspc"] = "ABCDEF000000" }, want: "accepted"},
+		{name: "TCB info of another PCE", tee: sg, change: func(w *world) { w.info["pceId"] = "0100" },
+			want: "refused platform-model=PLATFORM_MODEL_MISMATCH" + noStatus},
+		{name: "QE identity of domains", tee: sg, change: func(w *world) { w.identity["id"] = "TD_QE" },
+			want: "refused quoting-enclave=QUOTING_ENCLAVE_UNKNOWN" + noStatus},
+		{name: "levels from the worst on", tee: sg, change: func(w *world) {
+			slices.Reverse(w.info["tcbLevels"].([]any))
+		}, want: "refused tcb-status=TCB_STATUS_NOT_ACCEPTED"},
 		{name: "QE identity of tomorrow", tee: sg, change: func(w *world) { w.identity["issueDate"] = w.now.Add(time.Second).Format(time.RFC3339) },
 			want: "undecided qe-identity=COLLATERAL_NOT_YET_VALID"},
 		{name: "QE identity changed", tee: sg, tamper: change(identity, func(i *collateral.Item) { i.Body = bytes.Replace(i.Body, []byte("17"), []byte("18"), 1) }),

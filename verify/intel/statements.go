@@ -108,6 +108,10 @@ func (a *appraisal) list(ctx context.Context, name check.Name, r collateral.Requ
 		a.Fail(name, check.CodeCollateralSignature, expected, "list of "+list.Issuer.String())
 		return nil
 	}
+	if issuer.KeyUsage&x509.KeyUsageCRLSign == 0 {
+		a.Fail(name, check.CodeCollateralSigner, expected, issuer.Subject.String()+" may not sign lists")
+		return nil
+	}
 	if err := facts.SignedList(issuer, list); err != nil {
 		a.Fail(name, check.CodeCollateralSignature, expected, err.Error())
 		return nil
