@@ -242,6 +242,16 @@ func TestSigners(t *testing.T) {
 	if _, err = b.Sign(wide); err == nil {
 		t.Error("a key on P-384 signs")
 	}
+	for _, none := range []*ecdsa.PrivateKey{{}, {PublicKey: key.PublicKey}, {D: key.D}} {
+		if _, err = b.Sign(none); err == nil {
+			t.Errorf("a key without parts signs: %+v", none)
+		}
+	}
+	for _, none := range []*ecdsa.PublicKey{nil, {}} {
+		if _, err = Open(signed, none, &key.PublicKey); err == nil {
+			t.Error("a bundle is opened although one of the keys is none")
+		}
+	}
 	// Another key under the name of the trusted one.
 	id, err := KeyID(&key.PublicKey)
 	if err != nil {

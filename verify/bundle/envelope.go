@@ -55,6 +55,9 @@ func preAuthentication(payload []byte) [32]byte {
 
 // KeyID names a key: the SHA-256 of its SubjectPublicKeyInfo, in hexadecimal.
 func KeyID(key *ecdsa.PublicKey) (string, error) {
+	if key == nil || key.Curve == nil {
+		return "", errors.New("naming a key: there is none")
+	}
 	der, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
 		return "", fmt.Errorf("naming a key: %w", err)
