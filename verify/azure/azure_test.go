@@ -292,7 +292,44 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// TestSweep changes bits all over each SNP vector. Nothing of it may be accepted.
+// TestSweepOfTexts cuts the evidence of every vector as it was delivered, and appends to it. Nothing of it may be accepted.
+func TestSweepOfTexts(t *testing.T) {
+	t.Parallel()
+	step := 61
+	if testing.Short() {
+		step = 997
+	}
+	cache := anchor.NewCache(100)
+	for _, v := range vectors {
+		text, err := os.ReadFile(testcap.Vectors(t, "azure-vtpm/"+v.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = bytes.TrimSpace(text)
+		p := pinned(load(t, v.file))
+		accepted := func(b []byte) bool {
+			in := input(t, b)
+			in.Cache = cache
+			_, o := judge(t, in, p)
+			return o.accepted()
+		}
+		if accepted(text) != (v.file != tdxVector) { // whose collateral is not at hand
+			t.Errorf("%s: the whole is accepted: %t", v.file, accepted(text))
+		}
+		for i := 0; i < len(text); i += step {
+			if accepted(text[:i]) {
+				t.Errorf("%s: accepted when cut at %d", v.file, i)
+			}
+		}
+		for _, tail := range [][]byte{{0}, []byte("{}"), []byte("x"), text} {
+			if accepted(append(bytes.Clone(text), tail...)) {
+				t.Errorf("%s: accepted with %d bytes more", v.file, len(tail))
+			}
+		}
+	}
+}
+
+// TestSweep changes bits all over each SNP vector, and cuts and extends its parts. Nothing of it may be accepted.
 func TestSweep(t *testing.T) {
 	t.Parallel()
 	step := 37
@@ -320,6 +357,24 @@ func TestSweep(t *testing.T) {
 				}
 				part[i] ^= 1 << (i % 8)
 			}
+		}
+		for name, part := range map[string]*[]byte{
+			"report": &e.Report, "message": &e.Quote.Message, "signature": &e.Quote.Signature, "certificate": &e.VCEK,
+		} {
+			whole := *part
+			for _, changed := range [][]byte{
+				whole[:len(whole)-1], whole[:len(whole)/2], whole[1:], append(bytes.Clone(whole), 0), append(bytes.Clone(whole), whole...),
+			} {
+				*part = changed
+				if b, err := e.Marshal(); err == nil { // it refuses what is too long
+					in := input(t, b)
+					in.Cache = cache
+					if _, o := judge(t, in, p); o.accepted() {
+						t.Errorf("%s: accepted with a %s of %d bytes instead of %d", v.file, name, len(changed), len(whole))
+					}
+				}
+			}
+			*part = whole
 		}
 		for i := range e.Quote.PCRs {
 			e.Quote.PCRs[i][i] ^= 1
