@@ -2,7 +2,7 @@
 
 package vault
 
-import "slices"
+import "cofferdam.dev/internal/vault/releasepolicy"
 
 // newPolicy returns the policy of a request in the form in which it is kept, or nil for nil.
 func (v *Vault) newPolicy(p *ReleasePolicy) (*ReleasePolicy, error) {
@@ -12,5 +12,17 @@ func (v *Vault) newPolicy(p *ReleasePolicy) (*ReleasePolicy, error) {
 	if p.ContentType != "" && p.ContentType != PolicyContentType {
 		return nil, bad("The content type of a release policy is %q.", PolicyContentType)
 	}
-	return &ReleasePolicy{PolicyContentType, slices.Clone(p.Data), p.Immutable}, nil
+	parsed, err := releasepolicy.Parse(p.Data)
+	if err != nil {
+		return nil, bad("The release policy is not valid: %v.", err)
+	}
+	form := releasepolicy.VaultForm
+	if v.opts.Managed {
+		form = releasepolicy.ManagedForm
+	}
+	b, err := parsed.Marshal(form)
+	if err != nil {
+		return nil, err
+	}
+	return &ReleasePolicy{PolicyContentType, b, p.Immutable}, nil
 }
