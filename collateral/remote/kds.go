@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
@@ -43,10 +44,16 @@ func (k *KDS) Get(ctx context.Context, r collateral.Request) (collateral.Item, e
 		return collateral.Item{}, err
 	}
 	it, err := checked(a, r, collateral.Item{Body: a.body})
-	if err != nil || r.Kind != collateral.AMDVCEK {
+	if err != nil {
 		return it, err
 	}
-	if err := matchChip(r, it.Body); err != nil {
+	switch r.Kind {
+	case collateral.AMDVCEK:
+		err = matchChip(r, it.Body)
+	case collateral.AMDChain:
+		err = matchChain(r, it.Body)
+	}
+	if err != nil {
 		return collateral.Item{}, fmt.Errorf("%s sent something else: %w: %w", a.url, collateral.ErrUnavailable, err)
 	}
 	return it, nil
@@ -77,6 +84,27 @@ func kdsPath(r collateral.Request) (string, error) {
 		return base + hex.EncodeToString(r.ChipID) + query, nil
 	}
 	return "", without("AMD's key distribution service", r)
+}
+
+// matchChain requires a chain to begin with the intermediate that was asked for. Like a chip certificate it is kept for good
+// under the name that it is stored by.
+func matchChain(r collateral.Request, text []byte) error {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return errors.New("the chain is not PEM")
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return err
+	}
+	want := "SEV-" + r.Product
+	if r.VLEK {
+		want = "SEV-VLEK-" + r.Product
+	}
+	if cert.Subject.CommonName != want {
+		return fmt.Errorf("the chain begins with %q, not %q", cert.Subject.CommonName, want)
+	}
+	return nil
 }
 
 // matchChip requires a chip certificate to be the one that was asked for. Stored under another chip's name it would stay

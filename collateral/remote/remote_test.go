@@ -249,3 +249,19 @@ func TestTHIMRealAnswer(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestForeignChains has a server send the chain of another line, or of the other kind of key: a cache would keep it for
+// good.
+func TestForeignChains(t *testing.T) {
+	t.Parallel()
+	maker := testcollateral.New(t, from, until)
+	asked := collateral.Chain("Milan", false)
+	for _, sent := range []collateral.Request{collateral.Chain("Genoa", false), collateral.Chain("Milan", true)} {
+		body := maker.Item(t, sent).Body
+		d := newDouble(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) })
+		_, err := (&KDS{d.fetcher(nil), d.URL}).Get(t.Context(), asked)
+		if !errors.Is(err, collateral.ErrUnavailable) || !strings.Contains(err.Error(), `not "SEV-Milan"`) {
+			t.Errorf("%s for %s: %v", sent.Name(), asked.Name(), err)
+		}
+	}
+}

@@ -4,7 +4,6 @@ package remote
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -66,16 +65,5 @@ func thimItem(r collateral.Request, body []byte) (collateral.Item, error) {
 		}
 		return collateral.Item{Body: block.Bytes}, matchChip(r, block.Bytes)
 	}
-	block, _ := pem.Decode([]byte(c.Chain))
-	if block == nil {
-		return collateral.Item{}, errors.New("certificateChain is not PEM")
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return collateral.Item{}, err
-	}
-	if want := "SEV-" + r.Product; cert.Subject.CommonName != want {
-		return collateral.Item{}, fmt.Errorf("the chain begins with %q, not %q", cert.Subject.CommonName, want)
-	}
-	return collateral.Item{Body: []byte(c.Chain)}, nil
+	return collateral.Item{Body: []byte(c.Chain)}, matchChain(r, []byte(c.Chain))
 }

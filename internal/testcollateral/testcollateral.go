@@ -57,7 +57,11 @@ func (m *Maker) Item(t testing.TB, r collateral.Request) collateral.Item {
 		}
 		it.Body = m.certificate(t, "SEV-VCEK", exts)
 	case collateral.AMDChain:
-		it.Body = m.chain(t, "SEV-"+r.Product, "ARK-"+r.Product)
+		name := "SEV-" + r.Product
+		if r.VLEK {
+			name = "SEV-VLEK-" + r.Product
+		}
+		it.Body = m.chain(t, name, "ARK-"+r.Product)
 	case collateral.AMDCRL, collateral.IntelRootCRL:
 		it.Body = m.list(t)
 	case collateral.IntelPCKCRL:
