@@ -49,7 +49,7 @@ func (p *Policy) Options(evidenceType string, r Request) verify.Options {
 	for _, d := range p.Binding.ReportData {
 		o.ReportData = append(o.ReportData, d)
 	}
-	if !p.accepts(evidenceType) {
+	if !p.accepts(evidenceType) || !p.ruled(evidenceType) {
 		o.Roots = nil
 		return o
 	}
@@ -78,6 +78,14 @@ func (p *Policy) Options(evidenceType string, r Request) verify.Options {
 		p.azure(&o)
 	}
 	return o
+}
+
+// ruled reports whether the policy has the section without which nothing is known about a type of evidence. A valid policy
+// has it for each type that it accepts.
+func (p *Policy) ruled(evidenceType string) bool {
+	return map[string]bool{
+		evidence.TypeSEVSNP: p.SNP != nil, evidence.TypeTDX: p.TDX != nil, evidence.TypeSGX: p.SGX != nil, evidence.TypeAzureVTPM: p.Azure != nil,
+	}[evidenceType]
 }
 
 // azure asks for a paravisor on the hardware that the policy has rules for. A paravisor is launched without host data.

@@ -176,6 +176,18 @@ func TestSchemaOracle(t *testing.T) {
 	}
 }
 
+// TestPolicyWithoutSections takes policies that nobody validated: they refuse.
+func TestPolicyWithoutSections(t *testing.T) {
+	t.Parallel()
+	for _, p := range []*Policy{{}, {Evidence: []EvidenceType{"sev-snp", "tdx", "sgx", "azure-vtpm", "other"}, Domains: []Domain{"amd", "intel"}}} {
+		for _, kind := range []string{"", "sev-snp", "tdx", "sgx", "azure-vtpm", "other"} {
+			if o := p.Options(kind, Request{Now: vectorTime}); len(o.Roots) != 0 || len(o.Measurements)+len(o.HostData) != 0 {
+				t.Errorf("%q: %d roots, %d measurements, %d host data", kind, len(o.Roots), len(o.Measurements), len(o.HostData))
+			}
+		}
+	}
+}
+
 // TestNil appraises nothing.
 func TestNil(t *testing.T) {
 	t.Parallel()

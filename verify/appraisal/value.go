@@ -26,8 +26,6 @@ type (
 	Identifier [16]byte
 	// Model is an FMSPC.
 	Model [6]byte
-	// Wide has 64 bytes: a CONFIGID.
-	Wide [64]byte
 )
 
 // ReportData are 1 to 64 bytes of report data, in hexadecimal.
@@ -63,7 +61,6 @@ func (Hash) form() form       { return hexForm(len(Hash{})) }
 func (Digest) form() form     { return hexForm(len(Digest{})) }
 func (Identifier) form() form { return hexForm(len(Identifier{})) }
 func (Model) form() form      { return hexForm(len(Model{})) }
-func (Wide) form() form       { return hexForm(len(Wide{})) }
 func (ReportData) form() form { return form{pattern: "^([0-9a-f]{2}){1,64}$"} }
 func (Blob) form() form       { return form{pattern: "^[A-Za-z0-9+/]+={0,2}$"} }
 func (Chip) form() form       { return form{pattern: "^([0-9a-f]{16}|[0-9a-f]{128})$"} }
@@ -83,9 +80,6 @@ func (i *Identifier) UnmarshalText(b []byte) error { return readHex(i[:], b) }
 // UnmarshalText reads 12 hexadecimal digits.
 func (m *Model) UnmarshalText(b []byte) error { return readHex(m[:], b) }
 
-// UnmarshalText reads 128 hexadecimal digits.
-func (w *Wide) UnmarshalText(b []byte) error { return readHex(w[:], b) }
-
 // MarshalText writes hexadecimal digits.
 func (h Hash) MarshalText() ([]byte, error) { return writeHex(h[:]), nil }
 
@@ -97,9 +91,6 @@ func (i Identifier) MarshalText() ([]byte, error) { return writeHex(i[:]), nil }
 
 // MarshalText writes hexadecimal digits.
 func (m Model) MarshalText() ([]byte, error) { return writeHex(m[:]), nil }
-
-// MarshalText writes hexadecimal digits.
-func (w Wide) MarshalText() ([]byte, error) { return writeHex(w[:]), nil }
 
 // UnmarshalText reads 2 to 128 hexadecimal digits.
 func (r *ReportData) UnmarshalText(b []byte) error {
