@@ -200,7 +200,7 @@ func (s *Service) sweep(ctx context.Context) {
 				}
 			}
 			if err := s.sweepKeys(ctx); err != nil && ctx.Err() == nil {
-				s.opts.Log.Warn("removing keys that have expired", "error", err)
+				s.opts.Log.Warn("removing keys that have expired", slog.Any("error", err))
 			}
 		}
 	}
