@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package release
+
+import (
+	"crypto/subtle"
+	"crypto/x509"
+	"encoding/json"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"cofferdam.dev/internal/strictjson"
+)
+
+// algorithms are those that vaults sign answers with. There is no "none".
+var algorithms = []jose.SignatureAlgorithm{jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512, jose.ES256, jose.ES384}
+
+// expected is what an answer has to be an answer to.
+type expected struct {
+	// vault is the vault's endpoint, and key what was asked for.
+	vault *url.URL
+	key   KeyName
+	// enc and nonce were in the request.
+	enc, nonce string
+	// roots are the authorities of the vault's certificate; nil are the system's.
+	roots *x509.CertPool
+	now   time.Time
+}
+
+// envelope is the payload of an answer. Members that are not needed are left alone.
+type envelope struct {
+	Request struct {
+		Enc   string `json:"enc"`
+		Kid   string `json:"kid"`
+		Nonce string `json:"nonce"`
+	} `json:"request"`
+	Response struct {
+		Key struct {
+			Key described `json:"key"`
+		} `json:"key"`
+	} `json:"response"`
+}
+
+// sealedKey is the member key_hsm, decoded.
+type sealedKey struct {
+	Header struct {
+		Alg string `json:"alg"`
+		Enc string `json:"enc"`
+	} `json:"header"`
+	Ciphertext string `json:"ciphertext"`
+}
+
+// verifyAnswer returns the key that an answer describes and its ciphertext, once the answer is the vault's and to this
+// request.
+func verifyAnswer(compact string, want *expected) (*described, []byte, error) {
+	payload, err := verifySignature(compact, want)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err = strictjson.Parse(payload); err != nil {
+		return nil, nil, wrong("its payload: %v", err)
+	}
+	var e envelope
+	if err = json.Unmarshal(payload, &e); err != nil {
+		return nil, nil, wrong("its payload has another form")
+	}
+	k := &e.Response.Key.Key
+	switch {
+	case e.Request.Enc != want.enc:
+		return nil, nil, wrong("it is for the format %q, not %s", clean(e.Request.Enc), want.enc)
+	case subtle.ConstantTimeCompare([]byte(e.Request.Nonce), []byte(want.nonce)) != 1:
+		return nil, nil, wrong("it is to another request: the nonce differs")
+	case !want.names(k.ID):
+		return nil, nil, wrong("it is about the key %q, not %s of %s", clean(k.ID), want.key, want.vault.Host)
+	}
+	b, err := compactBase64(k.Value)
+	if err != nil {
+		return nil, nil, wrong("key_hsm is no base64url")
+	}
+	if _, err = strictjson.Parse(b); err != nil {
+		return nil, nil, wrong("key_hsm: %v", err)
+	}
+	var sealed sealedKey
+	if json.Unmarshal(b, &sealed) != nil || sealed.Header.Alg != "dir" || sealed.Header.Enc != want.enc {
+		return nil, nil, wrong("key_hsm is of another format than %s", want.enc)
+	}
+	ciphertext, err := compactBase64(sealed.Ciphertext)
+	if err != nil {
+		return nil, nil, wrong("the ciphertext is no base64url")
+	}
+	return k, ciphertext, nil
+}
+
+// verifySignature checks that the answer is signed by a certificate for the vault's name that leads to one of the roots.
+func verifySignature(compact string, want *expected) ([]byte, error) {
+	jws, err := jose.ParseSignedCompact(compact, algorithms)
+	if err != nil {
+		return nil, wrong("it is no signed object")
+	}
+	// Vaults sign with a certificate that was made for serving TLS, or for anything.
+	chains, err := jws.Signatures[0].Protected.Certificates(x509.VerifyOptions{
+		DNSName: bracketed(want.vault.Hostname()), Roots: want.roots, CurrentTime: want.now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	if err != nil {
+		return nil, wrong("its certificate is not one of %s: %v", want.vault.Hostname(), err)
+	}
+	payload, err := jws.Verify(chains[0][0].PublicKey)
+	if err != nil {
+		return nil, wrong("its signature does not verify")
+	}
+	return payload, nil
+}
+
+// bracketed is how crypto/x509 wants an IPv6 address as a name.
+func bracketed(host string) string {
+	if strings.Contains(host, ":") {
+		return "[" + host + "]"
+	}
+	return host
+}
+
+// names reports whether a key's URL is the one that was asked for. A version must be there, and be the one that was asked
+// for, if any.
+func (e *expected) names(id string) bool {
+	u, err := url.Parse(id)
+	if err != nil || !strings.EqualFold(u.Hostname(), e.vault.Hostname()) {
+		return false
+	}
+	rest, ok := strings.CutPrefix(u.Path, e.vault.Path+"/keys/")
+	name, v, has := strings.Cut(rest, "/")
+	return ok && has && strings.EqualFold(name, e.key.Name) && version.MatchString(v) &&
+		(e.key.Version == "" || strings.EqualFold(v, e.key.Version))
+}
