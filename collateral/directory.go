@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"cofferdam.dev/internal/wholefile"
 )
 
 // Limits of an item, in bytes, whoever serves it.
@@ -99,31 +101,12 @@ func (d Directory) Put(r Request, it Item) error {
 	path := filepath.Join(string(d), filepath.FromSlash(r.Name()))
 	err := os.MkdirAll(filepath.Dir(path), 0o700)
 	if err == nil && it.IssuerChain != nil {
-		err = replaceFile(path+issuerChainSuffix, it.IssuerChain)
-	}
-	if err == nil {
-		err = replaceFile(path, it.Body)
+		err = wholefile.Replace(path+issuerChainSuffix, it.IssuerChain, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
-	return nil
-}
-
-func replaceFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*") // has mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // the first error says more
-	}
-	return err
+	return wholefile.Replace(path, it.Body, 0o600)
 }
 
 // Requests returns what the directory has, by name: a request for each plain file whose place is a Request's name. Other

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"cofferdam.dev/collateral"
+	"cofferdam.dev/internal/wholefile"
 )
 
 // What lies in the directory besides the entries. Names of collateral have no dots, so nothing can clash.
@@ -136,14 +137,11 @@ func (c *Cache) write(path string, v any) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	d, err := os.Open(filepath.Dir(final))
+	err = wholefile.SyncDir(filepath.Dir(final))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // evicted already
 	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return err
 }
 
 // place renames a file into its directory, which is made first. An eviction may remove the directory in between, as it

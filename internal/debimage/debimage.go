@@ -12,7 +12,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -22,6 +21,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"cofferdam.dev/internal/wholefile"
 )
 
 // IndexFile is the file in the output directory that lists the images.
@@ -129,7 +130,7 @@ func buildOne(ctx context.Context, a *apt, r recipe, out string) (Built, error) 
 	for _, d := range debs {
 		built.Packages = append(built.Packages, d.File)
 	}
-	return built, writeAtomic(filepath.Join(out, built.File), b)
+	return built, wholefile.Replace(filepath.Join(out, built.File), b, 0o644)
 }
 
 // current reports whether the archive of an image is there and was made by this recipe.
@@ -172,25 +173,7 @@ func writeIndex(dir string, x *Index) error {
 	if err != nil {
 		return fmt.Errorf("writing the index of images: %w", err)
 	}
-	return writeAtomic(filepath.Join(dir, IndexFile), append(b, '\n'))
-}
-
-// writeAtomic replaces a file, so that readers see the old or the new one.
-func writeAtomic(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // the write failed already
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	return nil
+	return wholefile.Replace(filepath.Join(dir, IndexFile), append(b, '\n'), 0o644)
 }
 
 // lock makes the directory and takes the lock in it.

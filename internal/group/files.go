@@ -27,27 +27,6 @@ const (
 // reserveSize is room for a last record on a disk that is full.
 const reserveSize = 64 << 10
 
-// writeAtomic replaces the file name in dir, or leaves it as it was.
-func writeAtomic(dir, name string, data []byte) error {
-	f, err := os.CreateTemp(dir, "."+name+"-*")
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", name, err)
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, name))
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // the first error is the telling one
-		return fmt.Errorf("writing %s: %w", name, err)
-	}
-	return syncDir(dir)
-}
-
 // makeReserve sets room aside in dir. A disk without that much room is full already.
 func makeReserve(dir string) error {
 	f, err := os.OpenFile(filepath.Join(dir, fileReserve), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
@@ -67,15 +46,6 @@ func makeReserve(dir string) error {
 
 // dropReserve gives the room back. It is false when there was none.
 func dropReserve(dir string) bool { return os.Remove(filepath.Join(dir, fileReserve)) == nil }
-
-// syncDir makes a rename in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("syncing %s: %w", dir, err)
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
 
 // lockFile opens and locks path with how (unix.LOCK_EX or LOCK_SH, with LOCK_NB to not wait). The lock belongs to the
 // returned file and to every descriptor inherited from it, and ends with the last of them.

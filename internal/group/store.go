@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"cofferdam.dev/internal/wholefile"
 )
 
 var (
@@ -172,7 +174,7 @@ func (c *Created) fill(plan *Plan) error {
 	if err != nil {
 		return err
 	}
-	err = writeAtomic(c.Dir, filePlan, data)
+	err = wholefile.Replace(filepath.Join(c.Dir, filePlan), data, 0o600)
 	if err != nil {
 		return err
 	}
@@ -194,9 +196,9 @@ func WriteRecord(dir string, r *Record) error {
 	if err != nil {
 		return err
 	}
-	err = writeAtomic(dir, fileRecord, data)
+	err = wholefile.Replace(filepath.Join(dir, fileRecord), data, 0o600)
 	if errors.Is(err, unix.ENOSPC) && dropReserve(dir) {
-		err = writeAtomic(dir, fileRecord, data)
+		err = wholefile.Replace(filepath.Join(dir, fileRecord), data, 0o600)
 	}
 	if err == nil && r.State.Final() {
 		dropReserve(dir)

@@ -3,6 +3,7 @@
 package image
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -83,26 +84,20 @@ func (c *pullCache) complete(img *Image) bool {
 
 // put stores a blob if its content matches the descriptor.
 func (c *pullCache) put(d v1.Descriptor, r io.Reader) error {
-	f, err := os.CreateTemp(filepath.Join(c.dir, "tmp"), d.Digest.Hex+"-")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // gone already when all went well
-	_, err = io.Copy(f, verified(io.NopCloser(r), d.Digest, d.Size))
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), c.blobPath(d.Digest))
+	return c.write(c.blobPath(d.Digest), verified(io.NopCloser(r), d.Digest, d.Size))
 }
 
-func (c *pullCache) replace(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Join(c.dir, "tmp"), "replace-")
+func (c *pullCache) replace(path string, b []byte) error { return c.write(path, bytes.NewReader(b)) }
+
+// write puts a file in place when its content was read to the end. It is written in the directory that removeStale
+// looks after, since a blob may be large and its writer may be killed.
+func (c *pullCache) write(path string, r io.Reader) error {
+	f, err := os.CreateTemp(filepath.Join(c.dir, "tmp"), filepath.Base(path)+"-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // gone already when all went well
-	_, err = f.Write(b)
+	_, err = io.Copy(f, r)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err != nil {
 		return err

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"cofferdam.dev/internal/wholefile"
 )
 
 // Open reads the lock file at path. One that does not exist locks nothing.
@@ -90,10 +92,7 @@ func update(path string, change func(*File) error) error {
 	if _, err = os.Stat(path); err == nil && bytes.Equal(before, after) {
 		return nil
 	}
-	if err = WriteFile(path, after); err != nil {
-		return err
-	}
-	return dir.Sync()
+	return WriteFile(path, after)
 }
 
 // WriteFile replaces a file in one step: a reader sees the old content or the new one, whatever happens in between. A
@@ -106,17 +105,5 @@ func WriteFile(path string, data []byte) error {
 	if info, err := os.Stat(path); err == nil {
 		mode = info.Mode().Perm()
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
-	}
-	return nil
+	return wholefile.Replace(path, data, mode)
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"cofferdam.dev/evidence/snp"
+	"cofferdam.dev/internal/wholefile"
 )
 
 // certificateDir holds the certificates of authorities other than the first: those of other product lines, and those that
@@ -103,7 +104,7 @@ func (p *Processor) certificate(name string, issue func(root *rsa.PrivateKey) (*
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return cert, replaceFile(filepath.Join(dir, file), encodePEM("CERTIFICATE", cert.Raw))
+	return cert, wholefile.Replace(filepath.Join(dir, file), encodePEM("CERTIFICATE", cert.Raw), 0o600)
 }
 
 // rootKey loads the root's key, which is used to issue certificates of authorities and revocation lists, and for nothing

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"cofferdam.dev/evidence/snp"
+	"cofferdam.dev/internal/wholefile"
 )
 
 const rsaBits = 4096
@@ -114,13 +115,13 @@ func makeRoot(dir string) error {
 			return err
 		}
 	}
-	if err := syncDir(tmp); err != nil {
+	if err := wholefile.SyncDir(tmp); err != nil {
 		return err
 	}
 	if err := os.Rename(tmp, filepath.Join(dir, rootDir)); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return wholefile.SyncDir(dir)
 }
 
 // removeLeftovers removes what a process left that died while it made a root.
@@ -265,12 +266,4 @@ func writeFile(path string, b []byte) error {
 	}
 	_, err = f.Write(b)
 	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

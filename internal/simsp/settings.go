@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"cofferdam.dev/internal/wholefile"
 )
 
 // machineFile holds the machine's state beside the root. It is read again for each request, so that running guests see
@@ -90,26 +92,8 @@ func ChangeMachine(dir string, change func(*Machine) error) (Machine, error) {
 	if err != nil {
 		return Machine{}, fmt.Errorf("changing simulated machine: %w", err)
 	}
-	if err := replaceFile(filepath.Join(dir, machineFile), append(b, '\n')); err != nil {
+	if err := wholefile.Replace(filepath.Join(dir, machineFile), append(b, '\n'), 0o600); err != nil {
 		return Machine{}, fmt.Errorf("changing simulated machine: %w", err)
 	}
 	return m, nil
-}
-
-// replaceFile puts a file for its owner alone in place of another one, whole. The caller holds the lock.
-func replaceFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp-*") // has mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // the first error says more
-		return err
-	}
-	return syncDir(filepath.Dir(path))
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"cofferdam.dev/internal/strictjson"
+	"cofferdam.dev/internal/wholefile"
 	"cofferdam.dev/verify/anchor"
 )
 
@@ -53,24 +54,7 @@ func (s *Store) store(roots []Root) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(s.dir, fileName+".tmp-*") // has mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(s.dir, fileName))
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // the first error says more
-		return err
-	}
-	d, err := os.Open(s.dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return wholefile.Replace(filepath.Join(s.dir, fileName), append(b, '\n'), 0o600)
 }
 
 func (s *Store) load() ([]Root, error) {
