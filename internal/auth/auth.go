@@ -101,8 +101,9 @@ func Require(a Authenticator, fail Failure, h http.Handler, roles ...Role) http.
 // maxToken bounds a bearer token in bytes.
 const maxToken = 16 << 10
 
-// bearer returns the request's bearer token.
-func bearer(r *http.Request) (string, error) {
+// Bearer returns the request's bearer token, for authenticators of other packages. The error wraps ErrNoCredentials or
+// ErrCredentials.
+func Bearer(r *http.Request) (string, error) {
 	values := r.Header.Values("Authorization")
 	if len(values) == 0 {
 		return "", ErrNoCredentials

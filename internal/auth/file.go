@@ -85,7 +85,7 @@ func makeToken(path string) error {
 
 // Authenticate implements Authenticator.
 func (t *FileToken) Authenticate(r *http.Request) (*Identity, error) {
-	token, err := bearer(r)
+	token, err := Bearer(r)
 	if err != nil {
 		return nil, err
 	}

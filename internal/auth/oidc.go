@@ -111,7 +111,7 @@ func isLoopback(host string) bool { return host == "127.0.0.1" || host == "::1" 
 
 // Authenticate implements Authenticator.
 func (o *OIDC) Authenticate(r *http.Request) (*Identity, error) {
-	raw, err := bearer(r)
+	raw, err := Bearer(r)
 	if err != nil {
 		return nil, err
 	}
