@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"cofferdam.dev/evidence/dcap"
 	"cofferdam.dev/evidence/snp"
 	"cofferdam.dev/internal/audit"
+	"cofferdam.dev/internal/store"
 	"cofferdam.dev/internal/testcap"
 	"cofferdam.dev/internal/token"
 	"cofferdam.dev/verify"
@@ -477,5 +479,36 @@ func TestOptions(t *testing.T) {
 		if _, err := New(context.Background(), o); err == nil {
 			t.Errorf("%s: it started", name)
 		}
+	}
+}
+
+// TestKeysExpire has many instances come and go. The key set has all whose tokens may be valid, however many there were, and
+// those that expired are removed.
+func TestKeysExpire(t *testing.T) {
+	t.Parallel()
+	clock := time.Now()
+	f := newService(t, func(o *Options) { o.Now = func() time.Time { return clock } })
+	const many = token.MaxKeys + 50
+	for i := range many {
+		k := token.PublicKey{ID: fmt.Sprintf("%04d", i), Expires: clock.Add(time.Hour)}
+		if err := f.publish(t.Context(), k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if keys, err := f.Keys(t.Context()); err != nil || len(keys) != many+2 {
+		t.Errorf("%d keys, %v", len(keys), err)
+	}
+	clock = clock.Add(2 * time.Hour)
+	if err := f.sweepKeys(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	left := 0
+	err := f.store.View(t.Context(), func(r store.Reader) error {
+		list, err := r.List(keyPrefix, "", store.MaxList)
+		left = len(list)
+		return err
+	})
+	if err != nil || left != 2 {
+		t.Errorf("%d keys are left, %v", left, err)
 	}
 }
