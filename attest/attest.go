@@ -4,9 +4,10 @@
 // whoever opens it; none is ever tried in place of another, and the simulator is used only when it was asked for by
 // name.
 //
-// It runs in the measured guest, so it imports nothing but the standard library and the formats of SNP and TDX. It trusts
-// the kernel's and the firmware's answers to be well-meant but not well-formed: it checks that a report is one and that it
-// carries the report data that was asked for. It does not verify signatures, which is for whoever the report is sent to.
+// It runs in the measured guest, so it imports nothing but the standard library and formats: of SNP, TDX, evidence
+// documents and the socket that the guest's agent gives to containers. It trusts the answers of the kernel, the firmware
+// and the agent to be well-meant but not well-formed: it checks that a report is one and that it carries the report data
+// that was asked for. It does not verify signatures, which is for whoever the report is sent to.
 package attest
 
 import (
@@ -35,6 +36,25 @@ type Result struct {
 	Report []byte
 	// Certificates is an SNP certificate table when the platform delivered one, else empty. It comes from the host.
 	Certificates []byte
+}
+
+// CertificateList returns the certificates that lead from the report to a root, in DER, as an evidence document has them.
+func (r *Result) CertificateList() ([][]byte, error) {
+	if len(r.Certificates) == 0 {
+		return nil, nil
+	}
+	entries, err := snp.ParseCertificateTable(r.Certificates)
+	if err != nil {
+		return nil, fmt.Errorf("reading the platform's certificates: %w", err)
+	}
+	var list [][]byte
+	for _, e := range entries {
+		switch e.GUID {
+		case snp.GUIDVCEK, snp.GUIDVLEK, snp.GUIDASK, snp.GUIDARK:
+			list = append(list, e.Data)
+		}
+	}
+	return list, nil
 }
 
 // Provider obtains reports from one source.

@@ -12,6 +12,8 @@ import (
 // The kinds of sources that a machine can offer by itself. The simulator is none of them: it needs a port, which only
 // whoever asked for it has.
 const (
+	// KindSocket is the socket that the agent of a cofferdam guest gives to every container of the group.
+	KindSocket = "socket"
 	// KindConfigfs is configfs-tsm of Linux 6.7 and later, for SEV-SNP and TDX.
 	KindConfigfs = "configfs-tsm"
 	// KindTDX is the device of TDX guests for the local report, with configfs-tsm for the quote.
@@ -25,7 +27,9 @@ const (
 )
 
 // Kinds returns the kinds that Open knows, in the order in which they are best tried.
-func Kinds() []string { return []string{KindConfigfs, KindTDX, KindSEVGuest, KindSEV, KindSGX} }
+func Kinds() []string {
+	return []string{KindSocket, KindConfigfs, KindTDX, KindSEVGuest, KindSEV, KindSGX}
+}
 
 // Attempt is a source that could not be opened.
 type Attempt struct {
@@ -63,8 +67,10 @@ func (e *UnavailableError) Unwrap() []error {
 	return errs
 }
 
-// Open returns the first source of the kinds, in their order, that this machine has. It opens hardware only. When there
-// is none the error is an *UnavailableError; a kind that is unknown is an error even if another one is there.
+// Open returns the first source of the kinds, in their order, that this machine has. It opens what the machine offers by
+// itself, and makes nothing up: in a group whose TEE is simulated, the agent's socket gives reports of the simulated
+// processor, whose root no verifier trusts unless it was told to. When there is no source the error is an
+// *UnavailableError; a kind that is unknown is an error even if another one is there.
 func Open(ctx context.Context, kinds ...string) (Provider, error) {
 	return machine{}.open(ctx, kinds)
 }
@@ -98,6 +104,9 @@ func (m machine) open(ctx context.Context, kinds []string) (Provider, error) {
 // openKind opens one source and says where it looked.
 func (m machine) openKind(kind string) (p Provider, path string, err error) {
 	switch kind {
+	case KindSocket:
+		path = m.root + SocketPath
+		p, err = provider(OpenSocket(path))
 	case KindConfigfs:
 		path = m.root + ConfigfsRoot
 		c, err := OpenConfigfs(path)

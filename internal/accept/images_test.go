@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,7 +35,7 @@ func TestRedis(t *testing.T) {
 		}
 	}
 
-	nonce := "000102030405060708090a0b0c0d0e0f"
+	nonce := evidenceNonce
 	doc := must(t, h, "group", "attest", "redis", "--nonce", nonce).stdout
 	policy := policyFor(t, h, "redis")
 	verdicts := []struct {
@@ -44,6 +45,7 @@ func TestRedis(t *testing.T) {
 	}{
 		{"accepted under the root named", []string{"--nonce", nonce, "--simulated-root", "local", "--policy", policy}, 0},
 		{"another nonce", []string{"--nonce", "ff" + nonce[2:], "--simulated-root", "local", "--policy", policy}, 3},
+		{"as a workload's", []string{"--nonce", nonce, "--simulated-root", "local", "--policy", policy, "--source", "workload"}, 3},
 		{"no simulated root named", []string{"--nonce", nonce, "--policy", policy}, 3},
 	}
 	for _, v := range verdicts {
@@ -109,22 +111,43 @@ func TestNginx(t *testing.T) {
 	}
 }
 
-// TestPython runs a script as the image's user, which is not root, with variables, standard input and an exit code.
+// TestPython runs a script as the image's user, which is not root, with variables, standard input and an exit code. The
+// script asks the guest's agent for evidence, in the raw, and can do nothing else with the agent's directory.
 func TestPython(t *testing.T) {
 	needVM(t)
 	h := home(t)
-	script := `import os,sys; print(os.getuid(), os.environ["COLOUR"], sys.stdin.read().strip()); sys.exit(7)`
 	r := cofferdam(t, h, "from outside\n", "run", "--rm", "-i", "-e", "COLOUR=blue", ref("python"), "--", "python3", "-c", script)
 	if r.code != 7 {
 		t.Errorf("exit code %d, want the script's 7\nstderr:\n%s", r.code, r.stderr)
 	}
-	if want := "65534 blue from outside\n"; r.stdout != want {
-		t.Errorf("standard output is %q, want %q\nstderr:\n%s", r.stdout, want, r.stderr)
+	lines := strings.Split(r.stdout, "\n")
+	if want := []string{"65534 blue from outside", "['evidence.sock', 'policy.rego']", "EROFS"}; len(lines) < 4 || !slices.Equal(lines[:3], want) {
+		t.Fatalf("standard output is %q, want %q and evidence\nstderr:\n%s", r.stdout, want, r.stderr)
 	}
 	if ps := must(t, h, "group", "ps", "-o", "json").stdout; strings.Contains(ps, `"name"`) {
 		t.Errorf("--rm left a group behind:\n%s", ps)
 	}
+	policy := filepath.Join(t.TempDir(), "policy.rego")
+	must(t, h, "policy", "generate", "--file", policy, "-e", "COLOUR=blue", ref("python"), "--", "python3", "-c", script)
+	v := cofferdam(t, h, lines[3], "verify", "-", "--nonce", "0001020304050607", "--source", "workload", "--policy", policy, "--simulated-root", "local")
+	if v.code != 0 {
+		t.Errorf("verify: exit code %d, want 0\n%s%s", v.code, v.stdout, v.stderr)
+	}
 }
+
+// script is what TestPython runs.
+const script = `import errno, os, socket, sys
+print(os.getuid(), os.environ["COLOUR"], sys.stdin.read().strip())
+print(sorted(os.listdir("/run/cofferdam")))
+try:
+    os.remove("/run/cofferdam/evidence.sock")
+except OSError as e:
+    print(errno.errorcode[e.errno])
+s = socket.socket(socket.AF_UNIX)
+s.connect("/run/cofferdam/evidence.sock")
+s.sendall(b'{"nonce":"AAECAwQFBgc=","runtimeData":"a2V5"}\n')
+print(s.makefile().read(), end="")
+sys.exit(7)`
 
 // policyFor makes the policy of an image as a relying party would: from the image, not from the group.
 func policyFor(t *testing.T, home, name string) string {

@@ -13,6 +13,7 @@ import (
 
 	guestv1 "cofferdam.dev/api/guest/v1"
 	"cofferdam.dev/internal/agent/container"
+	"cofferdam.dev/internal/evidencewire"
 	"cofferdam.dev/policy/engine"
 )
 
@@ -192,6 +193,8 @@ func (c *check) mounts(list []*guestv1.Mount) {
 		c.path(at+"destination", destination)
 		clean := path.Clean(destination) == destination && destination != "/"
 		c.that(clean, at+"destination", "a clean path below /", quote(destination))
+		own := destination == evidencewire.Directory || strings.HasPrefix(destination, evidencewire.Directory+"/")
+		c.that(!own, at+"destination", "a path outside of "+evidencewire.Directory+", which is the guest's own", quote(destination))
 		c.that(!seen[destination], at+"destination", "each once", quote(destination)+" again")
 		seen[destination] = true
 		c.form(at+"source", m.GetSource(), sourceForm)

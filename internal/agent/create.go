@@ -86,6 +86,10 @@ func (s *Service) CreateContainer(ctx context.Context, r *guestv1.CreateContaine
 func (s *Service) create(ctx context.Context, spec *container.Spec, d engine.Decision, i *instance, resp *guestv1.CreateContainerResponse) error {
 	narrow(&spec.Process, d)
 	var err error
+	spec.Evidence, err = s.cfg.Evidence.Open(spec.ID, s.text, s.report)
+	if err != nil {
+		return err
+	}
 	i.init, err = s.cfg.Runtime.Create(ctx, spec)
 	if err == nil {
 		resp.Env, resp.Identity = spec.Env, identity(spec.User)
@@ -94,11 +98,16 @@ func (s *Service) create(ctx context.Context, spec *container.Spec, d engine.Dec
 	if err == nil {
 		return nil
 	}
-	undo := s.cfg.Runtime.Remove(ctx, spec.ID)
+	undo := s.remove(ctx, spec.ID)
 	if undo != nil {
 		return s.breakDown(string(engine.PointCreateContainer), undo)
 	}
 	return err
+}
+
+// remove ends a container, and its evidence socket with it.
+func (s *Service) remove(ctx context.Context, id string) error {
+	return errors.Join(s.cfg.Runtime.Remove(ctx, id), s.cfg.Evidence.Close(id))
 }
 
 // checkCreate checks the form of a request and reads its seccomp profile, with the digest that policies name it by.

@@ -23,6 +23,7 @@ import (
 	"cofferdam.dev/attest"
 	"cofferdam.dev/evidence/snp"
 	"cofferdam.dev/internal/agent/container"
+	"cofferdam.dev/internal/agent/workload"
 	"cofferdam.dev/internal/channel"
 	"cofferdam.dev/policy"
 	"cofferdam.dev/policy/engine"
@@ -318,9 +319,38 @@ func (p *fakeProvider) Report(_ context.Context, data [64]byte) (*attest.Result,
 	return &attest.Result{Type: kind, Report: report.Marshal()}, nil
 }
 
+// fakeSockets keeps what containers would ask, for tests to ask it.
+type fakeSockets struct {
+	err error
+
+	mu   sync.Mutex
+	open map[string]workload.Report
+	text string
+}
+
+func (f *fakeSockets) Open(id string, policy []byte, report workload.Report) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.open == nil {
+		f.open = map[string]workload.Report{}
+	}
+	if f.err == nil {
+		f.open[id], f.text = report, string(policy)
+	}
+	return "/sockets/" + id, f.err
+}
+
+func (f *fakeSockets) Close(id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.open, id)
+	return nil
+}
+
 // rig is a service with fakes around it.
 type rig struct {
 	*Service
+	sockets  *fakeSockets
 	log      *journal
 	decider  *fakeDecider
 	machine  *fakeMachine
@@ -335,9 +365,10 @@ func newRig(t testing.TB) *rig {
 	r := &rig{
 		log: j, decider: &fakeDecider{log: j, decide: allowAll}, machine: &fakeMachine{log: j},
 		runtime: &fakeRuntime{log: j}, provider: &fakeProvider{hostData: policy.Hash(policyText)}, broker: &channel.Broker{},
+		sockets: &fakeSockets{},
 	}
 	s, err := New(t.Context(), Config{
-		TEE: "simulated", Build: "test", Provider: r.provider, Machine: r.machine, Runtime: r.runtime, Streams: r.broker,
+		TEE: "simulated", Build: "test", Provider: r.provider, Machine: r.machine, Runtime: r.runtime, Streams: r.broker, Evidence: r.sockets,
 		LoadPolicy: func([]byte) (Decider, error) { return r.decider, nil }, VolumeRoot: "/volumes",
 		Log: slog.New(slog.DiscardHandler),
 	})

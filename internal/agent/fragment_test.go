@@ -81,10 +81,10 @@ func enforced(t *testing.T, text []byte) *rig {
 	j := &journal{}
 	r := &rig{
 		log: j, machine: &fakeMachine{log: j}, runtime: &fakeRuntime{log: j},
-		provider: &fakeProvider{hostData: policy.Hash(text)}, broker: &channel.Broker{},
+		provider: &fakeProvider{hostData: policy.Hash(text)}, broker: &channel.Broker{}, sockets: &fakeSockets{},
 	}
 	s, err := New(t.Context(), Config{
-		TEE: "simulated", Build: "test", Provider: r.provider, Machine: r.machine, Runtime: r.runtime, Streams: r.broker,
+		TEE: "simulated", Build: "test", Provider: r.provider, Machine: r.machine, Runtime: r.runtime, Streams: r.broker, Evidence: r.sockets,
 		LoadPolicy: LoadPolicy, VolumeRoot: "/volumes", Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

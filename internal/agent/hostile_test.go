@@ -119,6 +119,8 @@ func TestMalformedRequests(t *testing.T) {
 		"mount over the root":         {"mounts[0].destination", mountOf(func(m *guestv1.Mount) { m.Destination = "/" })},
 		"mount destination climbs":    {"mounts[0].destination", mountOf(func(m *guestv1.Mount) { m.Destination = "/a/../../b" })},
 		"mount destination unclean":   {"mounts[0].destination", mountOf(func(m *guestv1.Mount) { m.Destination = "/a//b" })},
+		"mount over the guest's own":  {"mounts[0].destination", mountOf(func(m *guestv1.Mount) { m.Destination = "/run/cofferdam" })},
+		"mount into the guest's own":  {"mounts[0].destination", mountOf(func(m *guestv1.Mount) { m.Destination = "/run/cofferdam/x" })},
 		"mount of a guest path":       {"mounts[0].source", mountOf(func(m *guestv1.Mount) { m.Source = "/etc" })},
 		"mount source climbs":         {"mounts[0].source", mountOf(func(m *guestv1.Mount) { m.Source = "sandbox:///tmp/atlas/emptydir/.." })},
 		"mount source below a volume": {"mounts[0].source", mountOf(func(m *guestv1.Mount) { m.Source = "sandbox:///tmp/atlas/emptydir/x/link" })},

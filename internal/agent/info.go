@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	guestv1 "cofferdam.dev/api/guest/v1"
+	"cofferdam.dev/attest"
 	"cofferdam.dev/evidence"
 	"cofferdam.dev/policy/engine"
 )
@@ -101,14 +102,19 @@ func (s *Service) Evidence(ctx context.Context, r *guestv1.EvidenceRequest) (*gu
 		return nil, err
 	}
 	s.mu.Unlock() // a slow processor holds up other reports only
-	s.reports.Lock()
-	defer s.reports.Unlock()
-	data := evidence.ReportData(evidence.SourceHost, r.GetNonce(), r.GetRuntimeData())
-	report, err := s.cfg.Provider.Report(context.WithoutCancel(ctx), data)
+	report, err := s.report(ctx, evidence.ReportData(evidence.SourceHost, r.GetNonce(), r.GetRuntimeData()))
 	if err != nil {
 		return nil, failed(call, err)
 	}
 	return &guestv1.EvidenceResponse{Type: report.Type, Report: report.Report, Certificates: report.Certificates}, nil
+}
+
+// report gets one report at a time, for the host and for the containers: who waits longest is next, and a container never
+// waits twice. It holds up nothing else.
+func (s *Service) report(ctx context.Context, reportData [64]byte) (*attest.Result, error) {
+	s.reports.Lock()
+	defer s.reports.Unlock()
+	return s.cfg.Provider.Report(context.WithoutCancel(ctx), reportData)
 }
 
 // PowerOff implements guestv1.GuestService. It needs no policy: the host can always stop the machine.
@@ -125,7 +131,7 @@ func (s *Service) PowerOff(ctx context.Context, _ *guestv1.PowerOffRequest) (*gu
 func (s *Service) takeDown(ctx context.Context) {
 	for id, i := range s.containers {
 		if !i.removed {
-			s.warn("ending a container", s.cfg.Runtime.Remove(ctx, id))
+			s.warn("ending a container", s.remove(ctx, id))
 			i.removed = true
 		}
 	}

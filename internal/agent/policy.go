@@ -97,7 +97,7 @@ func (s *Service) SetPolicy(_ context.Context, r *guestv1.SetPolicyRequest) (*gu
 		d.Field = "policy"
 		return nil, d
 	}
-	s.policy = loaded
+	s.policy, s.text = loaded, r.GetPolicy()
 	s.policySet.Store(true)
 	s.verbose = s.mayLog()
 	return &guestv1.SetPolicyResponse{HostData: s.hostData[:]}, nil

@@ -217,7 +217,7 @@ func (s *Service) ShutdownContainer(ctx context.Context, r *guestv1.ShutdownCont
 	err = s.decide(ctx, point, nil, func(ctx context.Context, u Unit) (engine.Decision, error) {
 		return u.ShutdownContainer(ctx, i.id)
 	}, func(ctx context.Context, _ engine.Decision) error {
-		err := s.cfg.Runtime.Remove(ctx, i.id)
+		err := s.remove(ctx, i.id)
 		if err != nil {
 			return s.breakDown(string(point), err)
 		}

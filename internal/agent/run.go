@@ -21,6 +21,7 @@ import (
 	"cofferdam.dev/internal/agent/machine/cgroup"
 	"cofferdam.dev/internal/agent/machine/netconf"
 	"cofferdam.dev/internal/agent/machine/reaper"
+	"cofferdam.dev/internal/agent/workload"
 	"cofferdam.dev/internal/channel"
 	"cofferdam.dev/policy/engine"
 )
@@ -32,6 +33,7 @@ const (
 	hostname      = "cofferdam"
 	runtimePath   = "/usr/bin/runc"
 	bundleDir     = "/run/cofferdam"
+	evidenceRoot  = "/run/evidence"
 	volumeRoot    = engine.GuestRoot + "/sandbox/sandboxMounts"
 )
 
@@ -67,12 +69,17 @@ func Run(ctx context.Context, build string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	sockets := &workload.Server{Root: evidenceRoot}
+	err = sockets.Setup()
+	if err != nil {
+		return err
+	}
 	broker := &channel.Broker{}
 	reportCtx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
 	s, err := New(reportCtx, Config{
 		TEE: sys.Parameters.TEE, Build: build, Provider: provider, Machine: m, Runtime: runner, Streams: broker,
-		LoadPolicy: LoadPolicy, VolumeRoot: volumeRoot, Log: log,
+		Evidence: sockets, LoadPolicy: LoadPolicy, VolumeRoot: volumeRoot, Log: log,
 	})
 	if err != nil {
 		return err

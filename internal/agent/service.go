@@ -18,6 +18,7 @@ import (
 	"cofferdam.dev/attest"
 	"cofferdam.dev/internal/agent/container"
 	"cofferdam.dev/internal/agent/machine"
+	"cofferdam.dev/internal/agent/workload"
 	encoding "cofferdam.dev/policy/denial"
 	"cofferdam.dev/policy/engine"
 	"cofferdam.dev/policy/fragment"
@@ -42,6 +43,15 @@ type Runtime interface {
 	Usage(id string) (container.Usage, error)
 }
 
+// Sockets lets containers ask for evidence. It is a workload.Server. The service opens the socket of a container only after
+// the policy allowed the container.
+type Sockets interface {
+	// Open returns a directory of the guest's with a socket that is answered with what report returns.
+	Open(id string, policy []byte, report workload.Report) (dir string, err error)
+	// Close undoes Open. It does nothing for a container that has no socket.
+	Close(id string) error
+}
+
 // Granter admits data streams. It is a channel.Broker.
 type Granter interface {
 	Grant(serve func(net.Conn)) ([]byte, error)
@@ -57,6 +67,7 @@ type Config struct {
 	Machine    Machine
 	Runtime    Runtime
 	Streams    Granter
+	Evidence   Sockets
 	LoadPolicy func(text []byte) (Decider, error)
 	VolumeRoot string // where sandbox:// sources lie
 	Log        *slog.Logger
@@ -76,6 +87,7 @@ type Service struct {
 
 	mu         sync.Mutex
 	policy     Decider // nil before SetPolicy
+	text       []byte  // of policy
 	broken     string  // why nothing but power-off is answered; empty while all is well
 	verbose    bool    // runtime_logging allowed
 	layers     map[string]*layer

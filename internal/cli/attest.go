@@ -7,14 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"cofferdam.dev/attest"
 	"cofferdam.dev/evidence"
-	"cofferdam.dev/evidence/snp"
 )
 
 // eventLogPath is where Linux has the event log of a TD: the area of the ACPI table CCEL.
@@ -26,7 +24,7 @@ const autoProvider = "auto"
 // providers are the sources by the names that people give them.
 func providers() map[string][]string {
 	return map[string][]string{
-		autoProvider: attest.Kinds(), "configfs": {attest.KindConfigfs}, "tdx": {attest.KindTDX},
+		autoProvider: attest.Kinds(), "socket": {attest.KindSocket}, "configfs": {attest.KindConfigfs}, "tdx": {attest.KindTDX},
 		"sev-guest": {attest.KindSEVGuest}, "sev": {attest.KindSEV}, "sgx": {attest.KindSGX},
 	}
 }
@@ -42,12 +40,14 @@ printed as JSON, for ` + "`cofferdam verify`" + `.
 
 With group:NAME the guest of a group is asked instead, as ` + "`cofferdam group attest`" + ` does.
 
-Sources are tried in this order: configfs-tsm of Linux 6.7 and later (SEV-SNP, TDX),
-/dev/tdx_guest, /dev/sev-guest, /dev/sev of the 5.x kernels, /dev/attestation of Gramine
+Sources are tried in this order: the agent's socket, which every container of a group has at
+/run/cofferdam/evidence.sock; configfs-tsm of Linux 6.7 and later (SEV-SNP, TDX);
+/dev/tdx_guest; /dev/sev-guest; /dev/sev of the 5.x kernels; /dev/attestation of Gramine
 (SGX). Where there is none, that is an error: nothing is ever made up.
 
-In a container of an Azure group, the policy, the endorsement and the certificates that the
-host put into $UVM_SECURITY_CONTEXT_DIR come with it.`,
+From the agent's socket, the policy in force comes with it. In a container of an Azure
+group, the policy, the endorsement and the certificates that the host put into
+$UVM_SECURITY_CONTEXT_DIR do.`,
 		Example: `  cofferdam attest --nonce 00112233445566778899aabbccddeeff > evidence.json
   cofferdam attest --nonce random --runtime-data key.pub --provider sev-guest > new.json
   cofferdam attest group:db --nonce random > evidence.json`,
@@ -86,7 +86,7 @@ host put into $UVM_SECURITY_CONTEXT_DIR come with it.`,
 	f := c.Flags()
 	f.StringVar(&nonce, "nonce", "", "the verifier's nonce in hexadecimal (8 to 64 bytes), or random")
 	f.StringVar(&runtimeData, "runtime-data", "", "file whose bytes the report commits to as well (at most 4096)")
-	f.StringVar(&source, "provider", autoProvider, "where to get the report: auto, configfs, tdx, sev-guest, sev or sgx")
+	f.StringVar(&source, "provider", autoProvider, "where to get the report: auto, socket, configfs, tdx, sev-guest, sev or sgx")
 	return c
 }
 
@@ -115,7 +115,7 @@ func (a *app) attestNamed(ctx context.Context, cmd *cobra.Command, name string, 
 func (a *app) attestMachine(ctx context.Context, cmd *cobra.Command, source string, nonce, data []byte) ([]byte, error) {
 	kinds, ok := providers()[source]
 	if !ok {
-		return nil, usage(cmd, fmt.Sprintf("--provider is %q; want auto, configfs, tdx, sev-guest, sev or sgx", source))
+		return nil, usage(cmd, fmt.Sprintf("--provider is %q; want auto, socket, configfs, tdx, sev-guest, sev or sgx", source))
 	}
 	p, err := attest.Open(ctx, kinds...)
 	var unavailable *attest.UnavailableError
@@ -130,6 +130,9 @@ func (a *app) attestMachine(ctx context.Context, cmd *cobra.Command, source stri
 	if err != nil {
 		return nil, err
 	}
+	if socket, ok := p.(*attest.Socket); ok {
+		return a.attestContainer(ctx, socket, nonce, data)
+	}
 	r, err := p.Report(ctx, evidence.ReportData(evidence.SourceWorkload, nonce, data))
 	if err != nil {
 		return nil, err
@@ -138,21 +141,33 @@ func (a *app) attestMachine(ctx context.Context, cmd *cobra.Command, source stri
 	return a.document(r, nonce, data)
 }
 
+// attestContainer asks the agent of the guest whose container this runs in.
+func (a *app) attestContainer(ctx context.Context, socket *attest.Socket, nonce, data []byte) ([]byte, error) {
+	d, err := socket.Evidence(ctx, nonce, data)
+	if err != nil {
+		return nil, err
+	}
+	a.say("source: %s", socket.Kind())
+	d.Policy, err = socket.Policy()
+	if err != nil {
+		a.say("policy: left out, because %v", err)
+	}
+	b, err := d.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("making the evidence document: %w", err)
+	}
+	return b, nil
+}
+
 // document puts a report together with what belongs to it.
 func (a *app) document(r *attest.Result, nonce, data []byte) ([]byte, error) {
 	d := &evidence.Document{
 		Type: r.Type, Report: r.Report, Source: evidence.SourceWorkload, Nonce: nonce, RuntimeData: data,
 	}
-	if len(r.Certificates) > 0 {
-		entries, err := snp.ParseCertificateTable(r.Certificates)
-		if err != nil {
-			return nil, fmt.Errorf("reading the host's certificates: %w", err)
-		}
-		for _, e := range entries {
-			if slices.Contains([]snp.GUID{snp.GUIDVCEK, snp.GUIDVLEK, snp.GUIDASK, snp.GUIDARK}, e.GUID) {
-				d.Certificates = append(d.Certificates, e.Data)
-			}
-		}
+	var err error
+	d.Certificates, err = r.CertificateList()
+	if err != nil {
+		return nil, err
 	}
 	a.hostContext(d)
 	if r.Type == attest.TypeTDX {

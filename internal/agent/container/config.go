@@ -6,6 +6,8 @@ import (
 	"math"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"cofferdam.dev/internal/evidencewire"
 )
 
 // cgroupParent holds the cgroups of all containers; its limit is what the agent leaves them.
@@ -52,6 +54,12 @@ func config(s *Spec, v *Volumes, extra []Mount, pidsLimit int64) *specs.Spec {
 	for _, m := range append(append([]Mount(nil), s.Mounts...), extra...) {
 		c.Mounts = append(c.Mounts, specs.Mount{
 			Destination: m.Destination, Type: "bind", Source: v.Path(m.Source), Options: m.Options,
+		})
+	}
+	if s.Evidence != "" { // after all others, so that none of them lies over it
+		c.Mounts = append(c.Mounts, specs.Mount{
+			Destination: evidencewire.Directory, Type: "bind", Source: s.Evidence,
+			Options: []string{"bind", "rprivate", "ro", "nosuid", "nodev", "noexec"},
 		})
 	}
 	return c

@@ -30,6 +30,7 @@ func TestConfig(t *testing.T) {
 			Capabilities: policy.Capabilities{Bounding: caps, Effective: caps, Permitted: caps},
 		},
 		Mounts:      []Mount{{Destination: "/data", Source: "/tmp/atlas/emptydir/data", Options: []string{"rbind", "rshared", "rw"}}},
+		Evidence:    "/run/evidence/ID",
 		MemoryBytes: 64 << 20, CPUMillis: 1500,
 		Seccomp: &specs.LinuxSeccomp{DefaultAction: specs.ActErrno},
 	}

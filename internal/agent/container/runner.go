@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -18,6 +19,7 @@ import (
 
 	"cofferdam.dev/internal/agent/machine/cgroup"
 	"cofferdam.dev/internal/agent/machine/reaper"
+	"cofferdam.dev/internal/evidencewire"
 )
 
 // killTimeout bounds the wait for killed processes to be gone.
@@ -77,6 +79,9 @@ func (r *Runner) VolumePath(source string) string { return r.Volumes.Path(source
 func (r *Runner) Create(ctx context.Context, s *Spec) (*Handle, error) {
 	for _, m := range s.Mounts {
 		err := r.Volumes.prepare(s.Rootfs, m)
+		if err == nil && s.Evidence != "" && m.Destination == path.Dir(evidencewire.Directory) {
+			err = r.Volumes.makeRoom(m, path.Base(evidencewire.Directory))
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -14,8 +14,10 @@ type Spec struct {
 	Rootfs string // the mounted root filesystem
 	Process
 
-	Hostname   string // empty: the first characters of ID
-	Mounts     []Mount
+	Hostname string // empty: the first characters of ID
+	Mounts   []Mount
+	// Evidence is the directory of the guest's that the container has at evidencewire.Directory; empty: none.
+	Evidence   string
 	Privileged bool
 	Seccomp    *specs.LinuxSeccomp // nil: no filter
 

@@ -101,6 +101,23 @@ func (v *Volumes) make(rootfs string, m Mount) error {
 	return copyUp(rootfs, m.Destination, dir)
 }
 
+// makeRoom makes a directory in a volume for a mount of the agent's. The runtime can not where the container may only read
+// the volume.
+func (v *Volumes) makeRoom(m Mount, name string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	volume, err := v.dir(m.Source)
+	if err != nil {
+		return fmt.Errorf("making room in the volume at %s: %w", m.Destination, err)
+	}
+	defer func() { _ = volume.Close() }()
+	d, err := makeDir(volume, name, 0o755)
+	if err != nil {
+		return fmt.Errorf("making room in the volume at %s: %w", m.Destination, err)
+	}
+	return d.Close()
+}
+
 // dir opens a directory below the root, and makes what is missing of it.
 func (v *Volumes) dir(p string) (*os.File, error) {
 	err := os.MkdirAll(v.Root, 0o755) //nolint:gosec // containers' users pass through it

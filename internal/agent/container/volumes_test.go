@@ -171,3 +171,34 @@ func TestNetworkFiles(t *testing.T) {
 		t.Error("the files are left")
 	}
 }
+
+// TestRoomInAVolume makes a directory for the agent's own mount in a volume, and follows nothing that another container
+// put there.
+func TestRoomInAVolume(t *testing.T) {
+	t.Parallel()
+	v := &Volumes{Root: filepath.Join(t.TempDir(), "volumes")}
+	m := Mount{Source: volume, Destination: "/run", Options: []string{"ro"}}
+	prepared(t, v, t.TempDir(), m)
+	for range 2 { // a second container may share it
+		err := v.makeRoom(m, "cofferdam")
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	room := filepath.Join(v.Path(volume), "cofferdam")
+	info, err := os.Lstat(room)
+	if err != nil || !info.IsDir() || info.Mode().Perm() != 0o755 {
+		t.Errorf("room is %v, %v", info, err)
+	}
+	outside := t.TempDir()
+	err = os.Remove(room)
+	if err == nil {
+		err = os.Symlink(outside, room)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.makeRoom(m, "cofferdam") == nil {
+		t.Error("a link was followed")
+	}
+}
