@@ -43,8 +43,9 @@ race: setup setup-test build guest images ## run the tests of the concurrent par
 	CGO_ENABLED=1 COFFERDAM_CACHE=$(CACHE) go test -race -short -timeout 20m ./internal/agent/... ./internal/channel/... ./internal/group/... ./internal/layer/... ./internal/sandbox/... ./internal/simsp/... ./policy/...
 
 .PHONY: oracle
-oracle: ## ask an independent enforcer about our policies (a module of its own, for tests only)
+oracle: ## have independent programs talk to ours: an enforcer of policies, Azure's clients (modules of their own, for tests only)
 	cd internal/oracle && go test -tags rego -timeout 15m ./...
+	cd internal/vault/rest/azureclients && go test ./...
 
 .PHONY: bench
 bench: setup setup-test build guest images ## measure, as ratios against references in the same run

@@ -16,9 +16,10 @@ import (
 	"cofferdam.dev/internal/vault"
 )
 
-// members takes members of the right type out of a JSON object. The first one that is wrong is remembered, and what is
-// taken afterwards counts for nothing. A member that is missing or null is nil or empty; members that nobody takes are left
-// alone, as Azure Key Vault does. Errors never hold a value.
+// members takes members of the right type out of a JSON object, by their names in whatever case: Azure's own clients send
+// "Hsm", others "hsm". The first one that is wrong is remembered, and what is taken afterwards counts for nothing. A member
+// that is missing or null is nil or empty; members that nobody takes are left alone, as Azure Key Vault does. Errors never
+// hold a value.
 type members struct {
 	within string
 	o      strictjson.Object
@@ -40,11 +41,31 @@ func (c *call) readBody(mayBeEmpty bool) (members, error) {
 		}
 		return m, bad("The request has no body.")
 	}
-	if m.o, err = strictjson.Parse(b); err != nil {
+	if m.o, err = parseObject(b); err != nil {
 		return m, bad("The body is not a JSON object of the form that is wanted.")
 	}
 	return m, nil
 }
+
+// parseObject reads an object with the names of its members in lower case. A member that occurs twice, be it in another
+// case, is an error: two readers could see two requests in it.
+func parseObject(b []byte) (strictjson.Object, error) {
+	strict, err := strictjson.Parse(b)
+	if err != nil {
+		return nil, err
+	}
+	o := make(strictjson.Object, len(strict))
+	for name, v := range strict {
+		folded := strings.ToLower(name)
+		if o.Has(folded) {
+			return nil, errors.New("a member occurs twice")
+		}
+		o[folded] = v
+	}
+	return o, nil
+}
+
+func (m members) raw(name string) json.RawMessage { return m.o[strings.ToLower(name)] }
 
 func (m members) fail(name, want string) {
 	if *m.err == nil {
@@ -54,7 +75,7 @@ func (m members) fail(name, want string) {
 
 // has reports whether a member is there and not null.
 func (m members) has(name string) bool {
-	raw := bytes.TrimSpace(m.o[name])
+	raw := bytes.TrimSpace(m.raw(name))
 	return len(raw) > 0 && string(raw) != "null"
 }
 
@@ -64,7 +85,7 @@ func take[T any](m members, name, want string) *T {
 		return nil
 	}
 	v := new(T)
-	if err := json.Unmarshal(m.o[name], v); err != nil {
+	if err := json.Unmarshal(m.raw(name), v); err != nil {
 		m.fail(name, want)
 		return nil
 	}
@@ -126,7 +147,7 @@ func (m members) object(name string) members {
 	if !m.has(name) {
 		return in
 	}
-	o, err := strictjson.Parse(m.o[name])
+	o, err := parseObject(m.raw(name))
 	if err != nil {
 		m.fail(name, "an object")
 		return in

@@ -73,13 +73,13 @@ func (h *Handler) importKey(c *call) error {
 	if err := c.releasable(r.Attributes, r.Policy); err != nil {
 		return err
 	}
-	raw, err := plainBase64(m.o["key"])
+	raw, err := plainBase64(m.raw("key"))
 	if err != nil {
 		return err
 	}
 	material, err := vault.ParseMaterial(raw)
 	clear(raw)
-	clear(m.o["key"])
+	clear(m.raw("key"))
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,7 @@ func TestKeyErrors(t *testing.T) {
 		"no JSON":                {"POST /keys/k/create", "kty=RSA", 400, "BadParameter", "JSON object"},
 		"a list":                 {"POST /keys/k/create", "[]", 400, "BadParameter", "JSON object"},
 		"a member twice":         {"POST /keys/k/create", `{"kty":"RSA","kty":"EC"}`, 400, "BadParameter", "JSON object"},
+		"twice by case":          {"POST /keys/k/create", `{"kty":"RSA","KTY":"EC"}`, 400, "BadParameter", "JSON object"},
 		"a number for a text":    {"POST /keys/k/create", `{"kty":1}`, 400, "BadParameter", "kty of the body is not a string"},
 		"a text for a number":    {"POST /keys/k/create", `{"kty":"RSA","key_size":"2048"}`, 400, "BadParameter", "key_size of the body is not a whole number"},
 		"a text for an object":   {"POST /keys/k/create", `{"kty":"RSA","attributes":"x"}`, 400, "BadParameter", "attributes of the body is not an object"},
