@@ -37,7 +37,7 @@ func (h *Handler) keys(c *call) error {
 			return nil
 		}
 	}
-	header.Set("Content-Type", "application/jwk-set+json")
+	header.Set("Content-Type", "application/json; charset=utf-8") // clients exist that take no other kind for JSON
 	_, _ = c.w.Write(b) // the client may be gone
 	return nil
 }

@@ -126,7 +126,9 @@ func New(opts Options) (*Handler, error) {
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("X-Ms-Request-Id", serve.RequestID(r.Context()))
+	if id := serve.RequestID(r.Context()); id != "" {
+		w.Header().Set("X-Ms-Request-Id", id)
+	}
 	c := &call{w: w, r: r}
 	e, err := h.find(c)
 	if err != nil {
