@@ -170,3 +170,53 @@ func TestChipCertificateIsParsedStrictly(t *testing.T) {
 		t.Errorf("a provider's certificate is parsed as %+v, %v", vlek, err)
 	}
 }
+
+// FuzzParseChipCertificate holds the parser of extensions to its promise: no panic, and what it takes for a chip's or a
+// provider's key says the same after it was encoded anew.
+func FuzzParseChipCertificate(f *testing.F) {
+	for _, exts := range [][]pkix.Extension{
+		must(ChipExtensions("Milan-B0", TCB{4, 6: 0x18, 7: 0xdb}, bytes.Repeat([]byte{1}, 64))),
+		must(ChipExtensions("Turin", TCB{1, 2, 3, 4, 7: 5}, bytes.Repeat([]byte{1}, 8))),
+		must(ProviderExtensions("Genoa", TCB{}, "provider")),
+	} {
+		b, err := asn1.Marshal(exts)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var exts []pkix.Extension
+		if _, err := asn1.Unmarshal(b, &exts); err != nil {
+			return
+		}
+		c, err := ParseChipCertificate(&x509.Certificate{Extensions: exts})
+		if err != nil {
+			return
+		}
+		if c.Key == SigningKeyVCEK {
+			exts, err = ChipExtensions(c.ProductName, c.TCB, c.HWID)
+		} else if exts, err = ProviderExtensions(c.ProductName, c.TCB, c.CSPID); err != nil {
+			return // names of other characters than those that are encoded
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParseChipCertificate(&x509.Certificate{Extensions: exts})
+		if err != nil {
+			t.Fatal(err)
+		}
+		again.StructVersion = c.StructVersion // follows the product line when it is encoded
+		if again.Key != c.Key || again.TCB != c.TCB || again.Line != c.Line || again.CSPID != c.CSPID || !bytes.Equal(again.HWID, c.HWID) {
+			t.Errorf("%+v became %+v", c, again)
+		}
+	})
+}
+
+// must returns what can not fail.
+func must(exts []pkix.Extension, err error) []pkix.Extension {
+	if err != nil {
+		panic(err)
+	}
+	return exts
+}
