@@ -46,6 +46,8 @@ func vmContainer(name string, roots []string, command ...string) policy.Containe
 		Signals:       []int{9, 15},
 		Mounts: []policy.Mount{{
 			Destination: "/data", Source: "sandbox:///tmp/atlas/emptydir/.+", Type: "bind", Options: []string{"rbind", "rshared", "rw"},
+		}, {
+			Destination: "/run", Source: "sandbox:///tmp/atlas/emptydir/.+", Type: "bind", Options: []string{"rbind", "rshared", "ro"},
 		}},
 		Capabilities:    policy.Capabilities{Bounding: caps, Effective: caps, Permitted: caps, Ambient: []string{}, Inheritable: []string{}},
 		NoNewPrivileges: true,
@@ -56,7 +58,7 @@ func vmContainer(name string, roots []string, command ...string) policy.Containe
 	}
 }
 
-const script = "echo hello; echo warning >&2; hostname; cat /etc/resolv.conf; cat /sys/class/net/eth0/operstate; grep NoNewPrivs /proc/self/status; touch /data/x; read line; echo \"got $line\"; exit 7"
+const script = "echo hello; echo warning >&2; hostname; cat /etc/resolv.conf; cat /sys/class/net/eth0/operstate; grep NoNewPrivs /proc/self/status; touch /data/x; ls /run/cofferdam; touch /run/x 2>/dev/null || echo read-only; read line; echo \"got $line\"; exit 7"
 
 func createRequest(id string, c policy.Container) *guestv1.CreateContainerRequest {
 	return &guestv1.CreateContainerRequest{
@@ -194,7 +196,7 @@ func TestRealGuest(t *testing.T) {
 	disks = append(disks, qemu.Disk{Path: scratchDisk, Serial: "scratch0"})
 
 	good := vmContainer("good", roots, "/bin/sh", "-c", script)
-	hog := vmContainer("hog", roots, "/bin/sh", "-c", "trap '' TERM; x=aaaaaaaa; while :; do x=$x$x; done")
+	hog := vmContainer("hog", roots, "/bin/sh", "-c", "ls -A /data/cofferdam; trap '' TERM; x=aaaaaaaa; while :; do x=$x$x; done")
 	hog.NoNewPrivileges, hog.User.UserIDName = false, policy.IDName{Pattern: "nobody", Strategy: policy.StrategyName}
 	bad := vmContainer("bad", []string{hex.EncodeToString(last.RootHash[:])}, "/bin/sh", "-c", "exit 0")
 	text := (&policy.Policy{
@@ -227,7 +229,11 @@ func TestRealGuest(t *testing.T) {
 	_, err = g.CreateContainer(ctx, wider)
 	wantCode(t, err, guestv1.CodePolicyDenied)
 	began = time.Now()
-	p, err := g.CreateContainer(ctx, createRequest(podID, good))
+	first := createRequest(podID, good)
+	first.Mounts = append(first.Mounts, &guestv1.Mount{ // the agent's own mount lies in it
+		Destination: "/run", Source: "sandbox:///tmp/atlas/emptydir/run", Type: "bind", Options: []string{"rbind", "rshared", "ro"},
+	})
+	p, err := g.CreateContainer(ctx, first)
 	must(t, err)
 	t.Logf("created after %v", time.Since(began))
 	began = time.Now()
@@ -257,7 +263,7 @@ func vmEnd(ctx context.Context, t *testing.T, p *sandbox.Process) {
 	must(t, p.Stdin.Close())
 	out, err := io.ReadAll(p.Stdout)
 	must(t, err)
-	want := "hello\nsmoke\nnameserver 192.168.127.1\nup\nNoNewPrivs:\t1\ngot a line\n"
+	want := "hello\nsmoke\nnameserver 192.168.127.1\nup\nNoNewPrivs:\t1\nevidence.sock\npolicy.rego\nread-only\ngot a line\n"
 	if string(out) != want {
 		t.Errorf("standard output is %q, want %q", out, want)
 	}
@@ -334,7 +340,8 @@ func vmFlipped(ctx context.Context, t *testing.T, g *sandbox.Guest, e layer.Entr
 	}
 }
 
-// vmHog runs a container on an encrypted scratch disk that takes more memory than it may have.
+// vmHog runs a container on an encrypted scratch disk that takes more memory than it may have. It shares a volume with the
+// first container, and not what the agent mounted into it there.
 func vmHog(ctx context.Context, t *testing.T, g *sandbox.Guest, targets []string, c policy.Container) {
 	t.Helper()
 	began := time.Now()
@@ -342,7 +349,7 @@ func vmHog(ctx context.Context, t *testing.T, g *sandbox.Guest, targets []string
 	t.Logf("scratch disk and root filesystem after %v", time.Since(began))
 	req := createRequest(hogID, c)
 	req.NoNewPrivileges, req.User, req.MemoryLimitBytes = false, "nobody", 32<<20
-	req.Mounts[0].Source = "sandbox:///tmp/atlas/emptydir/other"
+	req.Mounts[0].Source = "sandbox:///tmp/atlas/emptydir/run" // in which the other container has the agent's mount
 	p, err := g.CreateContainer(ctx, req)
 	must(t, err)
 	must(t, p.Start(ctx))
@@ -350,6 +357,10 @@ func vmHog(ctx context.Context, t *testing.T, g *sandbox.Guest, targets []string
 	must(t, err)
 	if w.GetExitCode() != 137 || !w.GetOutOfMemory() {
 		t.Errorf("exit is %v, want code 137 for want of memory", w)
+	}
+	seen, err := io.ReadAll(p.Stdout)
+	if err != nil || len(seen) != 0 {
+		t.Errorf("of the other container's evidence socket it sees %q, %v", seen, err)
 	}
 	p.CloseStreams()
 	must(t, g.ShutdownContainer(ctx, hogID))
