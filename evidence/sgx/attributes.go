@@ -4,8 +4,8 @@ package sgx
 
 import (
 	"encoding/binary"
-	"fmt"
-	"strings"
+
+	"cofferdam.dev/evidence/internal/fixed"
 )
 
 // Attributes are the attributes of an enclave. SDM, section "ATTRIBUTES".
@@ -53,9 +53,9 @@ const (
 		FlagAEXNotify
 )
 
-var flagNames = []bitName{
-	{0, "init"}, {1, "debug"}, {2, "mode64"}, {4, "provision-key"}, {5, "einittoken-key"}, {6, "cet"}, {7, "kss"},
-	{10, "aex-notify"},
+var flagNames = fixed.Bits{
+	0: "init", 1: "debug", 2: "mode64", 4: "provision-key", 5: "einittoken-key", 6: "cet", 7: "kss",
+	10: "aex-notify",
 }
 
 // Has reports whether all the given bits are set.
@@ -65,7 +65,7 @@ func (f Flags) Has(bits Flags) bool { return f&bits == bits }
 func (f Flags) Unknown() Flags { return f &^ flagsKnown }
 
 // String returns the word in hexadecimal and the names of the set bits.
-func (f Flags) String() string { return render(uint64(f), flagNames) }
+func (f Flags) String() string { return flagNames.Word(uint64(f)) }
 
 // XFRM are the second eight bytes of Attributes: the value of XCR0 while the enclave runs. SDM, volume 1, section
 // "XSAVE-Supported Features and State-Component Bitmaps".
@@ -74,16 +74,16 @@ type XFRM uint64
 // xfrmKnown are the state components that XCR0 can name.
 const xfrmKnown XFRM = 0xe02ff
 
-var xfrmNames = []bitName{
-	{0, "x87"}, {1, "sse"}, {2, "avx"}, {3, "mpx-bndregs"}, {4, "mpx-bndcsr"}, {5, "avx512-opmask"},
-	{6, "avx512-zmm-hi256"}, {7, "avx512-hi16-zmm"}, {9, "pku"}, {17, "amx-tilecfg"}, {18, "amx-tiledata"}, {19, "apx"},
+var xfrmNames = fixed.Bits{
+	0: "x87", 1: "sse", 2: "avx", 3: "mpx-bndregs", 4: "mpx-bndcsr", 5: "avx512-opmask",
+	6: "avx512-zmm-hi256", 7: "avx512-hi16-zmm", 9: "pku", 17: "amx-tilecfg", 18: "amx-tiledata", 19: "apx",
 }
 
 // Unknown returns the bits that this package does not know.
 func (x XFRM) Unknown() XFRM { return x &^ xfrmKnown }
 
 // String returns the word in hexadecimal and the names of the set bits.
-func (x XFRM) String() string { return render(uint64(x), xfrmNames) }
+func (x XFRM) String() string { return xfrmNames.Word(uint64(x)) }
 
 // MiscSelect says which extra information the processor saves when an enclave is interrupted. SDM, section "MISCSELECT".
 type MiscSelect uint32
@@ -96,34 +96,10 @@ const (
 	MiscCPINFO MiscSelect = 1 << 1
 )
 
-var miscNames = []bitName{{0, "exinfo"}, {1, "cpinfo"}}
+var miscNames = fixed.Bits{0: "exinfo", 1: "cpinfo"}
 
 // Unknown returns the bits that this package does not know.
 func (m MiscSelect) Unknown() MiscSelect { return m &^ (MiscEXINFO | MiscCPINFO) }
 
 // String returns the word in hexadecimal and the names of the set bits.
-func (m MiscSelect) String() string { return render(uint64(m), miscNames) }
-
-type bitName struct {
-	bit  uint
-	name string
-}
-
-// render writes a word of flags with the names of its set bits.
-func render(v uint64, table []bitName) string {
-	var set []string
-	rest := v
-	for _, n := range table {
-		if v&(1<<n.bit) != 0 {
-			set = append(set, n.name)
-			rest &^= 1 << n.bit
-		}
-	}
-	if rest != 0 {
-		set = append(set, fmt.Sprintf("unknown %#x", rest))
-	}
-	if set == nil {
-		set = []string{"none"}
-	}
-	return fmt.Sprintf("%#x (%s)", v, strings.Join(set, ", "))
-}
+func (m MiscSelect) String() string { return miscNames.Word(uint64(m)) }

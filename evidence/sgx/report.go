@@ -15,6 +15,8 @@ package sgx
 import (
 	"encoding/binary"
 	"fmt"
+
+	"cofferdam.dev/evidence/internal/fixed"
 )
 
 // ReportBodySize is the size of the body of every enclave report in bytes: what EREPORT makes, without the key ID and MAC.
@@ -56,23 +58,23 @@ func ParseReportBody(b []byte) (*ReportBody, error) {
 		return nil, fmt.Errorf("parsing SGX report body: size is %d bytes, not %d", len(b), ReportBodySize)
 	}
 	r := &ReportBody{}
-	d := decoder{b: b}
-	r.CPUSVN = [16]byte(d.next(16))
-	r.MiscSelect, r.CETAttributes = MiscSelect(d.u32()), d.u8()
-	d.zero(32)
-	r.ISVExtProdID = [16]byte(d.next(16))
+	d := newDecoder(b)
+	r.CPUSVN = [16]byte(d.Next(16))
+	r.MiscSelect, r.CETAttributes = MiscSelect(d.U32()), d.U8()
+	d.Zero(32)
+	r.ISVExtProdID = [16]byte(d.Next(16))
 	r.Attributes = d.attributes()
-	r.MREnclave = [32]byte(d.next(32))
-	d.zero(128)
-	r.MRSigner = [32]byte(d.next(32))
-	d.zero(192)
-	r.ConfigID = [64]byte(d.next(64))
-	r.ISVProdID, r.ISVSVN, r.ConfigSVN = d.u16(), d.u16(), d.u16()
-	d.zero(304)
-	r.ISVFamilyID = [16]byte(d.next(16))
-	r.ReportData = [64]byte(d.next(64))
-	if d.err != nil {
-		return nil, fmt.Errorf("parsing SGX report body: %w", d.err)
+	r.MREnclave = [32]byte(d.Next(32))
+	d.Zero(128)
+	r.MRSigner = [32]byte(d.Next(32))
+	d.Zero(192)
+	r.ConfigID = [64]byte(d.Next(64))
+	r.ISVProdID, r.ISVSVN, r.ConfigSVN = d.U16(), d.U16(), d.U16()
+	d.Zero(304)
+	r.ISVFamilyID = [16]byte(d.Next(16))
+	r.ReportData = [64]byte(d.Next(64))
+	if d.Err != nil {
+		return nil, fmt.Errorf("parsing SGX report body: %w", d.Err)
 	}
 	return r, nil
 }
@@ -82,48 +84,23 @@ func (r *ReportBody) Marshal() []byte {
 	le := binary.LittleEndian
 	b := append(make([]byte, 0, ReportBodySize), r.CPUSVN[:]...)
 	b = append(le.AppendUint32(b, uint32(r.MiscSelect)), r.CETAttributes)
-	b = append(pad(b, 32), r.ISVExtProdID[:]...)
+	b = append(fixed.Pad(b, 32), r.ISVExtProdID[:]...)
 	b = r.Attributes.appendTo(b)
 	b = append(b, r.MREnclave[:]...)
-	b = append(pad(b, 128), r.MRSigner[:]...)
-	b = append(pad(b, 192), r.ConfigID[:]...)
+	b = append(fixed.Pad(b, 128), r.MRSigner[:]...)
+	b = append(fixed.Pad(b, 192), r.ConfigID[:]...)
 	b = le.AppendUint16(b, r.ISVProdID)
 	b = le.AppendUint16(b, r.ISVSVN)
 	b = le.AppendUint16(b, r.ConfigSVN)
-	b = append(pad(b, 304), r.ISVFamilyID[:]...)
+	b = append(fixed.Pad(b, 304), r.ISVFamilyID[:]...)
 	return append(b, r.ReportData[:]...)
 }
 
-// decoder reads a structure front to back and remembers the first error. Its caller has checked the total size.
-type decoder struct {
-	b   []byte
-	off int
-	err error
-}
+// decoder reads the structures of this package.
+type decoder struct{ fixed.Decoder }
 
-func (d *decoder) next(n int) []byte {
-	b := d.b[d.off : d.off+n]
-	d.off += n
-	return b
-}
-
-func (d *decoder) u8() uint8   { return d.next(1)[0] }
-func (d *decoder) u16() uint16 { return binary.LittleEndian.Uint16(d.next(2)) }
-func (d *decoder) u32() uint32 { return binary.LittleEndian.Uint32(d.next(4)) }
-func (d *decoder) u64() uint64 { return binary.LittleEndian.Uint64(d.next(8)) }
+func newDecoder(b []byte) decoder { return decoder{fixed.Decoder{Bytes: b}} }
 
 func (d *decoder) attributes() Attributes {
-	return Attributes{Flags: Flags(d.u64()), XFRM: XFRM(d.u64())}
+	return Attributes{Flags: Flags(d.U64()), XFRM: XFRM(d.U64())}
 }
-
-// zero skips reserved bytes up to offset end and requires them to be zero.
-func (d *decoder) zero(end int) {
-	start := d.off
-	for i, v := range d.next(end - start) {
-		if v != 0 && d.err == nil {
-			d.err = fmt.Errorf("reserved byte at offset %d is %#02x, not 0", start+i, v)
-		}
-	}
-}
-
-func pad(b []byte, n int) []byte { return append(b, make([]byte, n-len(b))...) }

@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+
+	"cofferdam.dev/evidence/internal/fixed"
 )
 
 // Sizes of a SIGSTRUCT, SDM, table "Layout of Enclave Signature Structure (SIGSTRUCT)".
@@ -77,39 +79,39 @@ func ParseSigstruct(b []byte) (*Sigstruct, error) {
 		return nil, fmt.Errorf("parsing SIGSTRUCT: size is %d bytes, not %d", len(b), SigstructSize)
 	}
 	s := &Sigstruct{}
-	d := decoder{b: b}
+	d := newDecoder(b)
 	d.constant(sigstructHeader)
-	s.Vendor, s.Date = Vendor(d.u32()), d.u32()
+	s.Vendor, s.Date = Vendor(d.U32()), d.U32()
 	d.constant(sigstructHeader2)
-	s.SoftwareDefined = d.u32()
-	d.zero(sigstructStart)
-	s.Modulus = [rsaSize]byte(d.next(rsaSize))
-	if e := d.u32(); e != sigstructExponent && d.err == nil {
-		d.err = fmt.Errorf("exponent is %d, not %d", e, sigstructExponent)
+	s.SoftwareDefined = d.U32()
+	d.Zero(sigstructStart)
+	s.Modulus = [rsaSize]byte(d.Next(rsaSize))
+	if e := d.U32(); e != sigstructExponent {
+		d.Fail("exponent is %d, not %d", e, sigstructExponent)
 	}
-	s.Signature = [rsaSize]byte(d.next(rsaSize))
-	s.MiscSelect, s.MiscMask = MiscSelect(d.u32()), MiscSelect(d.u32())
-	s.CETAttributes, s.CETMask = d.u8(), d.u8()
-	d.zero(912)
-	s.ISVFamilyID = [16]byte(d.next(16))
+	s.Signature = [rsaSize]byte(d.Next(rsaSize))
+	s.MiscSelect, s.MiscMask = MiscSelect(d.U32()), MiscSelect(d.U32())
+	s.CETAttributes, s.CETMask = d.U8(), d.U8()
+	d.Zero(912)
+	s.ISVFamilyID = [16]byte(d.Next(16))
 	s.Attributes, s.AttributesMask = d.attributes(), d.attributes()
-	s.EnclaveHash = [32]byte(d.next(32))
-	d.zero(1008)
-	s.ISVExtProdID = [16]byte(d.next(16))
-	s.ISVProdID, s.ISVSVN = d.u16(), d.u16()
-	d.zero(1040)
-	s.Q1, s.Q2 = [rsaSize]byte(d.next(rsaSize)), [rsaSize]byte(d.next(rsaSize))
-	if d.err != nil {
-		return nil, fmt.Errorf("parsing SIGSTRUCT: %w", d.err)
+	s.EnclaveHash = [32]byte(d.Next(32))
+	d.Zero(1008)
+	s.ISVExtProdID = [16]byte(d.Next(16))
+	s.ISVProdID, s.ISVSVN = d.U16(), d.U16()
+	d.Zero(1040)
+	s.Q1, s.Q2 = [rsaSize]byte(d.Next(rsaSize)), [rsaSize]byte(d.Next(rsaSize))
+	if d.Err != nil {
+		return nil, fmt.Errorf("parsing SIGSTRUCT: %w", d.Err)
 	}
 	return s, nil
 }
 
 // constant requires the next 16 bytes to be c.
 func (d *decoder) constant(c [16]byte) {
-	off := d.off
-	if got := d.next(len(c)); !bytes.Equal(got, c[:]) && d.err == nil {
-		d.err = fmt.Errorf("header at offset %d is %x, not %x", off, got, c)
+	off := d.Off
+	if got := d.Next(len(c)); !bytes.Equal(got, c[:]) {
+		d.Fail("header at offset %d is %x, not %x", off, got, c)
 	}
 }
 
@@ -121,18 +123,18 @@ func (s *Sigstruct) Marshal() []byte {
 	b = le.AppendUint32(b, s.Date)
 	b = append(b, sigstructHeader2[:]...)
 	b = le.AppendUint32(b, s.SoftwareDefined)
-	b = append(pad(b, sigstructStart), s.Modulus[:]...)
+	b = append(fixed.Pad(b, sigstructStart), s.Modulus[:]...)
 	b = le.AppendUint32(b, sigstructExponent)
 	b = append(b, s.Signature[:]...)
 	b = le.AppendUint32(b, uint32(s.MiscSelect))
 	b = append(le.AppendUint32(b, uint32(s.MiscMask)), s.CETAttributes, s.CETMask)
-	b = append(pad(b, 912), s.ISVFamilyID[:]...)
+	b = append(fixed.Pad(b, 912), s.ISVFamilyID[:]...)
 	b = s.AttributesMask.appendTo(s.Attributes.appendTo(b))
 	b = append(b, s.EnclaveHash[:]...)
-	b = append(pad(b, 1008), s.ISVExtProdID[:]...)
+	b = append(fixed.Pad(b, 1008), s.ISVExtProdID[:]...)
 	b = le.AppendUint16(b, s.ISVProdID)
 	b = le.AppendUint16(b, s.ISVSVN)
-	b = append(pad(b, 1040), s.Q1[:]...)
+	b = append(fixed.Pad(b, 1040), s.Q1[:]...)
 	return append(b, s.Q2[:]...)
 }
 

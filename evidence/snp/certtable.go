@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+
+	"cofferdam.dev/evidence/internal/fixed"
 )
 
 // GUID names an entry of a certificate table, in the byte order of its text form.
@@ -120,7 +122,7 @@ func MarshalCertificateTable(entries []CertificateEntry) ([]byte, error) {
 			return nil, fmt.Errorf("encoding certificate table: it is larger than %d bytes", MaxCertificateTable)
 		}
 	}
-	b = pad(b, tableEntrySize*(len(entries)+1))
+	b = fixed.Pad(b, tableEntrySize*(len(entries)+1))
 	for _, e := range entries {
 		b = append(b, e.Data...)
 	}

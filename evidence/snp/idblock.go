@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+
+	"cofferdam.dev/evidence/internal/fixed"
 )
 
 // Sizes of the structures with which a guest's owner pins a launch. SNP ABI, section "SNP_LAUNCH_FINISH", tables "ID
@@ -60,13 +62,13 @@ func ParseIDBlock(b []byte) (*IDBlock, error) {
 	if len(b) != IDBlockSize {
 		return nil, fmt.Errorf("parsing ID block: size is %d bytes, not %d", len(b), IDBlockSize)
 	}
-	d := decoder{b: b}
-	i := &IDBlock{Measurement: [48]byte(d.next(48)), FamilyID: [16]byte(d.next(16)), ImageID: [16]byte(d.next(16))}
-	version := d.u32()
+	d := newDecoder(b)
+	i := &IDBlock{Measurement: [48]byte(d.Next(48)), FamilyID: [16]byte(d.Next(16)), ImageID: [16]byte(d.Next(16))}
+	version := d.U32()
 	if version != idBlockVersion {
 		return nil, fmt.Errorf("parsing ID block: version is %d, not %d", version, idBlockVersion)
 	}
-	i.GuestSVN, i.Policy = d.u32(), GuestPolicy(d.u64())
+	i.GuestSVN, i.Policy = d.U32(), GuestPolicy(d.U64())
 	return i, nil
 }
 
@@ -105,12 +107,12 @@ func NewIDKey(key *ecdsa.PublicKey) (IDKey, error) {
 
 // Public decodes the key. Bytes that the format reserves must be zero, and the point must be on the curve.
 func (k IDKey) Public() (*ecdsa.PublicKey, error) {
-	d := decoder{b: k[:]}
-	curve := d.u32()
+	d := newDecoder(k[:])
+	curve := d.U32()
 	x, y := d.component(), d.component()
-	d.zero(IDKeySize)
-	if d.err != nil {
-		return nil, fmt.Errorf("parsing ID key: %w", d.err)
+	d.Zero(IDKeySize)
+	if d.Err != nil {
+		return nil, fmt.Errorf("parsing ID key: %w", d.Err)
 	}
 	if curve != idCurveP384 {
 		return nil, fmt.Errorf("parsing ID key: curve is %d, not %d", curve, idCurveP384)
@@ -139,11 +141,11 @@ func NewIDSignature(r, s *big.Int) (IDSignature, error) {
 // Verify reports whether the signature is one of key over message: ECDSA with SHA-384. Bytes that the format reserves must
 // be zero.
 func (s IDSignature) Verify(key *ecdsa.PublicKey, message []byte) bool {
-	d := decoder{b: s[:]}
+	d := newDecoder(s[:])
 	r, ss := new(big.Int).SetBytes(d.component()), new(big.Int).SetBytes(d.component())
-	d.zero(idSignatureSize)
+	d.Zero(idSignatureSize)
 	digest := sha512.Sum384(message)
-	return d.err == nil && ecdsa.Verify(key, digest[:], r, ss)
+	return d.Err == nil && ecdsa.Verify(key, digest[:], r, ss)
 }
 
 // Marshal encodes the information.
@@ -155,9 +157,9 @@ func (a *IDAuth) Marshal() []byte {
 		author = SignatureECDSAP384SHA384
 	}
 	b = le.AppendUint32(b, author)
-	b = append(append(pad(b, offIDBlockSig), a.BlockSignature[:]...), a.Key[:]...)
-	b = append(pad(b, offIDKeySig), a.KeySignature[:]...)
-	return pad(append(b, a.AuthorKey[:]...), IDAuthSize)
+	b = append(append(fixed.Pad(b, offIDBlockSig), a.BlockSignature[:]...), a.Key[:]...)
+	b = append(fixed.Pad(b, offIDKeySig), a.KeySignature[:]...)
+	return fixed.Pad(append(b, a.AuthorKey[:]...), IDAuthSize)
 }
 
 // ParseIDAuth decodes information of exactly IDAuthSize bytes. The keys and signatures in it are not looked into.
@@ -165,17 +167,17 @@ func ParseIDAuth(b []byte) (*IDAuth, error) {
 	if len(b) != IDAuthSize {
 		return nil, fmt.Errorf("parsing ID authentication: size is %d bytes, not %d", len(b), IDAuthSize)
 	}
-	d := decoder{b: b}
-	key, author := d.u32(), d.u32()
-	d.zero(offIDBlockSig)
-	a := &IDAuth{BlockSignature: IDSignature(d.next(idSignatureSize)), Key: IDKey(d.next(IDKeySize))}
-	d.zero(offIDKeySig)
-	a.KeySignature, a.AuthorKey = IDSignature(d.next(idSignatureSize)), IDKey(d.next(IDKeySize))
-	d.zero(IDAuthSize)
+	d := newDecoder(b)
+	key, author := d.U32(), d.U32()
+	d.Zero(offIDBlockSig)
+	a := &IDAuth{BlockSignature: IDSignature(d.Next(idSignatureSize)), Key: IDKey(d.Next(IDKeySize))}
+	d.Zero(offIDKeySig)
+	a.KeySignature, a.AuthorKey = IDSignature(d.Next(idSignatureSize)), IDKey(d.Next(IDKeySize))
+	d.Zero(IDAuthSize)
 	has := a.AuthorKey != (IDKey{})
 	switch {
-	case d.err != nil:
-		return nil, fmt.Errorf("parsing ID authentication: %w", d.err)
+	case d.Err != nil:
+		return nil, fmt.Errorf("parsing ID authentication: %w", d.Err)
 	case key != SignatureECDSAP384SHA384:
 		return nil, fmt.Errorf("parsing ID authentication: algorithm of the ID key is %d, not %d", key, SignatureECDSAP384SHA384)
 	case has && author != SignatureECDSAP384SHA384, !has && author != 0:
@@ -188,9 +190,9 @@ func ParseIDAuth(b []byte) (*IDAuth, error) {
 
 // component reads a number of 384 bits in a field of 576, little-endian, and returns it big-endian.
 func (d *decoder) component() []byte {
-	b := slices.Clone(d.next(p384Size))
+	b := slices.Clone(d.Next(p384Size))
 	slices.Reverse(b)
-	d.zero(d.off + p384ComponentPad)
+	d.Zero(d.Off + p384ComponentPad)
 	return b
 }
 

@@ -5,6 +5,8 @@ package snp
 import (
 	"encoding/binary"
 	"fmt"
+
+	"cofferdam.dev/evidence/internal/fixed"
 )
 
 // MessageType numbers the messages between a guest and the secure processor. SNP ABI, table "MSG_TYPE encodings".
@@ -75,7 +77,7 @@ func (r *ReportRequest) Marshal() []byte {
 	b := append(make([]byte, 0, ReportRequestSize), r.ReportData[:]...)
 	b = binary.LittleEndian.AppendUint32(b, r.VMPL)
 	b = binary.LittleEndian.AppendUint32(b, r.KeySelect)
-	return pad(b, ReportRequestSize)
+	return fixed.Pad(b, ReportRequestSize)
 }
 
 // ParseReportRequest decodes MSG_REPORT_REQ.
@@ -83,11 +85,11 @@ func ParseReportRequest(b []byte) (*ReportRequest, error) {
 	if len(b) != ReportRequestSize {
 		return nil, fmt.Errorf("parsing MSG_REPORT_REQ: size is %d bytes, not %d", len(b), ReportRequestSize)
 	}
-	d := decoder{b: b}
-	r := &ReportRequest{ReportData: [64]byte(d.next(64)), VMPL: d.u32(), KeySelect: d.u32()}
-	d.zero(ReportRequestSize)
-	if d.err != nil {
-		return nil, fmt.Errorf("parsing MSG_REPORT_REQ: %w", d.err)
+	d := newDecoder(b)
+	r := &ReportRequest{ReportData: [64]byte(d.Next(64)), VMPL: d.U32(), KeySelect: d.U32()}
+	d.Zero(ReportRequestSize)
+	if d.Err != nil {
+		return nil, fmt.Errorf("parsing MSG_REPORT_REQ: %w", d.Err)
 	}
 	return r, nil
 }
@@ -102,7 +104,7 @@ type ReportResponse struct {
 func (r *ReportResponse) Marshal() []byte {
 	b := binary.LittleEndian.AppendUint32(nil, uint32(r.Status))
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(r.Report)))
-	return append(pad(b, responseHeaderSize), r.Report...)
+	return append(fixed.Pad(b, responseHeaderSize), r.Report...)
 }
 
 // ParseReportResponse decodes MSG_REPORT_RSP and requires it to hold a report exactly when it says so.
@@ -110,18 +112,18 @@ func ParseReportResponse(b []byte) (*ReportResponse, error) {
 	if len(b) < responseHeaderSize {
 		return nil, fmt.Errorf("parsing MSG_REPORT_RSP: size is %d bytes, less than %d", len(b), responseHeaderSize)
 	}
-	d := decoder{b: b}
-	r := &ReportResponse{Status: Status(d.u32())}
-	size := d.u32()
-	d.zero(responseHeaderSize)
+	d := newDecoder(b)
+	r := &ReportResponse{Status: Status(d.U32())}
+	size := d.U32()
+	d.Zero(responseHeaderSize)
 	rest := b[responseHeaderSize:]
 	want := ReportSize
 	if r.Status != StatusSuccess {
 		want = 0
 	}
 	switch {
-	case d.err != nil:
-		return nil, fmt.Errorf("parsing MSG_REPORT_RSP: %w", d.err)
+	case d.Err != nil:
+		return nil, fmt.Errorf("parsing MSG_REPORT_RSP: %w", d.Err)
 	case uint64(size) != uint64(len(rest)) || len(rest) != want:
 		return nil, fmt.Errorf("parsing MSG_REPORT_RSP: %s with a stated size of %d and %d bytes, not %d", r.Status, size,
 			len(rest), want)
@@ -186,12 +188,12 @@ func ParseKeyRequest(b []byte) (*KeyRequest, error) {
 	if len(b) != KeyRequestSize {
 		return nil, fmt.Errorf("parsing MSG_KEY_REQ: size is %d bytes, not %d", len(b), KeyRequestSize)
 	}
-	d := decoder{b: b}
-	r := &KeyRequest{RootKey: d.u32()}
-	d.zero(8)
-	r.Fields, r.VMPL, r.GuestSVN, r.TCB = FieldSelect(d.u64()), d.u32(), d.u32(), d.tcb()
-	if d.err != nil {
-		return nil, fmt.Errorf("parsing MSG_KEY_REQ: %w", d.err)
+	d := newDecoder(b)
+	r := &KeyRequest{RootKey: d.U32()}
+	d.Zero(8)
+	r.Fields, r.VMPL, r.GuestSVN, r.TCB = FieldSelect(d.U64()), d.U32(), d.U32(), d.tcb()
+	if d.Err != nil {
+		return nil, fmt.Errorf("parsing MSG_KEY_REQ: %w", d.Err)
 	}
 	return r, nil
 }
@@ -217,7 +219,7 @@ func (DerivedKey) MarshalText() ([]byte, error) { return []byte("[redacted]"), n
 // Marshal encodes the response.
 func (r *KeyResponse) Marshal() []byte {
 	b := binary.LittleEndian.AppendUint32(make([]byte, 0, KeyResponseSize), uint32(r.Status))
-	return append(pad(b, responseHeaderSize), r.Key[:]...)
+	return append(fixed.Pad(b, responseHeaderSize), r.Key[:]...)
 }
 
 // ParseKeyResponse decodes MSG_KEY_RSP. A response that is not a success must hold no key.
@@ -225,12 +227,12 @@ func ParseKeyResponse(b []byte) (*KeyResponse, error) {
 	if len(b) != KeyResponseSize {
 		return nil, fmt.Errorf("parsing MSG_KEY_RSP: size is %d bytes, not %d", len(b), KeyResponseSize)
 	}
-	d := decoder{b: b}
-	r := &KeyResponse{Status: Status(d.u32())}
-	d.zero(responseHeaderSize)
-	r.Key = DerivedKey(d.next(32))
-	if d.err != nil {
-		return nil, fmt.Errorf("parsing MSG_KEY_RSP: %w", d.err)
+	d := newDecoder(b)
+	r := &KeyResponse{Status: Status(d.U32())}
+	d.Zero(responseHeaderSize)
+	r.Key = DerivedKey(d.Next(32))
+	if d.Err != nil {
+		return nil, fmt.Errorf("parsing MSG_KEY_RSP: %w", d.Err)
 	}
 	if r.Status != StatusSuccess && r.Key != (DerivedKey{}) {
 		return nil, fmt.Errorf("parsing MSG_KEY_RSP: %s with a key", r.Status)

@@ -4,7 +4,8 @@ package snp
 
 import (
 	"fmt"
-	"strings"
+
+	"cofferdam.dev/evidence/internal/fixed"
 )
 
 // GuestPolicy is the policy word that the host gives at launch and that every report carries. SNP ABI, section "Guest
@@ -35,16 +36,19 @@ const (
 	PolicyPageSwapDisabled GuestPolicy = 1 << 25
 
 	policyKnown = PolicySMT | PolicyReservedOne | PolicyMigrateMA | PolicyDebug | PolicySingleSocket | PolicyCXL |
-		PolicyAES256XTS | PolicyRAPLDisabled | PolicyCiphertextHiding | PolicyPageSwapDisabled | 0xffff
+		PolicyAES256XTS | PolicyRAPLDisabled | PolicyCiphertextHiding | PolicyPageSwapDisabled | policyABI
+
+	// policyABI are the bits of the ABI version.
+	policyABI GuestPolicy = 0xffff
 )
 
 // DefaultGuestPolicy is ABI 0.31 at least, multithreading allowed, everything optional refused. It is the policy that
 // Azure container groups use.
 const DefaultGuestPolicy = PolicyReservedOne | PolicySMT | 0x1f
 
-var policyNames = []bitName{
-	{16, "smt"}, {17, "reserved-one"}, {18, "migrate-ma"}, {19, "debug"}, {20, "single-socket"}, {21, "cxl"},
-	{22, "aes-256-xts"}, {23, "rapl-disabled"}, {24, "ciphertext-hiding"}, {25, "page-swap-disabled"},
+var policyNames = fixed.Bits{
+	16: "smt", 17: "reserved-one", 18: "migrate-ma", 19: "debug", 20: "single-socket", 21: "cxl",
+	22: "aes-256-xts", 23: "rapl-disabled", 24: "ciphertext-hiding", 25: "page-swap-disabled",
 }
 
 // ABIMajor is the major part of the lowest firmware ABI version that the guest accepts.
@@ -61,15 +65,19 @@ func (p GuestPolicy) Unknown() GuestPolicy { return p &^ policyKnown }
 
 // String returns the word in hexadecimal, the ABI version, and the names of the set bits.
 func (p GuestPolicy) String() string {
-	return fmt.Sprintf("%#x (ABI %d.%d%s)", uint64(p), p.ABIMajor(), p.ABIMinor(), names(uint64(p), 0xffff, policyNames))
+	s := fmt.Sprintf("%#x (ABI %d.%d", uint64(p), p.ABIMajor(), p.ABIMinor())
+	if p&^policyABI != 0 {
+		s += ", " + p.Names()
+	}
+	return s + ")"
 }
 
 // Names lists the names of the set flags, without the ABI version.
-func (p GuestPolicy) Names() string { return list(uint64(p), 0xffff, policyNames) }
+func (p GuestPolicy) Names() string { return policyNames.Names(uint64(p &^ policyABI)) }
 
 // ParseGuestPolicyFlag returns the flag of a guest policy that has the name, as Names spells it.
 func ParseGuestPolicyFlag(name string) (GuestPolicy, error) {
-	v, err := bit(name, policyNames)
+	v, err := policyNames.Parse(name)
 	if err != nil {
 		return 0, fmt.Errorf("parsing guest policy flag: %w", err)
 	}
@@ -101,9 +109,9 @@ const (
 	platformKnown PlatformInfo = 0xff
 )
 
-var platformNames = []bitName{
-	{0, "smt"}, {1, "tsme"}, {2, "ecc"}, {3, "rapl-disabled"}, {4, "ciphertext-hiding"}, {5, "alias-check-complete"},
-	{6, "iommu-write-safe"}, {7, "tio"},
+var platformNames = fixed.Bits{
+	0: "smt", 1: "tsme", 2: "ecc", 3: "rapl-disabled", 4: "ciphertext-hiding", 5: "alias-check-complete",
+	6: "iommu-write-safe", 7: "tio",
 }
 
 // Has reports whether all the given bits are set.
@@ -114,56 +122,14 @@ func (p PlatformInfo) Unknown() PlatformInfo { return p &^ platformKnown }
 
 // String returns the word in hexadecimal and the names of the set bits.
 func (p PlatformInfo) String() string {
-	return fmt.Sprintf("%#x (%s)", uint64(p), list(uint64(p), 0, platformNames))
+	return platformNames.Word(uint64(p))
 }
 
 // ParsePlatformBit returns the bit of the platform information that has the name, as String spells it.
 func ParsePlatformBit(name string) (PlatformInfo, error) {
-	v, err := bit(name, platformNames)
+	v, err := platformNames.Parse(name)
 	if err != nil {
 		return 0, fmt.Errorf("parsing platform bit: %w", err)
 	}
 	return PlatformInfo(v), nil
-}
-
-type bitName struct {
-	bit  uint
-	name string
-}
-
-// names lists the set bits, each with a leading comma; bits in skip are no flags.
-func names(v, skip uint64, table []bitName) string {
-	var s strings.Builder
-	v &^= skip
-	for _, n := range table {
-		if v&(1<<n.bit) != 0 {
-			s.WriteString(", " + n.name)
-			v &^= 1 << n.bit
-		}
-	}
-	if v != 0 {
-		fmt.Fprintf(&s, ", unknown %#x", v)
-	}
-	return s.String()
-}
-
-// list lists the set bits, or says that there are none.
-func list(v, skip uint64, table []bitName) string {
-	s := strings.TrimPrefix(names(v, skip, table), ", ")
-	if s == "" {
-		return "none"
-	}
-	return s
-}
-
-// bit finds a bit by its name.
-func bit(name string, table []bitName) (uint64, error) {
-	known := make([]string, len(table))
-	for i, n := range table {
-		if n.name == name {
-			return 1 << n.bit, nil
-		}
-		known[i] = n.name
-	}
-	return 0, fmt.Errorf("%q is not one of %s", name, strings.Join(known, ", "))
 }

@@ -19,6 +19,8 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+
+	"cofferdam.dev/evidence/internal/fixed"
 )
 
 // Sizes and offsets of the report, SNP ABI table "ATTESTATION_REPORT structure".
@@ -151,97 +153,76 @@ func ParseReport(b []byte) (*Report, error) {
 		return nil, fmt.Errorf("parsing SNP report: size is %d bytes, not %d", len(b), ReportSize)
 	}
 	r := &Report{}
-	d := decoder{b: b}
+	d := newDecoder(b)
 	d.header(r)
 	d.identity(r)
 	d.platform(r)
 	d.signature(r)
-	if d.err != nil {
-		return nil, fmt.Errorf("parsing SNP report: %w", d.err)
+	if d.Err != nil {
+		return nil, fmt.Errorf("parsing SNP report: %w", d.Err)
 	}
 	return r, nil
 }
 
-// decoder reads a report front to back and remembers the first error. Its caller has checked the total size.
-type decoder struct {
-	b   []byte
-	off int
-	err error
-}
+// decoder reads the structures of this package.
+type decoder struct{ fixed.Decoder }
 
-func (d *decoder) next(n int) []byte {
-	b := d.b[d.off : d.off+n]
-	d.off += n
-	return b
-}
+func newDecoder(b []byte) decoder { return decoder{fixed.Decoder{Bytes: b}} }
 
-func (d *decoder) u8() uint8   { return d.next(1)[0] }
-func (d *decoder) u32() uint32 { return binary.LittleEndian.Uint32(d.next(4)) }
-func (d *decoder) u64() uint64 { return binary.LittleEndian.Uint64(d.next(8)) }
-func (d *decoder) tcb() TCB    { return TCB(d.next(8)) }
-
-// zero skips reserved bytes up to offset end and requires them to be zero.
-func (d *decoder) zero(end int) {
-	start := d.off
-	for i, v := range d.next(end - start) {
-		if v != 0 && d.err == nil {
-			d.err = fmt.Errorf("reserved byte at offset %#x is %#02x, not 0", start+i, v)
-		}
-	}
-}
+func (d *decoder) tcb() TCB { return TCB(d.Next(8)) }
 
 func (d *decoder) header(r *Report) {
-	r.Version = d.u32()
+	r.Version = d.U32()
 	if r.Version < MinReportVersion || r.Version > MaxReportVersion {
-		d.err = fmt.Errorf("version is %d, not %d to %d", r.Version, MinReportVersion, MaxReportVersion)
+		d.Err = fmt.Errorf("version is %d, not %d to %d", r.Version, MinReportVersion, MaxReportVersion)
 	}
-	r.GuestSVN = d.u32()
-	r.Policy = GuestPolicy(d.u64())
-	r.FamilyID, r.ImageID = [16]byte(d.next(16)), [16]byte(d.next(16))
-	r.VMPL = d.u32()
-	r.SignatureAlgorithm = d.u32()
+	r.GuestSVN = d.U32()
+	r.Policy = GuestPolicy(d.U64())
+	r.FamilyID, r.ImageID = [16]byte(d.Next(16)), [16]byte(d.Next(16))
+	r.VMPL = d.U32()
+	r.SignatureAlgorithm = d.U32()
 	r.CurrentTCB = d.tcb()
-	r.PlatformInfo = PlatformInfo(d.u64())
-	r.KeyInfo = KeyInfo(d.u32())
-	d.zero(0x50)
+	r.PlatformInfo = PlatformInfo(d.U64())
+	r.KeyInfo = KeyInfo(d.U32())
+	d.Zero(0x50)
 }
 
 func (d *decoder) identity(r *Report) {
-	r.ReportData = [64]byte(d.next(64))
-	r.Measurement = [48]byte(d.next(48))
-	r.HostData = [32]byte(d.next(32))
-	r.IDKeyDigest, r.AuthorKeyDigest = [48]byte(d.next(48)), [48]byte(d.next(48))
-	r.ReportID, r.ReportIDMA = [32]byte(d.next(32)), [32]byte(d.next(32))
+	r.ReportData = [64]byte(d.Next(64))
+	r.Measurement = [48]byte(d.Next(48))
+	r.HostData = [32]byte(d.Next(32))
+	r.IDKeyDigest, r.AuthorKeyDigest = [48]byte(d.Next(48)), [48]byte(d.Next(48))
+	r.ReportID, r.ReportIDMA = [32]byte(d.Next(32)), [32]byte(d.Next(32))
 }
 
 func (d *decoder) platform(r *Report) {
 	r.ReportedTCB = d.tcb()
 	if r.Version >= 3 {
-		r.CPUID = CPUID{Family: d.u8(), Model: d.u8(), Stepping: d.u8()}
+		r.CPUID = CPUID{Family: d.U8(), Model: d.U8(), Stepping: d.U8()}
 	}
-	d.zero(0x1A0)
-	r.ChipID = [64]byte(d.next(64))
+	d.Zero(0x1A0)
+	r.ChipID = [64]byte(d.Next(64))
 	r.CommittedTCB = d.tcb()
 	r.CurrentVersion = d.firmware()
 	r.CommittedVersion = d.firmware()
 	r.LaunchTCB = d.tcb()
 	if r.Version >= 5 {
-		r.LaunchMitigations, r.CurrentMitigations = d.u64(), d.u64()
+		r.LaunchMitigations, r.CurrentMitigations = d.U64(), d.U64()
 	}
-	d.zero(SignedSize)
+	d.Zero(SignedSize)
 }
 
 func (d *decoder) firmware() FirmwareVersion {
-	v := FirmwareVersion{Build: d.u8(), Minor: d.u8(), Major: d.u8()}
-	d.zero(d.off + 1)
+	v := FirmwareVersion{Build: d.U8(), Minor: d.U8(), Major: d.U8()}
+	d.Zero(d.Off + 1)
 	return v
 }
 
 func (d *decoder) signature(r *Report) {
-	r.R = [p384Size]byte(d.next(p384Size))
-	d.zero(SignedSize + signatureComponentSize)
-	r.S = [p384Size]byte(d.next(p384Size))
-	d.zero(ReportSize)
+	r.R = [p384Size]byte(d.Next(p384Size))
+	d.Zero(SignedSize + signatureComponentSize)
+	r.S = [p384Size]byte(d.Next(p384Size))
+	d.Zero(ReportSize)
 }
 
 // Marshal encodes the report. For a parsed report it returns exactly the bytes that were read. Fields that the report's
@@ -258,7 +239,7 @@ func (r *Report) Marshal() []byte {
 	b = append(b, r.CurrentTCB[:]...)
 	b = le.AppendUint64(b, uint64(r.PlatformInfo))
 	b = le.AppendUint32(b, uint32(r.KeyInfo))
-	b = pad(b, 0x50)
+	b = fixed.Pad(b, 0x50)
 	b = append(b, r.ReportData[:]...)
 	b = append(b, r.Measurement[:]...)
 	b = append(b, r.HostData[:]...)
@@ -268,7 +249,7 @@ func (r *Report) Marshal() []byte {
 	if r.Version >= 3 {
 		b = append(b, r.CPUID.Family, r.CPUID.Model, r.CPUID.Stepping)
 	}
-	b = pad(b, 0x1A0)
+	b = fixed.Pad(b, 0x1A0)
 	b = append(b, r.ChipID[:]...)
 	b = append(b, r.CommittedTCB[:]...)
 	b = append(b, r.CurrentVersion.Build, r.CurrentVersion.Minor, r.CurrentVersion.Major, 0)
@@ -278,12 +259,10 @@ func (r *Report) Marshal() []byte {
 		b = le.AppendUint64(b, r.LaunchMitigations)
 		b = le.AppendUint64(b, r.CurrentMitigations)
 	}
-	b = append(pad(b, SignedSize), r.R[:]...)
-	b = append(pad(b, SignedSize+signatureComponentSize), r.S[:]...)
-	return pad(b, ReportSize)
+	b = append(fixed.Pad(b, SignedSize), r.R[:]...)
+	b = append(fixed.Pad(b, SignedSize+signatureComponentSize), r.S[:]...)
+	return fixed.Pad(b, ReportSize)
 }
 
 // SignedBytes returns the part of the report that the signature covers.
 func (r *Report) SignedBytes() []byte { return r.Marshal()[:SignedSize:SignedSize] }
-
-func pad(b []byte, n int) []byte { return append(b, make([]byte, n-len(b))...) }

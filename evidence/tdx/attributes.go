@@ -3,8 +3,7 @@
 package tdx
 
 import (
-	"fmt"
-	"strings"
+	"cofferdam.dev/evidence/internal/fixed"
 )
 
 // Attributes are the attributes of a TD. TDX module ABI, section "ATTRIBUTES". The lowest eight bits are the group TUD:
@@ -46,10 +45,10 @@ const (
 		AttributeTPA | AttributePERFMON
 )
 
-var attributeNames = []bitName{
-	{0, "debug"}, {4, "hgs-plus-profiling"}, {5, "performance-profiling"}, {6, "pmt-profiling"}, {16, "icssd"},
-	{27, "lass"}, {28, "sept-ve-disable"}, {29, "migratable"}, {30, "pks"}, {31, "key-locker"}, {62, "tpa"},
-	{63, "perfmon"},
+var attributeNames = fixed.Bits{
+	0: "debug", 4: "hgs-plus-profiling", 5: "performance-profiling", 6: "pmt-profiling", 16: "icssd",
+	27: "lass", 28: "sept-ve-disable", 29: "migratable", 30: "pks", 31: "key-locker", 62: "tpa",
+	63: "perfmon",
 }
 
 // Has reports whether all the given bits are set.
@@ -59,7 +58,7 @@ func (a Attributes) Has(bits Attributes) bool { return a&bits == bits }
 func (a Attributes) Unknown() Attributes { return a &^ attributesKnown }
 
 // String returns the word in hexadecimal and the names of the set bits.
-func (a Attributes) String() string { return render(uint64(a), attributeNames) }
+func (a Attributes) String() string { return attributeNames.Word(uint64(a)) }
 
 // XFAM are the extended processor states that a TD may use: the union of XCR0 and IA32_XSS. TDX module ABI, section
 // "XFAM".
@@ -71,10 +70,10 @@ const xfamKnown XFAM = 0xfdbff
 // XFAMFixedOne are the bits that the TDX module demands of every TD: x87 and SSE.
 const XFAMFixedOne XFAM = 3
 
-var xfamNames = []bitName{
-	{0, "x87"}, {1, "sse"}, {2, "avx"}, {3, "mpx-bndregs"}, {4, "mpx-bndcsr"}, {5, "avx512-opmask"},
-	{6, "avx512-zmm-hi256"}, {7, "avx512-hi16-zmm"}, {8, "pt"}, {9, "pku"}, {11, "cet-u"}, {12, "cet-s"}, {14, "uintr"},
-	{15, "lbr"}, {16, "hwp"}, {17, "amx-tilecfg"}, {18, "amx-tiledata"}, {19, "apx"},
+var xfamNames = fixed.Bits{
+	0: "x87", 1: "sse", 2: "avx", 3: "mpx-bndregs", 4: "mpx-bndcsr", 5: "avx512-opmask",
+	6: "avx512-zmm-hi256", 7: "avx512-hi16-zmm", 8: "pt", 9: "pku", 11: "cet-u", 12: "cet-s", 14: "uintr",
+	15: "lbr", 16: "hwp", 17: "amx-tilecfg", 18: "amx-tiledata", 19: "apx",
 }
 
 // Has reports whether all the given bits are set.
@@ -84,28 +83,4 @@ func (x XFAM) Has(bits XFAM) bool { return x&bits == bits }
 func (x XFAM) Unknown() XFAM { return x &^ xfamKnown }
 
 // String returns the word in hexadecimal and the names of the set bits.
-func (x XFAM) String() string { return render(uint64(x), xfamNames) }
-
-type bitName struct {
-	bit  uint
-	name string
-}
-
-// render writes a word of flags with the names of its set bits.
-func render(v uint64, table []bitName) string {
-	var set []string
-	rest := v
-	for _, n := range table {
-		if v&(1<<n.bit) != 0 {
-			set = append(set, n.name)
-			rest &^= 1 << n.bit
-		}
-	}
-	if rest != 0 {
-		set = append(set, fmt.Sprintf("unknown %#x", rest))
-	}
-	if set == nil {
-		set = []string{"none"}
-	}
-	return fmt.Sprintf("%#x (%s)", v, strings.Join(set, ", "))
-}
+func (x XFAM) String() string { return xfamNames.Word(uint64(x)) }

@@ -17,6 +17,8 @@ package tdx
 import (
 	"encoding/binary"
 	"fmt"
+
+	"cofferdam.dev/evidence/internal/fixed"
 )
 
 // Sizes of the bodies of TD quotes.
@@ -73,19 +75,19 @@ func ParseBody(b []byte) (*Body, error) {
 		return nil, fmt.Errorf("parsing TD quote body: size is %d bytes, not %d or %d", len(b), BodySize10, BodySize15)
 	}
 	t := &Body{}
-	d := decoder{b: b}
-	t.TEETCBSVN = [16]byte(d.next(16))
+	d := newDecoder(b)
+	t.TEETCBSVN = [16]byte(d.Next(16))
 	t.MRSEAM, t.MRSignerSEAM = d.digest(), d.digest()
-	t.SEAMAttributes = d.u64()
-	t.TDAttributes, t.XFAM = Attributes(d.u64()), XFAM(d.u64())
+	t.SEAMAttributes = d.U64()
+	t.TDAttributes, t.XFAM = Attributes(d.U64()), XFAM(d.U64())
 	t.MRTD = d.digest()
 	t.MRConfigID, t.MROwner, t.MROwnerConfig = d.digest(), d.digest(), d.digest()
 	for i := range t.RTMR {
 		t.RTMR[i] = d.digest()
 	}
-	t.ReportData = [64]byte(d.next(64))
+	t.ReportData = [64]byte(d.Next(64))
 	if len(b) == BodySize15 {
-		t.V15 = &Body15{TEETCBSVN2: [16]byte(d.next(16)), MRServiceTD: d.digest()}
+		t.V15 = &Body15{TEETCBSVN2: [16]byte(d.Next(16)), MRServiceTD: d.digest()}
 	}
 	return t, nil
 }
@@ -110,31 +112,9 @@ func (t *Body) Marshal() []byte {
 	return b
 }
 
-// decoder reads a structure front to back and remembers the first error. Its caller has checked the total size.
-type decoder struct {
-	b   []byte
-	off int
-	err error
-}
+// decoder reads the structures of this package.
+type decoder struct{ fixed.Decoder }
 
-func (d *decoder) next(n int) []byte {
-	b := d.b[d.off : d.off+n]
-	d.off += n
-	return b
-}
+func newDecoder(b []byte) decoder { return decoder{fixed.Decoder{Bytes: b}} }
 
-func (d *decoder) u8() uint8        { return d.next(1)[0] }
-func (d *decoder) u64() uint64      { return binary.LittleEndian.Uint64(d.next(8)) }
-func (d *decoder) digest() [48]byte { return [48]byte(d.next(48)) }
-
-// zero skips reserved bytes up to offset end and requires them to be zero.
-func (d *decoder) zero(end int) {
-	start := d.off
-	for i, v := range d.next(end - start) {
-		if v != 0 && d.err == nil {
-			d.err = fmt.Errorf("reserved byte at offset %d is %#02x, not 0", start+i, v)
-		}
-	}
-}
-
-func pad(b []byte, n int) []byte { return append(b, make([]byte, n-len(b))...) }
+func (d *decoder) digest() [48]byte { return [48]byte(d.Next(48)) }

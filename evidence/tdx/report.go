@@ -6,6 +6,8 @@ import (
 	"crypto/sha512"
 	"encoding/binary"
 	"fmt"
+
+	"cofferdam.dev/evidence/internal/fixed"
 )
 
 // Sizes in bytes of TDREPORT_STRUCT and its parts. TDX module ABI, section "TDREPORT_STRUCT".
@@ -68,50 +70,50 @@ func ParseReport(b []byte) (*Report, error) {
 		return nil, fmt.Errorf("parsing TDREPORT: size is %d bytes, not %d", len(b), ReportSize)
 	}
 	r := &Report{}
-	d := decoder{b: b}
-	if t := d.u8(); t != reportType {
-		d.err = fmt.Errorf("report type is %#02x, not %#02x", t, reportType)
+	d := newDecoder(b)
+	if t := d.U8(); t != reportType {
+		d.Fail("report type is %#02x, not %#02x", t, reportType)
 	}
-	d.zero(2) // subtype
-	r.Version = d.u8()
-	if r.Version > 1 && d.err == nil {
-		d.err = fmt.Errorf("version is %d, not 0 or 1", r.Version)
+	d.Zero(2) // subtype
+	r.Version = d.U8()
+	if r.Version > 1 {
+		d.Fail("version is %d, not 0 or 1", r.Version)
 	}
-	d.zero(16)
-	r.CPUSVN = [16]byte(d.next(16))
+	d.Zero(16)
+	r.CPUSVN = [16]byte(d.Next(16))
 	r.TCBInfoHash, r.TDInfoHash = d.digest(), d.digest()
-	r.ReportData = [64]byte(d.next(64))
-	d.zero(224)
-	r.MAC = [32]byte(d.next(32))
+	r.ReportData = [64]byte(d.Next(64))
+	d.Zero(224)
+	r.MAC = [32]byte(d.Next(32))
 	d.tcbInfo(&r.TCBInfo)
-	d.zero(tdInfoStart)
+	d.Zero(tdInfoStart)
 	d.info(&r.TD)
-	if r.Version == 0 && r.TD.ServiceTDHash != [48]byte{} && d.err == nil {
-		d.err = fmt.Errorf("version 0 has a digest of service TDs")
+	if r.Version == 0 && r.TD.ServiceTDHash != [48]byte{} {
+		d.Fail("version 0 has a digest of service TDs")
 	}
-	if d.err != nil {
-		return nil, fmt.Errorf("parsing TDREPORT: %w", d.err)
+	if d.Err != nil {
+		return nil, fmt.Errorf("parsing TDREPORT: %w", d.Err)
 	}
 	return r, nil
 }
 
 func (d *decoder) tcbInfo(t *TCBInfo) {
-	t.Valid = [8]byte(d.next(8))
-	t.TEETCBSVN = [16]byte(d.next(16))
+	t.Valid = [8]byte(d.Next(8))
+	t.TEETCBSVN = [16]byte(d.Next(16))
 	t.MRSEAM, t.MRSignerSEAM = d.digest(), d.digest()
-	t.Attributes = d.u64()
-	t.TEETCBSVN2 = [16]byte(d.next(16))
-	d.zero(macSize + tcbInfoSize)
+	t.Attributes = d.U64()
+	t.TEETCBSVN2 = [16]byte(d.Next(16))
+	d.Zero(macSize + tcbInfoSize)
 }
 
 func (d *decoder) info(t *Info) {
-	t.Attributes, t.XFAM = Attributes(d.u64()), XFAM(d.u64())
+	t.Attributes, t.XFAM = Attributes(d.U64()), XFAM(d.U64())
 	t.MRTD, t.MRConfigID, t.MROwner, t.MROwnerConfig = d.digest(), d.digest(), d.digest(), d.digest()
 	for i := range t.RTMR {
 		t.RTMR[i] = d.digest()
 	}
 	t.ServiceTDHash = d.digest()
-	d.zero(ReportSize)
+	d.Zero(ReportSize)
 }
 
 // Marshal encodes TEE_TCB_INFO.
@@ -120,7 +122,7 @@ func (t *TCBInfo) Marshal() []byte {
 	b = append(b, t.TEETCBSVN[:]...)
 	b = append(append(b, t.MRSEAM[:]...), t.MRSignerSEAM[:]...)
 	b = binary.LittleEndian.AppendUint64(b, t.Attributes)
-	return pad(append(b, t.TEETCBSVN2[:]...), tcbInfoSize)
+	return fixed.Pad(append(b, t.TEETCBSVN2[:]...), tcbInfoSize)
 }
 
 // Marshal encodes TDINFO_STRUCT.
@@ -131,18 +133,18 @@ func (t *Info) Marshal() []byte {
 	for _, r := range t.RTMR {
 		b = append(b, r[:]...)
 	}
-	return pad(append(b, t.ServiceTDHash[:]...), ReportSize-tdInfoStart)
+	return fixed.Pad(append(b, t.ServiceTDHash[:]...), ReportSize-tdInfoStart)
 }
 
 // Marshal encodes the report. For a parsed report it returns exactly the bytes that were read.
 func (r *Report) Marshal() []byte {
 	b := append(make([]byte, 0, ReportSize), reportType, 0, r.Version)
-	b = append(pad(b, 16), r.CPUSVN[:]...)
+	b = append(fixed.Pad(b, 16), r.CPUSVN[:]...)
 	b = append(append(b, r.TCBInfoHash[:]...), r.TDInfoHash[:]...)
 	b = append(b, r.ReportData[:]...)
-	b = append(pad(b, 224), r.MAC[:]...)
+	b = append(fixed.Pad(b, 224), r.MAC[:]...)
 	b = append(b, r.TCBInfo.Marshal()...)
-	return append(pad(b, tdInfoStart), r.TD.Marshal()...)
+	return append(fixed.Pad(b, tdInfoStart), r.TD.Marshal()...)
 }
 
 // CheckHashes compares both digests under the MAC with what they stand for. It says nothing of the MAC itself, which only

@@ -24,12 +24,18 @@ func TestFlagsAreNamed(t *testing.T) {
 		t.Error(diff)
 	}
 	var known Attributes
-	for _, n := range attributeNames {
-		known |= 1 << n.bit
+	for i, name := range attributeNames {
+		if name == "" {
+			continue
+		}
+		known |= 1 << i
 	}
 	var states XFAM
-	for _, n := range xfamNames {
-		states |= 1 << n.bit
+	for i, name := range xfamNames {
+		if name == "" {
+			continue
+		}
+		states |= 1 << i
 	}
 	if known.Unknown() != 0 || (^known).Unknown() != ^known || states.Unknown() != 0 || (^states).Unknown() != ^states {
 		t.Error("the names and the known bits differ")

@@ -22,9 +22,10 @@ const module = "cofferdam.dev/"
 var rooms = map[string][]string{
 	"api/guest/v1":                   {},
 	"api/group/v1":                   {},
-	"evidence/snp":                   {},
-	"evidence/sgx":                   {},
-	"evidence/tdx":                   {},
+	"evidence/internal/fixed":        {},
+	"evidence/snp":                   {"evidence/internal/fixed"},
+	"evidence/sgx":                   {"evidence/internal/fixed"},
+	"evidence/tdx":                   {"evidence/internal/fixed"},
 	"evidence/dcap":                  {"evidence/sgx", "evidence/tdx"},
 	"evidence/pcs":                   {},
 	"evidence":                       {"evidence/snp"},
@@ -107,7 +108,7 @@ var rooms = map[string][]string{
 	"internal/seal":            {"internal/wholefile"},
 	"internal/vault":           {"internal/audit", "internal/auth", "internal/seal", "internal/store", "internal/strictjson", "internal/token", "internal/vault/wrap"},
 	"internal/vault/devissuer": {"internal/auth", "internal/token"},
-	"internal/vault/wrap":      {},
+	"internal/vault/wrap":      {"internal/testcap"},
 	"internal/vault/rest": {
 		"internal/audit", "internal/auth", "internal/serve", "internal/store", "internal/strictjson", "internal/vault",
 	},
