@@ -21,7 +21,7 @@ func (a *appraisal) measurement(ctx context.Context, s *subject, doc *evidence.D
 	endorsable := s.endorsable && !a.opts.UVM.IsZero()
 	switch {
 	case listed:
-		a.Pass(check.Measurement, hexList(a.opts.Measurements), got)
+		a.Pass(check.Measurement, check.Hex(a.opts.Measurements), got)
 	case endorsable && len(doc.Endorsements) > 0:
 		a.endorsement(ctx, s, doc)
 	case endorsable:
@@ -31,7 +31,7 @@ func (a *appraisal) measurement(ctx context.Context, s *subject, doc *evidence.D
 	case len(a.opts.Measurements) == 0:
 		a.Fail(check.Measurement, check.CodeMeasurementNotSet, "a trusted measurement, but none is given", got)
 	default:
-		a.Fail(check.Measurement, check.CodeMeasurement, hexList(a.opts.Measurements), got)
+		a.Fail(check.Measurement, check.CodeMeasurement, check.Hex(a.opts.Measurements), got)
 	}
 }
 

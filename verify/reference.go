@@ -9,8 +9,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
-	"strings"
-	"time"
 
 	"cofferdam.dev/evidence"
 	"cofferdam.dev/verify/check"
@@ -38,7 +36,7 @@ func (a *appraisal) hostData(s *subject, got string) {
 	for _, h := range a.opts.HostData {
 		list = append(list, h[:])
 	}
-	a.Require(slices.ContainsFunc(a.opts.HostData, s.has), check.HostData, check.CodeHostData, hexList(list), got)
+	a.Require(slices.ContainsFunc(a.opts.HostData, s.has), check.HostData, check.CodeHostData, check.Hex(list), got)
 }
 
 // has reports whether the host data are the value, with zeros where the field is longer.
@@ -53,7 +51,7 @@ func (a *appraisal) binding(s *subject, doc *evidence.Document) {
 	got := hex.EncodeToString(s.reportData)
 	if len(o.ReportData) != 0 {
 		ok := slices.ContainsFunc(o.ReportData, func(d []byte) bool { return len(d) > 0 && bytes.Equal(d, s.reportData) })
-		a.Require(ok, check.ReportData, check.CodeReportData, hexList(o.ReportData), got)
+		a.Require(ok, check.ReportData, check.CodeReportData, check.Hex(o.ReportData), got)
 		if o.Source == "" && len(o.Nonce) == 0 && o.RuntimeData == nil {
 			if doc.Source != "" { // what the document says besides must be true, or a reader would take it for established
 				a.bound(doc.Source, doc.Nonce, s, doc)
@@ -94,26 +92,5 @@ func (a *appraisal) bound(source evidence.Source, nonce []byte, s *subject, doc 
 		hex.EncodeToString(s.reportData))
 }
 
-// hexList shows a list of byte strings, and how many there are when there are many.
-func hexList(list [][]byte) string {
-	const most = 4
-	var s []string
-	for i, b := range list {
-		if i == most {
-			s = append(s, fmt.Sprintf("and %d more", len(list)-most))
-			break
-		}
-		s = append(s, hex.EncodeToString(b))
-	}
-	return strings.Join(s, ", ")
-}
-
 // short names bytes by their number and digest.
 func short(b []byte) string { return fmt.Sprintf("%d bytes with SHA-256 %x", len(b), sha256.Sum256(b)) }
-
-func stamp(t time.Time) string {
-	if t.IsZero() {
-		return "none"
-	}
-	return t.UTC().Format(time.RFC3339)
-}

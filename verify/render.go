@@ -83,9 +83,9 @@ func Render(w io.Writer, v *Verdict, color bool) error {
 	if v.Simulated {
 		fmt.Fprintf(&b, "  %s", p.paint(yellow, "SIMULATED: says nothing about hardware"))
 	}
-	fmt.Fprintf(&b, "\ntime          %s", stamp(v.Time))
+	fmt.Fprintf(&b, "\ntime          %s", check.Stamp(v.Time))
 	if !v.ValidFrom.IsZero() {
-		fmt.Fprintf(&b, "  (certificates hold from %s to %s)", stamp(v.ValidFrom), stamp(v.ValidUntil))
+		fmt.Fprintf(&b, "  (certificates hold from %s to %s)", check.Stamp(v.ValidFrom), check.Stamp(v.ValidUntil))
 	}
 	b.WriteString("\n\n")
 	drawPicture(&b, p, v)

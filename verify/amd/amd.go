@@ -85,7 +85,7 @@ type appraisal struct {
 // verdict names everything that is wrong at once.
 func Appraise(ctx context.Context, rec *check.Record, in Input, p Policy) Result {
 	a := &appraisal{Record: rec, in: &in, p: &p, res: &Result{}}
-	a.Require(!in.Now.IsZero(), check.Time, check.CodeTimeNotSet, "a time", stamp(in.Now))
+	a.Require(!in.Now.IsZero(), check.Time, check.CodeTimeNotSet, "a time", check.Stamp(in.Now))
 	a.policy()
 	r := a.parse()
 	if r == nil {
@@ -140,11 +140,4 @@ func productLine(r *snp.Report, chip *snp.ChipCertificate) snp.ProductLine {
 		return ""
 	}
 	return line
-}
-
-func stamp(t time.Time) string {
-	if t.IsZero() {
-		return "none"
-	}
-	return t.UTC().Format(time.RFC3339)
 }

@@ -88,7 +88,7 @@ func (a *appraisal) revocation(ctx context.Context, c *chain) {
 			[]*x509.Certificate{c.intermediate, c.root.Certificate}[n].Subject.String())
 		return
 	}
-	expected := fmt.Sprintf("a list of %s to %s", stamp(list.ThisUpdate), stamp(list.NextUpdate))
+	expected := fmt.Sprintf("a list of %s to %s", check.Stamp(list.ThisUpdate), check.Stamp(list.NextUpdate))
 	stale, code := false, check.CodeOK
 	switch {
 	case a.in.Now.Before(list.ThisUpdate):
@@ -99,7 +99,7 @@ func (a *appraisal) revocation(ctx context.Context, c *chain) {
 	switch {
 	case stale && a.p.RequireRevocation:
 		a.narrow(list.ThisUpdate, list.NextUpdate)
-		a.Undecided(check.Revocation, code, expected, stamp(a.in.Now))
+		a.Undecided(check.Revocation, code, expected, check.Stamp(a.in.Now))
 	case stale:
 		a.Pass(check.Revocation, "a current list is not required", "an outdated list, which names none of the chain")
 	default:
@@ -176,7 +176,7 @@ func wellFormed(list *x509.RevocationList) error {
 		}
 	}
 	if list.NextUpdate.IsZero() || !list.NextUpdate.After(list.ThisUpdate) {
-		return fmt.Errorf("list is of %s to %s", stamp(list.ThisUpdate), stamp(list.NextUpdate))
+		return fmt.Errorf("list is of %s to %s", check.Stamp(list.ThisUpdate), check.Stamp(list.NextUpdate))
 	}
 	return nil
 }

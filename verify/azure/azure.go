@@ -169,7 +169,7 @@ func (a *appraisal) launch(l *launched) {
 		a.Fail(check.Measurement, check.CodeMeasurementNotSet, "a trusted measurement of a paravisor, but none is given", got)
 	} else {
 		a.Require(slices.ContainsFunc(a.p.Measurements, func(m []byte) bool { return bytes.Equal(m, l.measurement) }), check.Measurement,
-			check.CodeMeasurement, list(a.p.Measurements), got)
+			check.CodeMeasurement, check.Hex(a.p.Measurements), got)
 	}
 	a.Require(len(bytes.Trim(l.hostData, "\x00")) == 0, check.HostData, check.CodeHostData, "none: zeros", hex.EncodeToString(l.hostData))
 }

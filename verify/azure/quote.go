@@ -104,22 +104,8 @@ func (a *appraisal) values(pcrs *[hcl.PCRCount][sha256.Size]byte) {
 			for _, v := range trusted {
 				known = append(known, v[:])
 			}
-			a.Require(slices.Contains(trusted, pcrs[i]), check.PCRs, check.CodePCR, fmt.Sprintf("PCR %d: %s", i, list(known)),
+			a.Require(slices.Contains(trusted, pcrs[i]), check.PCRs, check.CodePCR, fmt.Sprintf("PCR %d: %s", i, check.Hex(known)),
 				hex.EncodeToString(pcrs[i][:]))
 		}
 	}
-}
-
-// list shows values, and how many there are when there are many.
-func list(values [][]byte) string {
-	const most = 4
-	var s []string
-	for i, v := range values {
-		if i == most {
-			s = append(s, fmt.Sprintf("and %d more", len(values)-most))
-			break
-		}
-		s = append(s, hex.EncodeToString(v))
-	}
-	return strings.Join(s, ", ")
 }

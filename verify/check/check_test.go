@@ -4,6 +4,7 @@ package check
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -46,5 +47,19 @@ func TestNames(t *testing.T) {
 	}
 	if Name("unknown").Title() != "" || len(titled) < 60 {
 		t.Errorf("%d names", len(titled))
+	}
+}
+
+func TestShow(t *testing.T) {
+	t.Parallel()
+	list := [][]byte{{0x0a}, {0xff, 1}, {}, {2}, {3}, {4}}
+	for n, want := range map[int]string{0: "", 1: "0a", 2: "0a, ff01", 4: "0a, ff01, , 02", 6: "0a, ff01, , 02, and 2 more"} {
+		if got := Hex(list[:n]); got != want {
+			t.Errorf("%d: %q, not %q", n, got, want)
+		}
+	}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("east", 3600))
+	if got := Stamp(at); got != "2026-01-02T02:04:05Z" || Stamp(time.Time{}) != "none" {
+		t.Errorf("%q, %q", got, Stamp(time.Time{}))
 	}
 }

@@ -217,14 +217,14 @@ func (a *appraisal) validity(c *chain) {
 	for _, cert := range []*x509.Certificate{c.root.Certificate, c.intermediate, c.leaf} {
 		a.within(cert.NotBefore, cert.NotAfter)
 	}
-	expected := fmt.Sprintf("%s to %s", stamp(a.res.From), stamp(a.res.Until))
+	expected := fmt.Sprintf("%s to %s", check.Stamp(a.res.From), check.Stamp(a.res.Until))
 	switch now := a.in.Now; {
 	case now.Before(a.res.From):
-		a.Undecided(check.Validity, check.CodeCertificateNotYet, expected, stamp(now))
+		a.Undecided(check.Validity, check.CodeCertificateNotYet, expected, check.Stamp(now))
 	case now.After(a.res.Until):
-		a.Undecided(check.Validity, check.CodeCertificateExpired, expected, stamp(now))
+		a.Undecided(check.Validity, check.CodeCertificateExpired, expected, check.Stamp(now))
 	default:
-		a.Pass(check.Validity, expected, stamp(now))
+		a.Pass(check.Validity, expected, check.Stamp(now))
 	}
 }
 

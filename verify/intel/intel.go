@@ -129,7 +129,7 @@ type appraisal struct {
 // verdict names everything that is wrong at once.
 func Appraise(ctx context.Context, rec *check.Record, in Input, p Policy) Result {
 	a := &appraisal{Record: rec, in: &in, p: &p, res: &Result{}}
-	a.Require(!in.Now.IsZero(), check.Time, check.CodeTimeNotSet, "a time", stamp(in.Now))
+	a.Require(!in.Now.IsZero(), check.Time, check.CodeTimeNotSet, "a time", check.Stamp(in.Now))
 	q := a.parse()
 	if q == nil {
 		return *a.res
@@ -182,11 +182,4 @@ func (a *appraisal) within(from, until time.Time) {
 	if a.res.Until.IsZero() || until.Before(a.res.Until) {
 		a.res.Until = until.UTC()
 	}
-}
-
-func stamp(t time.Time) string {
-	if t.IsZero() {
-		return "none"
-	}
-	return t.UTC().Format(time.RFC3339)
 }

@@ -4,15 +4,13 @@ package intel
 
 import (
 	"bytes"
-	"encoding/hex"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"cofferdam.dev/evidence/pcs"
 	"cofferdam.dev/evidence/sgx"
 	"cofferdam.dev/evidence/tdx"
+	"cofferdam.dev/verify/check"
 )
 
 // The statuses that this package derives for a guest that was launched under an older TDX module than the one that runs
@@ -136,7 +134,7 @@ func (p Pins) String() string {
 	case len(p.Values) == 0:
 		return "zero"
 	}
-	return hexList(p.Values)
+	return check.Hex(p.Values)
 }
 
 // DefaultTDX returns rules that fit trust domains of today's Linux guests: the state of vector and matrix extensions,
@@ -166,18 +164,4 @@ func (p *Policy) accepted() []pcs.Status {
 		return []pcs.Status{pcs.UpToDate}
 	}
 	return slices.DeleteFunc(slices.Clone(p.AcceptedStatuses), func(s pcs.Status) bool { return s == pcs.Revoked })
-}
-
-// hexList shows a list of byte strings, and how many there are when there are many.
-func hexList(list [][]byte) string {
-	const most = 4
-	var s []string
-	for i, b := range list {
-		if i == most {
-			s = append(s, fmt.Sprintf("and %d more", len(list)-most))
-			break
-		}
-		s = append(s, hex.EncodeToString(b))
-	}
-	return strings.Join(s, ", ")
 }

@@ -216,14 +216,14 @@ func (a *appraisal) signer(c *chain, text []byte) (*x509.Certificate, error) {
 // current requires the time of appraisal to be within a statement's time.
 func (a *appraisal) current(name check.Name, from, until time.Time) bool {
 	a.within(from, until)
-	expected := fmt.Sprintf("%s to %s", stamp(from), stamp(until))
+	expected := fmt.Sprintf("%s to %s", check.Stamp(from), check.Stamp(until))
 	switch now := a.in.Now; {
 	case now.Before(from):
-		a.Undecided(name, check.CodeCollateralNotYet, expected, stamp(now))
+		a.Undecided(name, check.CodeCollateralNotYet, expected, check.Stamp(now))
 	case now.After(until):
-		a.Undecided(name, check.CodeCollateralExpired, expected, stamp(now))
+		a.Undecided(name, check.CodeCollateralExpired, expected, check.Stamp(now))
 	default:
-		a.Pass(name, expected, stamp(now))
+		a.Pass(name, expected, check.Stamp(now))
 		return true
 	}
 	return false
@@ -284,7 +284,7 @@ func (a *appraisal) ages(s *statements) {
 	if s.pckCRL != nil {
 		consider(s.pckCRL.ThisUpdate)
 	}
-	expected, actual := fmt.Sprintf("issued %s ago or later", limit), "the oldest was issued "+stamp(oldest)
+	expected, actual := fmt.Sprintf("issued %s ago or later", limit), "the oldest was issued "+check.Stamp(oldest)
 	if a.in.Now.Sub(oldest) > limit {
 		a.Undecided(check.CollateralAge, check.CodeCollateralTooOld, expected, actual)
 		return

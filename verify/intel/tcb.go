@@ -181,7 +181,7 @@ func (a *appraisal) level(s *statements, missing string) {
 	case missing == "" && t.QE == nil:
 		a.Undecided(check.TCBLevel, check.CodeCollateralMissing, expected, "no QE identity that could be used")
 	case missing == "":
-		a.Pass(check.TCBLevel, expected, "dated "+stamp(t.Platform.Date))
+		a.Pass(check.TCBLevel, expected, "dated "+check.Stamp(t.Platform.Date))
 	case s.stale:
 		a.Undecided(check.TCBLevel, check.CodeCollateralExpired, expected, "none is reached by "+missing)
 	default:

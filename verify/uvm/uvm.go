@@ -104,21 +104,21 @@ func (a *appraisal) time() {
 		return
 	}
 	leaf, at := a.e.Chain[0], a.e.IssuedAt
-	expected := fmt.Sprintf("%s to %s", stamp(leaf.NotBefore), stamp(leaf.NotAfter))
+	expected := fmt.Sprintf("%s to %s", check.Stamp(leaf.NotBefore), check.Stamp(leaf.NotAfter))
 	switch {
 	case at.IsZero():
 		a.Fail(check.EndorsementTime, check.CodeEndorsementTime, expected, "the endorsement does not say when it was signed")
 	case at.Before(leaf.NotBefore) || at.After(leaf.NotAfter):
-		a.Fail(check.EndorsementTime, check.CodeEndorsementTime, expected, stamp(at))
+		a.Fail(check.EndorsementTime, check.CodeEndorsementTime, expected, check.Stamp(at))
 	case didx509.VerifyChain(a.e.Chain, at) != nil:
-		a.Fail(check.EndorsementTime, check.CodeEndorsementTime, "certificates that are all valid at "+stamp(at),
+		a.Fail(check.EndorsementTime, check.CodeEndorsementTime, "certificates that are all valid at "+check.Stamp(at),
 			didx509.VerifyChain(a.e.Chain, at).Error())
 	case a.in.Now.IsZero():
 		a.Fail(check.EndorsementTime, check.CodeTimeNotSet, "a time of appraisal", "none")
 	case at.After(a.in.Now):
-		a.Undecided(check.EndorsementTime, check.CodeEndorsementNotYet, "signed before "+stamp(a.in.Now), stamp(at))
+		a.Undecided(check.EndorsementTime, check.CodeEndorsementNotYet, "signed before "+check.Stamp(a.in.Now), check.Stamp(at))
 	default:
-		a.Pass(check.EndorsementTime, expected, stamp(at))
+		a.Pass(check.EndorsementTime, expected, check.Stamp(at))
 	}
 }
 
@@ -208,5 +208,3 @@ func show(s string) string {
 	}
 	return fmt.Sprintf("%q", s)
 }
-
-func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

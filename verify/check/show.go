@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package check
+
+import (
+	"encoding/hex"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxShown is how many byte strings of a list are shown.
+const maxShown = 4
+
+// Hex shows byte strings in hexadecimal, as Expected and Actual have them: the first of them, and how many more there are.
+func Hex(list [][]byte) string {
+	var s []string
+	for i, b := range list {
+		if i == maxShown {
+			s = append(s, "and "+strconv.Itoa(len(list)-maxShown)+" more")
+			break
+		}
+		s = append(s, hex.EncodeToString(b))
+	}
+	return strings.Join(s, ", ")
+}
+
+// Stamp shows a time in UTC, to the second, as Expected and Actual have it: "none" for the zero time.
+func Stamp(t time.Time) string {
+	if t.IsZero() {
+		return "none"
+	}
+	return t.UTC().Format(time.RFC3339)
+}
