@@ -57,6 +57,8 @@ type PublicKey struct {
 	// SignsUntil is when the key stops signing, and Expires when no token that it signed is valid any more.
 	SignsUntil time.Time `json:"signsUntil"`
 	Expires    time.Time `json:"expires"`
+
+	foreign *foreign // of another issuer, instead of a certificate
 }
 
 // Generate makes a key with a self-signed certificate for name, valid from now until expires.
@@ -100,7 +102,7 @@ func generate(alg Algorithm, name string, now, signsUntil, expires time.Time) (*
 	if err != nil {
 		return nil, err
 	}
-	return &Key{PublicKey{id, alg, der, signsUntil.UTC(), expires.UTC()}, signer}, nil
+	return &Key{PublicKey{ID: id, Algorithm: alg, Certificate: der, SignsUntil: signsUntil.UTC(), Expires: expires.UTC()}, signer}, nil
 }
 
 func thumbprint(public crypto.PublicKey) (string, error) {
@@ -122,6 +124,9 @@ func (k *Key) GoString() string { return k.String() }
 
 // jwk returns the key as a JWK with its certificate, after checking that the parts belong together.
 func (p *PublicKey) jwk() (*jose.JSONWebKey, error) {
+	if p.foreign != nil {
+		return &jose.JSONWebKey{Key: p.foreign.key, KeyID: p.ID, Algorithm: string(p.Algorithm), Use: "sig"}, nil
+	}
 	cert, err := x509.ParseCertificate(p.Certificate)
 	if err != nil {
 		return nil, fmt.Errorf("key %q: %w", p.ID, err)
