@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -261,6 +262,9 @@ func (a *app) attestationBaseline(cmd *cobra.Command, c *attestationConfig) (att
 
 // runAttestation serves with what was opened.
 func (a *app) runAttestation(ctx context.Context, c *attestationConfig, state string, baseline attestsvc.Baseline, st store.Store, log *audit.Log) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(rest.GCPercent)
+	}
 	logger := a.serviceLog()
 	svc, err := attestsvc.New(ctx, attestsvc.Options{
 		Issuer: strings.TrimSuffix(c.Issuer, "/"), Baseline: baseline, Store: st, Audit: log, RequireNonce: c.RequireNonce,

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"runtime/debug"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -28,6 +29,7 @@ import (
 // many a processor core does in a second: on a shared machine that is what can be compared.
 func measure(b *testing.B, f func()) {
 	b.Helper()
+	defer debug.SetGCPercent(debug.SetGCPercent(GCPercent))
 	begin := processorTime(b)
 	b.SetParallelism(16)
 	b.RunParallel(func(pb *testing.PB) {

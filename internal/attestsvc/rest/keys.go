@@ -38,7 +38,7 @@ func (h *Handler) keys(c *call) error {
 		}
 	}
 	header.Set("Content-Type", "application/json; charset=utf-8") // clients exist that take no other kind for JSON
-	_, _ = c.w.Write(b) // the client may be gone
+	_, _ = c.w.Write(b)                                           // the client may be gone
 	return nil
 }
 
