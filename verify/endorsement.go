@@ -68,4 +68,8 @@ func (a *appraisal) unused(doc *evidence.Document) {
 		a.Fail(check.Format, check.CodeEvidenceMalformed, "no event log with evidence of type "+doc.Type,
 			fmt.Sprintf("%d bytes", len(doc.EventLog)))
 	}
+	if len(doc.Endorsements) != 0 && doc.Type != evidence.TypeSEVSNP {
+		a.Fail(check.Format, check.CodeEvidenceMalformed, "no endorsements with evidence of type "+doc.Type,
+			fmt.Sprint(len(doc.Endorsements)))
+	}
 }

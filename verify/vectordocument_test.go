@@ -122,6 +122,9 @@ func TestUnusedParts(t *testing.T) {
 	doc.EventLog = []byte("log")
 	expect(t, Appraise(context.Background(), doc, o), Refused, check.CodeEvidenceMalformed)
 	doc.EventLog = nil
+	td := tdxDocument(t)
+	td.Endorsements = [][]byte{read(t, "uvm/u2-esrp_transparent_hash_envelop.cose")}
+	expect(t, Appraise(context.Background(), td, quoteOptions(t, td)), Refused, check.CodeEvidenceMalformed)
 	doc.Collateral = map[string]evidence.Item{"intel/root-crl": {Body: []byte("nobody asks for it")}}
 	expect(t, Appraise(context.Background(), doc, o), Accepted)
 }
