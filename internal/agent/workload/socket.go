@@ -74,7 +74,7 @@ func (s *socket) accept() {
 }
 
 // handle answers the one request of a connection. What goes wrong with the connection is its other end's loss.
-func (s *socket) handle(conn *net.UnixConn) {
+func (s *socket) handle(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
 	stop := context.AfterFunc(s.ended, func() { _ = conn.Close() })
 	defer stop()
@@ -133,14 +133,11 @@ func (s *socket) answer(r *evidencewire.Request) ([]byte, error) {
 		raw := &evidencewire.Report{Type: result.Type, Report: result.Report, Certificates: result.Certificates}
 		return raw.Marshal()
 	}
-	certificates, err := result.CertificateList()
+	d, err := result.Document(evidence.SourceWorkload, r.Nonce, r.RuntimeData)
 	if err != nil {
 		return nil, err
 	}
-	return evidencewire.MarshalDocument(&evidence.Document{
-		Type: result.Type, Report: result.Report, Certificates: certificates,
-		Source: evidence.SourceWorkload, Nonce: r.Nonce, RuntimeData: r.RuntimeData,
-	})
+	return evidencewire.MarshalDocument(d)
 }
 
 // turnTo waits for the container's turn and gets a report: a container never has two under way, so those of others, and
