@@ -128,7 +128,9 @@ func TestBadAnswers(t *testing.T) {
 			w.Header().Set("Content-Length", "1000")
 			_, _ = w.Write([]byte("x"))
 		}, "reading the answer"},
-		{"redirect", crl, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/vcek/v1/Milan/cert_chain", 302) }, "answered 302"},
+		{"redirect", crl, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/vcek/v1/Milan/cert_chain", http.StatusFound)
+		}, "answered 302"},
 		{"other chip's certificate", milan, func(w http.ResponseWriter, _ *http.Request) { serve(w, otherChip) }, "of another chip"},
 		{"certificate without extensions", milan, func(w http.ResponseWriter, _ *http.Request) {
 			serve(w, collateral.Item{Body: maker.Certificate(t, "SEV-VCEK")})

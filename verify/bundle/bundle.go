@@ -59,7 +59,7 @@ func Make(ctx context.Context, a *appraisal.Appraiser, doc *evidence.Document, r
 
 // Sign returns the bundle as a file that the key, on P-256, signed.
 func (b *Bundle) Sign(key *ecdsa.PrivateKey) ([]byte, error) {
-	if key == nil || key.Curve == nil || key.D == nil {
+	if key == nil || key.Curve == nil {
 		return nil, errors.New("signing a bundle: there is no key")
 	}
 	payload, err := b.payload()
