@@ -15,17 +15,18 @@ import (
 	"crypto/subtle"
 	"fmt"
 
+	"cofferdam.dev/evidence"
 	"cofferdam.dev/evidence/snp"
 )
 
 // Types of reports.
 const (
 	// TypeSEVSNP is an AMD SEV-SNP attestation report.
-	TypeSEVSNP = "sev-snp"
+	TypeSEVSNP = evidence.TypeSEVSNP
 	// TypeTDX is an Intel TDX quote.
-	TypeTDX = "tdx"
+	TypeTDX = evidence.TypeTDX
 	// TypeSGX is an Intel SGX quote.
-	TypeSGX = "sgx"
+	TypeSGX = evidence.TypeSGX
 )
 
 // Result is a report and what came with it.
@@ -40,21 +41,23 @@ type Result struct {
 
 // CertificateList returns the certificates that lead from the report to a root, in DER, as an evidence document has them.
 func (r *Result) CertificateList() ([][]byte, error) {
-	if len(r.Certificates) == 0 {
-		return nil, nil
-	}
-	entries, err := snp.ParseCertificateTable(r.Certificates)
+	list, err := snp.ChainCertificates(r.Certificates)
 	if err != nil {
 		return nil, fmt.Errorf("reading the platform's certificates: %w", err)
 	}
-	var list [][]byte
-	for _, e := range entries {
-		switch e.GUID {
-		case snp.GUIDVCEK, snp.GUIDVLEK, snp.GUIDASK, snp.GUIDARK:
-			list = append(list, e.Data)
-		}
-	}
 	return list, nil
+}
+
+// Document returns the report as an evidence document, with the certificates that came with it. The report data must be what
+// evidence.ReportData makes of the source, the nonce and the runtime data.
+func (r *Result) Document(source evidence.Source, nonce, runtimeData []byte) (*evidence.Document, error) {
+	list, err := r.CertificateList()
+	if err != nil {
+		return nil, err
+	}
+	return &evidence.Document{
+		Type: r.Type, Report: r.Report, Certificates: list, Source: source, Nonce: nonce, RuntimeData: runtimeData,
+	}, nil
 }
 
 // Provider obtains reports from one source.

@@ -99,15 +99,7 @@ func (g *guest) evidence(ctx context.Context, src evidence.Source, nonce, runtim
 	if err != nil {
 		return nil, err
 	}
-	entries, err := snp.ParseCertificateTable(r.Certificates)
-	if err != nil {
-		return nil, err
-	}
-	doc := &evidence.Document{Type: r.Type, Report: r.Report, Source: src, Nonce: nonce, RuntimeData: runtimeData}
-	for _, e := range entries {
-		doc.Certificates = append(doc.Certificates, e.Data)
-	}
-	return doc, nil
+	return r.Document(src, nonce, runtimeData)
 }
 
 // trusts returns options that accept these guests alone.

@@ -64,6 +64,26 @@ func ParseCertificateTable(b []byte) ([]CertificateEntry, error) {
 	return entries, nil
 }
 
+// ChainCertificates returns the certificates of a table that lead from a report to a root, in DER and in the table's order.
+// Other entries are left out, and an empty table has none.
+func ChainCertificates(table []byte) ([][]byte, error) {
+	if len(table) == 0 {
+		return nil, nil
+	}
+	entries, err := ParseCertificateTable(table)
+	if err != nil {
+		return nil, err
+	}
+	var list [][]byte
+	for _, e := range entries {
+		switch e.GUID {
+		case GUIDVCEK, GUIDVLEK, GUIDASK, GUIDARK:
+			list = append(list, e.Data)
+		}
+	}
+	return list, nil
+}
+
 type span struct {
 	guid      GUID
 	off, size uint64

@@ -161,11 +161,7 @@ func (a *app) attestContainer(ctx context.Context, socket *attest.Socket, nonce,
 
 // document puts a report together with what belongs to it.
 func (a *app) document(r *attest.Result, nonce, data []byte) ([]byte, error) {
-	d := &evidence.Document{
-		Type: r.Type, Report: r.Report, Source: evidence.SourceWorkload, Nonce: nonce, RuntimeData: data,
-	}
-	var err error
-	d.Certificates, err = r.CertificateList()
+	d, err := r.Document(evidence.SourceWorkload, nonce, data)
 	if err != nil {
 		return nil, err
 	}

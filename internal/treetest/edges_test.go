@@ -118,7 +118,7 @@ var rooms = map[string][]string{
 		"internal/store", "internal/strictjson", "internal/token", "verify", "verify/amd", "verify/anchor", "verify/azure", "verify/check", "verify/intel", "verify/uvm",
 	},
 	"internal/attestsvc/rest": {
-		"attest", "evidence", "evidence/snp", "internal/attestsvc", "internal/audit", "internal/auth", "internal/serve", "internal/store",
+		"attest", "evidence", "internal/attestsvc", "internal/audit", "internal/auth", "internal/serve", "internal/store",
 		"internal/strictjson", "verify",
 	},
 	"internal/token":     {},

@@ -12,7 +12,6 @@ import (
 
 	"cofferdam.dev/attest"
 	"cofferdam.dev/evidence"
-	"cofferdam.dev/evidence/snp"
 	"cofferdam.dev/internal/serve"
 )
 
@@ -47,15 +46,9 @@ func (h *Handler) self(c *call) error {
 	if err != nil {
 		return err
 	}
-	doc := evidence.Document{Type: res.Type, Report: res.Report, Source: evidence.SourceWorkload, Nonce: nonce, RuntimeData: runtime}
-	if len(res.Certificates) > 0 {
-		entries, err := snp.ParseCertificateTable(res.Certificates)
-		if err != nil {
-			return fmt.Errorf("reading the certificates of the own report: %w", err)
-		}
-		for _, e := range entries {
-			doc.Certificates = append(doc.Certificates, e.Data)
-		}
+	doc, err := res.Document(evidence.SourceWorkload, nonce, runtime)
+	if err != nil {
+		return fmt.Errorf("evidence of the service itself: %w", err)
 	}
 	b, err := doc.Marshal()
 	if err != nil {

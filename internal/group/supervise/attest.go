@@ -22,37 +22,17 @@ func (c *client) Attest(ctx context.Context, r *groupv1.AttestRequest) (*groupv1
 		Type: resp.GetType(), Report: resp.GetReport(), Source: evidence.SourceHost,
 		Nonce: r.GetNonce(), RuntimeData: r.GetRuntimeData(), Policy: c.s.plan.Policy,
 	}
-	switch {
-	case c.s.sim != nil:
+	if c.s.sim != nil {
 		d.Certificates, err = c.s.sim.Certificates()
-		if err != nil {
-			return nil, fmt.Errorf("getting the simulated processor's certificates: %w", err)
-		}
-	case len(resp.GetCertificates()) > 0:
-		d.Certificates, err = certificates(resp.GetCertificates())
-		if err != nil {
-			return nil, err
-		}
+	} else {
+		d.Certificates, err = snp.ChainCertificates(resp.GetCertificates())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("getting the platform's certificates: %w", err)
 	}
 	data, err := d.Marshal()
 	if err != nil {
 		return nil, fmt.Errorf("making the evidence document: %w", err)
 	}
 	return &groupv1.AttestResponse{Evidence: data}, nil
-}
-
-// certificates picks the certificates of a chain out of an SNP certificate table.
-func certificates(table []byte) ([][]byte, error) {
-	entries, err := snp.ParseCertificateTable(table)
-	if err != nil {
-		return nil, fmt.Errorf("reading the guest's certificate table: %w", err)
-	}
-	var out [][]byte
-	for _, e := range entries {
-		switch e.GUID {
-		case snp.GUIDVCEK, snp.GUIDVLEK, snp.GUIDASK, snp.GUIDARK:
-			out = append(out, e.Data)
-		}
-	}
-	return out, nil
 }
