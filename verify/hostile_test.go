@@ -5,6 +5,7 @@ package verify
 import (
 	"math/big"
 	"testing"
+	"time"
 
 	"cofferdam.dev/collateral"
 	"cofferdam.dev/evidence"
@@ -12,6 +13,7 @@ import (
 	"cofferdam.dev/internal/testamd"
 	"cofferdam.dev/verify/anchor"
 	"cofferdam.dev/verify/check"
+	"cofferdam.dev/verify/uvm"
 )
 
 // TestEvidenceCanNotOverrideCollateral has evidence bring an older list, on which nothing is revoked yet, where the relying
@@ -116,6 +118,44 @@ func TestSimulationStaysOne(t *testing.T) {
 		change(&d, &o)
 		if v := Appraise(t.Context(), &d, o); v.Outcome != Refused || !v.Simulated || v.Domain != "" {
 			t.Errorf("%s: outcome %q, simulated %v, domain %q", name, v.Outcome, v.Simulated, v.Domain)
+		}
+	}
+}
+
+// TestWindow judges at both ends of the time in which a verdict says that it would be the same, and beyond.
+func TestWindow(t *testing.T) {
+	t.Parallel()
+	authority, machine, simulated := known(t)
+	simulated.SNP.RequireRevocation = true
+	simulated.Collateral = collateral.Embedded{collateral.CRL("Milan", false).Name(): {
+		Body: authority.CRL(t, testamd.List{From: simulated.Now.AddDate(0, 0, -1), Until: simulated.Now.AddDate(0, 0, 1)}),
+	}}
+	td := tdxDocument(t)
+	aged := quoteOptions(t, td)
+	aged.Intel.MaxCollateralAge = 7 * 24 * time.Hour
+	container := byName("s1").document(t)
+	endorsed := pinned(t, container)
+	endorsed.Measurements, endorsed.UVM = nil, uvm.AzureContainerPlat(22)
+	container.Endorsements = [][]byte{read(t, "snp/s1-aci-milan-v2/body.uvm_reference_info.bin")}
+	for name, c := range map[string]struct {
+		doc *evidence.Document
+		o   Options
+	}{
+		"list": {machine, simulated}, "quote": {td, quoteOptions(t, td)}, "aged quote": {td, aged}, "endorsed": {container, endorsed},
+	} {
+		v := Appraise(t.Context(), c.doc, c.o)
+		if !v.Accepted() || v.ValidFrom.After(c.o.Now) || v.ValidUntil.Before(c.o.Now) {
+			t.Errorf("%s: outcome %q with codes %v, from %s until %s", name, v.Outcome, codes(v), v.ValidFrom, v.ValidUntil)
+			continue
+		}
+		for at, want := range map[time.Time]Outcome{
+			v.ValidFrom: Accepted, v.ValidUntil: Accepted, v.ValidFrom.Add(-time.Second): Undecided, v.ValidUntil.Add(time.Second): Undecided,
+		} {
+			o := c.o
+			o.Now = at
+			if got := Appraise(t.Context(), c.doc, o); got.Outcome != want {
+				t.Errorf("%s: at %s of %s to %s the outcome is %q, not %q: %v", name, at, v.ValidFrom, v.ValidUntil, got.Outcome, want, codes(got))
+			}
 		}
 	}
 }

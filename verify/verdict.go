@@ -41,8 +41,8 @@ type Verdict struct {
 	Domain anchor.Domain `json:"domain,omitempty"`
 	// Time is the time that was used.
 	Time time.Time `json:"time"`
-	// ValidFrom and ValidUntil bound the times at which certificates, revocation lists, statements about the TCB and
-	// endorsements would have been judged alike. They are zero when there is no chain.
+	// ValidFrom and ValidUntil bound the times, both included, at which certificates, revocation lists, statements about the
+	// TCB and endorsements would have been judged alike. They are zero when there is no chain.
 	ValidFrom  time.Time `json:"validFrom,omitzero"`
 	ValidUntil time.Time `json:"validUntil,omitzero"`
 	// Checks are all checks that were made, in the order of the chain.

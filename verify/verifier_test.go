@@ -74,7 +74,7 @@ func TestVerifierRemembersNoDecision(t *testing.T) {
 			o.Collateral = list(testamd.List{From: from, Until: until, Serials: []*big.Int{authority.Intermediate.SerialNumber}})
 		}, Refused, []check.Code{check.CodeCertificateRevoked}},
 		{"no list any more", func(o *Options) { o.Collateral = nil }, Undecided, []check.Code{check.CodeCollateralMissing}},
-		{"time after the list", func(o *Options) { o.Now = until }, Undecided, []check.Code{check.CodeCollateralExpired}},
+		{"time after the list", func(o *Options) { o.Now = until.Add(time.Second) }, Undecided, []check.Code{check.CodeCollateralExpired}},
 		{"time after the certificate", func(o *Options) {
 			o.Now = o.Now.AddDate(10, 0, 0)
 			o.Collateral = list(testamd.List{From: o.Now, Until: o.Now.Add(time.Hour)})

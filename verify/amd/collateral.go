@@ -93,7 +93,7 @@ func (a *appraisal) revocation(ctx context.Context, c *chain) {
 	switch {
 	case a.in.Now.Before(list.ThisUpdate):
 		stale, code = true, check.CodeCollateralNotYet
-	case !a.in.Now.Before(list.NextUpdate):
+	case a.in.Now.After(list.NextUpdate):
 		stale, code = true, check.CodeCollateralExpired
 	}
 	switch {
