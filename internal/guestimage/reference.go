@@ -49,13 +49,6 @@ type MeasuredInput struct {
 	Reason string `json:"reason"`
 }
 
-// Reference returns the launch digest that evidence must show when the image was booted under the simulated TEE, from
-// vmlinux. It computes it from the manifest, without reading the files. Digests of other TEEs need Measure.
-func (i *Image) Reference(tee string, vcpus int) ([48]byte, error) {
-	d, _, err := i.measure(MeasureOptions{TEE: tee, VCPUs: vcpus})
-	return d, err
-}
-
 // Measure returns a launch digest with what it depends on.
 func (i *Image) Measure(o MeasureOptions) (*Measurement, error) {
 	d, m, err := i.measure(o)

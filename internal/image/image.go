@@ -26,14 +26,10 @@ const (
 
 // Image is an image whose manifest and configuration have been read and checked. Its layers are read on demand.
 type Image struct {
-	reference string
-	digest    string
-	config    Config
-	layers    []*Layer
+	digest string
+	config Config
+	layers []*Layer
 }
-
-// Reference returns the reference that the image was opened by.
-func (i *Image) Reference() string { return i.reference }
 
 // Digest returns the digest of the image's manifest, "sha256:" and 64 hex digits. Docker archives have no manifest
 // that a registry would know: for them it is the digest of the configuration, which Docker calls the image ID.

@@ -60,7 +60,6 @@ func Open(ctx context.Context, ref string, o Options) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening image %q: %w", ref, err)
 	}
-	img.reference = ref
 	return img, nil
 }
 

@@ -60,15 +60,7 @@ func snpDigest(image []byte, hashes *KernelHashes, cfg SNPConfig) (digest, error
 	return d, f.measureVCPUs(&d, cfg)
 }
 
-// FirmwareDigest returns the digest over the firmware's own pages, which end at 4 GiB.
-func FirmwareDigest(image []byte) ([48]byte, error) {
-	f, err := parseFirmware(image)
-	if err != nil {
-		return [48]byte{}, err
-	}
-	return f.pages(), nil
-}
-
+// pages returns the digest over the firmware's own pages, which end at 4 GiB.
 func (f *firmware) pages() digest {
 	var d digest
 	base := fourGiB - uint64(len(f.image))

@@ -54,6 +54,3 @@ func (m *metrics) handler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
 	return mux
 }
-
-// Registry returns where a service registers metrics of its own. Their labels must come from closed sets.
-func (s *Server) Registry() prometheus.Registerer { return s.frame.metrics.registry }

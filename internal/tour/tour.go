@@ -59,14 +59,8 @@ func (s *Step) add(name, format string, args ...any) {
 	s.Facts = append(s.Facts, Fact{Name: name, Value: fmt.Sprintf(format, args...)})
 }
 
-// Style decorates words on a terminal. Plain is the identity.
+// Style decorates words on a terminal.
 type Style struct{ Good, Bad, Strong, Dim func(string) string }
-
-// Plain is the style without colours.
-func Plain() Style {
-	same := func(s string) string { return s }
-	return Style{Good: same, Bad: same, Strong: same, Dim: same}
-}
 
 // Printer writes steps for people as they happen.
 type Printer struct {

@@ -114,7 +114,8 @@ func TestTourStopsAtAFailure(t *testing.T) {
 func TestPrinter(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	p := &Printer{Out: &b, Style: Plain()}
+	same := func(s string) string { return s }
+	p := &Printer{Out: &b, Style: Style{Good: same, Bad: same, Strong: same, Dim: same}}
 	p.Show(&Step{Title: "One", Facts: []Fact{{"a", "1"}, {"long", "2\n3"}}, Proves: "it works", OK: true, Milliseconds: 1234})
 	p.Show(&Step{Title: "two", Attack: true, Proves: "it does not", OK: true})
 	p.Show(&Step{Title: "three", Attack: true, Error: "it was NOT refused"})

@@ -127,16 +127,6 @@ func (s *Step) Set(done, total int64) {
 	}
 }
 
-// Add counts n more units.
-func (s *Step) Add(n int64) {
-	if s == nil {
-		return
-	}
-	s.board.mu.Lock()
-	defer s.board.mu.Unlock()
-	s.done += n
-}
-
 // Done ends the step with a remark for the log line, which may be empty.
 func (s *Step) Done(remark string) {
 	if s == nil {

@@ -51,7 +51,7 @@ func TestQuietShowsNothing(t *testing.T) {
 	var out buffer
 	b := New(&out, Quiet, time.Now)
 	s := b.Start("layer", 10)
-	s.Add(10)
+	s.Set(10, 0)
 	s.Done("cached")
 	b.Close()
 	if out.String() != "" {
@@ -126,7 +126,6 @@ func TestNilBoardIsSilent(t *testing.T) {
 	t.Parallel()
 	var b *Board
 	s := b.Start("x", 1)
-	s.Add(1)
 	s.Set(1, 1)
 	s.Done("")
 	b.Print("x")

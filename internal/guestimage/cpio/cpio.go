@@ -56,11 +56,6 @@ func File(name string, perm uint32, data []byte) Entry {
 	return Entry{Name: name, Mode: TypeFile | perm, Data: data}
 }
 
-// Symlink makes an entry for a symbolic link.
-func Symlink(name, target string) Entry {
-	return Entry{Name: name, Mode: TypeSymlink | 0o777, Data: []byte(target)}
-}
-
 // Char makes an entry for a character device.
 func Char(name string, perm, major, minor uint32) Entry {
 	return Entry{Name: name, Mode: TypeChar | perm, Major: major, Minor: minor}

@@ -25,7 +25,7 @@ func small() []Entry {
 		Char("dev/console", 0o600, 5, 1),
 		Dir("etc", 0o755),
 		File("etc/empty", 0o444, nil),
-		Symlink("etc/link", "empty"),
+		{Name: "etc/link", Mode: TypeSymlink | 0o777, Data: []byte("empty")},
 	}
 }
 
