@@ -22,6 +22,7 @@ import (
 	"cofferdam.dev/internal/auth"
 	"cofferdam.dev/internal/seal"
 	"cofferdam.dev/internal/store"
+	"cofferdam.dev/internal/vault/authority"
 )
 
 const (
@@ -50,6 +51,8 @@ type Options struct {
 	Root seal.Root
 	// Audit is written before anything is done.
 	Audit *audit.Log
+	// Authorities are the attestation services whose tokens are believed; nil releases nothing.
+	Authorities *authority.Set
 	// RecoverableDays is how long deleted objects can be recovered: 7 to 90, and zero is 90.
 	RecoverableDays int
 	// PurgeProtected refuses to remove deleted objects before their time.
@@ -61,7 +64,11 @@ type Options struct {
 }
 
 // Vault is a vault. It is safe for concurrent use.
-type Vault struct{ opts Options }
+type Vault struct {
+	opts    Options
+	records recordKey
+	batch   batch
+}
 
 var vaultName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
@@ -82,7 +89,7 @@ func New(opts Options) (*Vault, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Vault{opts}, nil
+	return &Vault{opts: opts}, nil
 }
 
 // Name returns the vault's name.
