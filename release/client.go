@@ -8,6 +8,8 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -97,10 +99,13 @@ func (c *Client) Release(ctx context.Context, r *Request) (*Key, error) {
 	if r.Format == "" {
 		r = &Request{r.Attestation, r.Vault, r.Key, r.AccessToken, DefaultFormat}
 	}
+	if !slices.Contains(Formats(), r.Format) {
+		return nil, malformed("the format %q is unknown; want one of %s", clean(r.Format), strings.Join(Formats(), ", "))
+	}
 	if _, err := ParseEndpoint(r.Vault); err != nil {
 		return nil, err
 	}
-	s, err := c.session(ctx, r.Attestation, nil)
+	s, err := c.session(ctx, r.Attestation, r.Format, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +113,7 @@ func (c *Client) Release(ctx context.Context, r *Request) (*Key, error) {
 	if err == nil || c.opts.Now().Sub(s.begun) < stale || !refused(err) {
 		return k, err
 	}
-	if s, err = c.session(ctx, r.Attestation, s); err != nil {
+	if s, err = c.session(ctx, r.Attestation, r.Format, s); err != nil {
 		return nil, err
 	}
 	return c.releaseWith(ctx, r, s)

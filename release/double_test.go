@@ -175,9 +175,9 @@ func (d *double) release(w http.ResponseWriter, r *http.Request) {
 	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
 		d.t.Errorf("release: %v", err)
 	}
-	public := d.target(body.Target)
+	public := d.target(body.Target, body.Enc)
 	jwk, secret := describe(d.t, key)
-	sealed, err := wrap.SealRSA(wrap.Enc(body.Enc), public, secret)
+	sealed, err := wrap.Seal(wrap.Enc(body.Enc), public, secret)
 	if err != nil {
 		d.t.Errorf("release: %v", err)
 	}
@@ -232,10 +232,10 @@ func (d *double) sign(payload any) string {
 }
 
 // target takes the wrapping key out of a token, as vaults do.
-func (d *double) target(token string) *rsa.PublicKey {
+func (d *double) target(token, enc string) crypto.PublicKey {
 	var claims struct {
 		Runtime struct {
-			Keys []jose.JSONWebKey `json:"keys"`
+			Keys []json.RawMessage `json:"keys"`
 		} `json:"x-ms-runtime"`
 	}
 	parts := strings.Split(token, ".")
@@ -243,7 +243,12 @@ func (d *double) target(token string) *rsa.PublicKey {
 	if err := json.Unmarshal(b, &claims); err != nil {
 		d.t.Errorf("target: %v", err)
 	}
-	return claims.Runtime.Keys[0].Key.(*rsa.PublicKey)
+	to, err := wrap.Select(claims.Runtime.Keys, wrap.Enc(enc))
+	if err != nil {
+		d.t.Errorf("target: %v", err)
+		return nil
+	}
+	return to.Public
 }
 
 // describe returns the public members of a key, and what of it is wrapped.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -64,6 +65,12 @@ type ManagedIdentity struct {
 	HTTP *http.Client
 }
 
+// String names the identity without its secret.
+func (m *ManagedIdentity) String() string { return "managed identity " + m.ClientID + m.PrincipalID }
+
+// GoString is String, so that no format prints the secret.
+func (m *ManagedIdentity) GoString() string { return m.String() }
+
 // AccessToken asks the endpoint.
 func (m *ManagedIdentity) AccessToken(ctx context.Context, resource string) (AccessToken, error) {
 	endpoint := m.URL
@@ -94,12 +101,15 @@ func (m *ManagedIdentity) AccessToken(ctx context.Context, resource string) (Acc
 	return requestToken(ctx, m.HTTP, &request{server: IdentityProvider, method: http.MethodGet, url: u.String(), header: h, attempt: identityTimeout})
 }
 
-// WorkloadIdentity is the identity that a cluster vouches for with a token in a file, which is exchanged at a login server.
+// WorkloadIdentity is an identity that proves itself to a login server: by a token in a file that a cluster vouches with, or
+// by a secret.
 type WorkloadIdentity struct {
 	// TenantID and ClientID name the identity.
 	TenantID, ClientID string
 	// TokenFile holds the cluster's token. It is read each time: clusters replace it.
 	TokenFile string
+	// Secret is the identity's secret, where there is no TokenFile.
+	Secret string
 	// Login is the login server; empty is LoginURL.
 	Login string
 	// HTTP makes the connections.
@@ -119,27 +129,41 @@ func (w *WorkloadIdentity) AccessToken(ctx context.Context, resource string) (Ac
 	if w.HTTP == nil {
 		return AccessToken{}, malformed("the workload identity has no HTTP client")
 	}
-	info, err := os.Stat(w.TokenFile)
-	if err != nil {
-		return AccessToken{}, fmt.Errorf("reading the federated token: %w", err)
-	}
-	if info.Size() > maxAssertion {
-		return AccessToken{}, fmt.Errorf("reading the federated token: %s has more than %d bytes", w.TokenFile, maxAssertion)
-	}
-	assertion, err := os.ReadFile(w.TokenFile)
-	if err != nil {
-		return AccessToken{}, fmt.Errorf("reading the federated token: %w", err)
-	}
-	form := url.Values{
-		"grant_type": {"client_credentials"}, "client_id": {w.ClientID}, "scope": {strings.TrimRight(resource, "/") + "/.default"},
-		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
-		"client_assertion":      {strings.TrimSpace(string(assertion))},
+	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {w.ClientID}, "scope": {strings.TrimRight(resource, "/") + "/.default"}}
+	if w.TokenFile == "" {
+		form.Set("client_secret", w.Secret)
+	} else {
+		assertion, err := w.assertion()
+		if err != nil {
+			return AccessToken{}, fmt.Errorf("reading the federated token: %w", err)
+		}
+		form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+		form.Set("client_assertion", assertion)
 	}
 	return requestToken(ctx, w.HTTP, &request{
 		server: IdentityProvider, method: http.MethodPost, url: u.String() + "/" + url.PathEscape(w.TenantID) + "/oauth2/v2.0/token",
 		header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, body: []byte(form.Encode()), attempt: identityTimeout,
 	})
 }
+
+func (w *WorkloadIdentity) assertion() (string, error) {
+	f, err := os.Open(w.TokenFile)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	b, err := io.ReadAll(io.LimitReader(f, maxAssertion+1))
+	if err == nil && len(b) > maxAssertion {
+		err = fmt.Errorf("%s has more than %d bytes", w.TokenFile, maxAssertion)
+	}
+	return strings.TrimSpace(string(b)), err
+}
+
+// String names the identity without its secret.
+func (w *WorkloadIdentity) String() string { return "workload identity " + w.ClientID }
+
+// GoString is String, so that no format prints the secret.
+func (w *WorkloadIdentity) GoString() string { return w.String() }
 
 // requestToken asks an identity provider and reads its answer.
 func requestToken(ctx context.Context, client *http.Client, r *request) (AccessToken, error) {

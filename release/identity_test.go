@@ -4,6 +4,7 @@ package release
 
 import (
 	"context"
+	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -204,7 +205,7 @@ func TestNothingPrints(t *testing.T) {
 			t.Fatal(err)
 		}
 		all.Write(b)
-		if s := all.String(); contains(s, "hush") || contains(s, "68757368") || contains(s, testSigner(t).D.String()) || contains(s, w.private.D.String()) {
+		if s := all.String(); contains(s, "hush") || contains(s, "68757368") || contains(s, testSigner(t).D.String()) || contains(s, w.private.(*rsa.PrivateKey).D.String()) {
 			t.Errorf("%T prints its secret: %s", v, s)
 		}
 	}

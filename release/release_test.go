@@ -57,8 +57,15 @@ func TestRelease(t *testing.T) {
 			}
 		}
 	}
-	if n := d.attested.Load(); n != 1 {
-		t.Errorf("the guest was attested %d times for one session", n)
+	if n := d.attested.Load(); n != 3 {
+		t.Errorf("the guest was attested %d times for a session of each family", n)
+	}
+	for _, format := range []string{"RSA-OAEP", "x"} {
+		r := d.request("oct")
+		r.Format = format
+		if _, err := c.Release(t.Context(), r); !errors.Is(err, ErrRequest) {
+			t.Errorf("%s: %v", format, err)
+		}
 	}
 }
 

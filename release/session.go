@@ -4,7 +4,10 @@ package release
 
 import (
 	"context"
+	"fmt"
 	"time"
+
+	"cofferdam.dev/internal/vault/wrap"
 )
 
 // session is a wrapping key with an attestation service's token over its runtime data. One is good for nothing without the
@@ -26,29 +29,33 @@ type slot struct {
 	used time.Time
 }
 
-// session returns a session with an attestation service: the current one, unless it is at its end or is the one to be
-// replaced.
-func (c *Client) session(ctx context.Context, endpoint string, instead *session) (*session, error) {
+// session returns a session with an attestation service whose wrapping key is for a format: the current one, unless it is
+// at its end or is the one to be replaced.
+func (c *Client) session(ctx context.Context, endpoint, format string, instead *session) (*session, error) {
 	u, err := ParseEndpoint(endpoint)
 	if err != nil {
 		return nil, err
 	}
 	if c.opts.SessionLife < 0 {
-		return c.begin(ctx, endpoint)
+		return c.begin(ctx, endpoint, format)
 	}
-	s := c.slot(u.String())
+	family := "rsa"
+	if !wrap.Enc(format).RSA() {
+		family = format
+	}
+	s := c.slot(family + " " + u.String())
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, fmt.Errorf("waiting for the guest to be attested: %w", ctx.Err())
 	}
 	if cur := s.current; cur != nil && cur != instead && cur.unused > 0 && c.opts.Now().Before(cur.until) {
 		cur.unused--
 		return cur, nil
 	}
 	s.current = nil
-	fresh, err := c.begin(ctx, endpoint)
+	fresh, err := c.begin(ctx, endpoint, format)
 	if err != nil {
 		return nil, err
 	}
@@ -58,10 +65,10 @@ func (c *Client) session(ctx context.Context, endpoint string, instead *session)
 }
 
 // slot finds or makes the place of a session. When there are too many, the one that was not asked for longest goes.
-func (c *Client) slot(endpoint string) *slot {
+func (c *Client) slot(key string) *slot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s, ok := c.sessions[endpoint]
+	s, ok := c.sessions[key]
 	if !ok {
 		if len(c.sessions) >= maxSessions {
 			oldest := ""
@@ -73,14 +80,14 @@ func (c *Client) slot(endpoint string) *slot {
 			delete(c.sessions, oldest)
 		}
 		s = &slot{turn: make(chan struct{}, 1)}
-		c.sessions[endpoint] = s
+		c.sessions[key] = s
 	}
 	s.used = c.opts.Now()
 	return s
 }
 
 // begin makes a session.
-func (c *Client) begin(ctx context.Context, endpoint string) (*session, error) {
+func (c *Client) begin(ctx context.Context, endpoint, format string) (*session, error) {
 	a := c.attestation(endpoint)
 	nonce := ""
 	if c.opts.Challenge {
@@ -89,7 +96,11 @@ func (c *Client) begin(ctx context.Context, endpoint string) (*session, error) {
 			return nil, err
 		}
 	}
-	key, err := c.opts.Pool.Take()
+	take := c.opts.Pool.Take
+	if !wrap.Enc(format).RSA() {
+		take = func() (*WrappingKey, error) { return newWrappingKeyFor(format) }
+	}
+	key, err := take()
 	if err != nil {
 		return nil, err
 	}

@@ -22,9 +22,16 @@ const DefaultVaultVersion = "7.4"
 // DefaultFormat is the format in which keys are asked for.
 const DefaultFormat = string(wrap.RSAAESKeyWrap256)
 
+// Formats that only the vault of this module knows. A key pair for them is made in no time, and what is released in the
+// second stays secret as long as one of its two halves does, also from those who will have quantum computers.
+const (
+	FormatECDH   = string(wrap.HPKEECDH)
+	FormatHybrid = string(wrap.HPKEHybrid)
+)
+
 // Formats are the names of the formats in which keys can be asked for.
 func Formats() []string {
-	return []string{DefaultFormat, string(wrap.RSAAESKeyWrap384), string(wrap.CKMRSAAESKeyWrap)}
+	return []string{DefaultFormat, string(wrap.RSAAESKeyWrap384), string(wrap.CKMRSAAESKeyWrap), FormatECDH, FormatHybrid}
 }
 
 // Vault is a key vault or a managed HSM.

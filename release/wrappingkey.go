@@ -5,16 +5,16 @@ package release
 import (
 	"context"
 	"crypto"
+	"crypto/ecdh"
+	"crypto/hpke"
 	"crypto/rand"
 	"crypto/rsa"
-	_ "crypto/sha256" // for the thumbprint
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math/big"
 	"sync"
-
-	"github.com/go-jose/go-jose/v4"
 
 	"cofferdam.dev/internal/vault/wrap"
 )
@@ -30,11 +30,14 @@ const (
 // WrappingKey is a key pair that keys are encrypted to on their way here. The private half is made in this process and
 // stays in it. It prints as its key ID.
 type WrappingKey struct {
-	private *rsa.PrivateKey
+	// private is an *rsa.PrivateKey or hpke.PrivateKey, as package wrap takes it.
+	private crypto.PrivateKey
 	id      string
+	// jwk is the public half.
+	jwk json.RawMessage
 }
 
-// NewWrappingKey makes a key pair of 2048, 3072 or 4096 bits.
+// NewWrappingKey makes an RSA key pair of 2048, 3072 or 4096 bits, for the formats that all vaults know.
 func NewWrappingKey(bits int) (*WrappingKey, error) {
 	switch bits {
 	case DefaultWrappingBits, 3072, MaxWrappingBits:
@@ -45,12 +48,36 @@ func NewWrappingKey(bits int) (*WrappingKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a wrapping key: %w", err)
 	}
-	jwk := jose.JSONWebKey{Key: &key.PublicKey}
-	sum, err := jwk.Thumbprint(crypto.SHA256)
+	e, n := number(big.NewInt(int64(key.E))), number(key.N)
+	// The members that a thumbprint is made of (RFC 7638 §3.2), and then all, both in the order of their names.
+	id := thumbprint(`{"e":"` + e + `","kty":"RSA","n":"` + n + `"}`)
+	return &WrappingKey{key, id, json.RawMessage(`{"e":"` + e + `","key_ops":["encrypt"],"kid":"` + id + `","kty":"RSA","n":"` + n + `"}`)}, nil
+}
+
+// newWrappingKeyFor makes a key pair for one of the formats that are not around RSA. It costs next to nothing.
+func newWrappingKeyFor(format string) (*WrappingKey, error) {
+	kem := hpke.DHKEM(ecdh.X25519())
+	if wrap.Enc(format) == wrap.HPKEHybrid {
+		kem = hpke.MLKEM768X25519()
+	}
+	key, err := kem.GenerateKey()
 	if err != nil {
 		return nil, fmt.Errorf("making a wrapping key: %w", err)
 	}
-	return &WrappingKey{private: key, id: base64.RawURLEncoding.EncodeToString(sum)}, nil
+	public := base64.RawURLEncoding.EncodeToString(key.PublicKey().Bytes())
+	if wrap.Enc(format) == wrap.HPKEHybrid {
+		id := thumbprint(`{"alg":"X-Wing","kty":"AKP","pub":"` + public + `"}`)
+		return &WrappingKey{key, id, json.RawMessage(`{"alg":"X-Wing","key_ops":["encrypt"],"kid":"` + id + `","kty":"AKP","pub":"` + public + `"}`)}, nil
+	}
+	id := thumbprint(`{"crv":"X25519","kty":"OKP","x":"` + public + `"}`)
+	return &WrappingKey{key, id, json.RawMessage(`{"crv":"X25519","key_ops":["deriveBits"],"kid":"` + id + `","kty":"OKP","x":"` + public + `"}`)}, nil
+}
+
+func number(n *big.Int) string { return base64.RawURLEncoding.EncodeToString(n.Bytes()) }
+
+func thumbprint(members string) string {
+	sum := sha256.Sum256([]byte(members))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // ID returns the key's thumbprint (RFC 7638) with SHA-256, in base64url.
@@ -65,30 +92,19 @@ func (k *WrappingKey) GoString() string { return k.String() }
 // RuntimeData is what the guest's evidence has to commit to: a JWK set with the public half, for encryption. A nonce of the
 // attestation service is put beside it when it is not empty.
 func (k *WrappingKey) RuntimeData(nonce string) []byte {
-	type jwk struct {
-		E   string   `json:"e"`
-		Ops []string `json:"key_ops"`
-		ID  string   `json:"kid"`
-		Kty string   `json:"kty"`
-		N   string   `json:"n"`
-	}
 	b, err := json.Marshal(struct {
-		Keys  []jwk  `json:"keys"`
-		Nonce string `json:"nonce,omitempty"`
-	}{[]jwk{{
-		E: number(big.NewInt(int64(k.private.E))), Ops: []string{"encrypt"}, ID: k.id, Kty: "RSA", N: number(k.private.N),
-	}}, nonce})
+		Keys  []json.RawMessage `json:"keys"`
+		Nonce string            `json:"nonce,omitempty"`
+	}{[]json.RawMessage{k.jwk}, nonce})
 	if err != nil {
-		panic(err) // strings always can be encoded
+		panic(err) // texts and our own JSON always can be encoded
 	}
 	return b
 }
 
-func number(n *big.Int) string { return base64.RawURLEncoding.EncodeToString(n.Bytes()) }
-
 // Open decrypts what was encrypted to the key in one of the formats of a release.
-func (k *WrappingKey) Open(enc string, sealed []byte) ([]byte, error) {
-	return wrap.OpenRSA(wrap.Enc(enc), k.private, sealed)
+func (k *WrappingKey) Open(format string, sealed []byte) ([]byte, error) {
+	return wrap.Open(wrap.Enc(format), k.private, sealed)
 }
 
 // Pool has wrapping keys that were made before they are needed: making one takes many times longer than all else of a

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package skr
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"cofferdam.dev/attest"
+	"cofferdam.dev/evidence/snp"
+	"cofferdam.dev/internal/serve"
+	"cofferdam.dev/internal/strictjson"
+	"cofferdam.dev/release"
+)
+
+// Options are what a sidecar is made of.
+type Options struct {
+	// Evidence obtains evidence of the group.
+	Evidence *Evidence
+	// Client has keys released. Its attester should be Evidence.
+	Client *release.Client
+	// KeyDirectory has the public keys and their descriptions that WrapKey may use; empty lets it use none.
+	KeyDirectory string
+	// Log gets what failed, without what was asked for. It may be nil.
+	Log *slog.Logger
+}
+
+// Server answers the containers of the group. It is an http.Handler, and Register adds it to a gRPC server.
+type Server struct {
+	opts   Options
+	routes map[string]route
+}
+
+type route struct {
+	name   string
+	method string
+	do     func(context.Context, fields) (any, error)
+}
+
+// New returns a server.
+func New(o Options) (*Server, error) {
+	if o.Evidence == nil || o.Client == nil {
+		return nil, errors.New("release sidecar: there is no source of evidence, or no client")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{opts: o}
+	s.routes = map[string]route{
+		"/status":          {"status", http.MethodGet, s.status},
+		"/attest/raw":      {"attest-raw", http.MethodPost, s.raw},
+		"/attest/combined": {"attest-combined", http.MethodPost, s.combined},
+		"/attest/maa":      {"attest-maa", http.MethodPost, s.token},
+		"/key/release":     {"key-release", http.MethodPost, s.release},
+		"/unwrap":          {"unwrap", http.MethodPost, s.unwrap},
+		"/secrets/unwrap":  {"secrets-unwrap", http.MethodPost, s.unwrapSecret},
+	}
+	return s, nil
+}
+
+// ServeHTTP implements http.Handler. Every answer is one JSON object.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.Path
+	if len(path) > 1 {
+		path = strings.TrimSuffix(path, "/")
+	}
+	rt, ok := s.routes[path]
+	if !ok {
+		writeFailure(w, &failure{http.StatusNotFound, codeNoRoute, "there is no such endpoint"})
+		return
+	}
+	serve.Route(rt.name, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, rt) })).ServeHTTP(w, r)
+}
+
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, rt route) {
+	if r.Method != rt.method {
+		// Not 405: clients of the sidecar know 404 for this.
+		writeFailure(w, &failure{http.StatusNotFound, codeNoRoute, "the endpoint takes " + rt.method})
+		return
+	}
+	in := fields{}
+	var err error
+	if rt.method == http.MethodPost {
+		in, err = readFields(r)
+	}
+	var out any
+	if err == nil {
+		out, err = rt.do(r.Context(), in)
+	}
+	if err != nil {
+		f := failureOf(err)
+		s.opts.Log.Warn("refused", "id", serve.RequestID(r.Context()), "route", rt.name, "status", f.status, "code", f.code, "error", f.message)
+		writeFailure(w, f)
+		return
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+// Error writes an error in the sidecar's form. It is a serve.ErrorFunc, for what the frame itself refuses.
+func Error(w http.ResponseWriter, _ *http.Request, status int, code, message string) {
+	writeFailure(w, &failure{status, code, message})
+}
+
+func writeFailure(w http.ResponseWriter, f *failure) {
+	writeJSON(w, f.status, map[string]string{"error": f.message, "code": f.code})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil { // maps and structs of text always can be encoded
+		status, b = http.StatusInternalServerError, []byte(`{"error":"the answer can not be encoded","code":"internal"}`)
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(b) // the client may be gone
+}
+
+// fields are the members of a request's body.
+type fields strictjson.Object
+
+func readFields(r *http.Request) (fields, error) {
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		if _, large := errors.AsType[*http.MaxBytesError](err); large {
+			return nil, &failure{http.StatusRequestEntityTooLarge, serve.CodeTooLarge, "the body is larger than the sidecar takes"}
+		}
+		return nil, invalid("the body did not arrive whole")
+	}
+	o, err := strictjson.Parse(b)
+	if err != nil {
+		return nil, invalid("the body is no JSON object of the form that is wanted: %v", err)
+	}
+	return fields(o), nil
+}
+
+// texts returns members that must be there and not be empty. All that are missing are named at once.
+func (f fields) texts(names ...string) ([]string, error) {
+	out := make([]string, len(names))
+	var missing []string
+	for i, n := range names {
+		t, err := f.text(n)
+		if err != nil {
+			return nil, err
+		}
+		if t == "" {
+			missing = append(missing, n)
+		}
+		out[i] = t
+	}
+	if len(missing) > 0 {
+		return nil, invalid("missing or empty: %s", strings.Join(missing, ", "))
+	}
+	return out, nil
+}
+
+// text returns a member that may be absent.
+func (f fields) text(name string) (string, error) {
+	raw, ok := f[name]
+	if !ok || string(raw) == "null" {
+		return "", nil
+	}
+	t, err := strictjson.Object(f).Text(name)
+	if err != nil {
+		return "", invalid("%s is no text", name)
+	}
+	return t, nil
+}
+
+// object returns the members of a member that is an object, and nil when it is absent.
+func (f fields) object(name string) (fields, error) {
+	raw, ok := f[name]
+	if !ok || string(raw) == "null" {
+		return nil, nil //nolint:nilnil // absent
+	}
+	o, err := strictjson.Object(f).Object(name)
+	if err != nil {
+		return nil, invalid("%s is no object", name)
+	}
+	return fields(o), nil
+}
+
+// bytes returns what a member encodes that must be there.
+func (f fields) bytes(name string) ([]byte, error) {
+	t, err := f.texts(name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := decode64(t[0])
+	if err != nil {
+		return nil, invalid("decoding %s: %v", name, err)
+	}
+	return b, nil
+}
+
+func (s *Server) status(context.Context, fields) (any, error) {
+	return map[string]string{"message": "Status OK"}, nil
+}
+
+// raw answers with a report over the SHA-256 of the caller's data.
+func (s *Server) raw(ctx context.Context, in fields) (any, error) {
+	data, err := in.bytes("runtime_data")
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.opts.Evidence.Raw(ctx, release.ReportData(data))
+	if err == nil && r.Type != attest.TypeSEVSNP {
+		err = fmt.Errorf("the group's evidence is of type %s, not %s", r.Type, attest.TypeSEVSNP)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", release.ErrEvidence, err)
+	}
+	return map[string]string{"report": hex.EncodeToString(r.Report)}, nil
+}
+
+// combined answers with all that an attestation service wants.
+func (s *Server) combined(ctx context.Context, in fields) (any, error) {
+	data, err := in.bytes("runtime_data")
+	if err != nil {
+		return nil, err
+	}
+	return s.attestation(ctx, data)
+}
+
+// combinedEvidence is evidence as it is answered.
+type combinedEvidence struct {
+	TCB          string `json:"endorsed_tcb"`
+	Certificates string `json:"endorsements"`
+	Report       string `json:"evidence"`
+	UVM          string `json:"uvm_endorsements"`
+}
+
+func (s *Server) attestation(ctx context.Context, data []byte) (*combinedEvidence, error) {
+	c, err := s.opts.Evidence.Collect(ctx, release.ReportData(data))
+	if err == nil && c.Type != attest.TypeSEVSNP {
+		err = fmt.Errorf("the group's evidence is of type %s, not %s", c.Type, attest.TypeSEVSNP)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", release.ErrEvidence, err)
+	}
+	out := &combinedEvidence{
+		TCB: tcbNumber(c.TCB), Certificates: base64.StdEncoding.EncodeToString(c.ChainPEM()),
+		Report: base64.StdEncoding.EncodeToString(c.Report),
+	}
+	if len(c.Endorsements) > 0 {
+		out.UVM = base64.StdEncoding.EncodeToString(c.Endorsements[0])
+	}
+	return out, nil
+}
+
+// tcbNumber writes a TCB version as the number that hosts call tcbm.
+func tcbNumber(t snp.TCB) string { return fmt.Sprintf("%016x", binary.LittleEndian.Uint64(t[:])) }
+
+// token answers with an attestation service's token over the caller's data.
+func (s *Server) token(ctx context.Context, in fields) (any, error) {
+	if _, err := in.texts("maa_endpoint", "runtime_data"); err != nil {
+		return nil, err
+	}
+	data, err := in.bytes("runtime_data")
+	if err != nil {
+		return nil, err
+	}
+	endpoint, err := in.text("maa_endpoint")
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.opts.Client.Token(ctx, endpoint, data)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"token": t}, nil
+}
+
+// release answers with a key, as a text that holds a JSON web key.
+func (s *Server) release(ctx context.Context, in fields) (any, error) {
+	r, err := releaseRequest(in, "maa_endpoint", "akv_endpoint", "kid")
+	if err != nil {
+		return nil, err
+	}
+	if r.Format, err = in.text("format"); err != nil {
+		return nil, err
+	}
+	k, err := s.opts.Client.Release(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	jwk, err := k.JWK()
+	if err != nil {
+		return nil, err
+	}
+	defer clear(jwk)
+	return map[string]string{"key": string(jwk)}, nil
+}
+
+// releaseRequest reads what a release needs from members of these names.
+func releaseRequest(in fields, attestation, vault, kid string) (*release.Request, error) {
+	t, err := in.texts(attestation, vault, kid)
+	if err != nil {
+		return nil, err
+	}
+	name, err := release.ParseKeyName(t[2])
+	if err != nil {
+		return nil, err
+	}
+	access, err := in.text("access_token")
+	if err != nil {
+		return nil, err
+	}
+	return &release.Request{Attestation: t[0], Vault: t[1], Key: name, AccessToken: access}, nil
+}
