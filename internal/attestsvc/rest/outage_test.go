@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"cofferdam.dev/attest"
+	"cofferdam.dev/internal/attestsvc"
+	"cofferdam.dev/internal/store"
+	"cofferdam.dev/internal/store/boltstore"
+)
+
+// failing is a store that can be out of reach.
+type failing struct {
+	store.Store
+
+	down atomic.Bool
+}
+
+var errDown = fmt.Errorf("dialling 10.1.2.3: %w", store.ErrUnavailable)
+
+// View implements store.Store.
+func (s *failing) View(ctx context.Context, fn func(store.Reader) error) error {
+	if s.down.Load() {
+		return errDown
+	}
+	return s.Store.View(ctx, fn)
+}
+
+// Update implements store.Store.
+func (s *failing) Update(ctx context.Context, fn func(store.Tx) error) error {
+	if s.down.Load() {
+		return errDown
+	}
+	return s.Store.Update(ctx, fn)
+}
+
+// TestStoreDown has nothing answered from a store that is out of reach, and clients told that they may try again.
+func TestStoreDown(t *testing.T) {
+	t.Parallel()
+	bolt, err := boltstore.Open(filepath.Join(t.TempDir(), "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := bolt.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	st := &failing{Store: bolt}
+	f := newFixtureOver(t, st, nil)
+	a, _ := twoSigners(t)
+	st.down.Store(true)
+	for path, c := range map[string]struct {
+		method string
+		body   any
+	}{
+		attestSNP: {http.MethodPost, theWorld(t).body(t, runtimeJSON)}, "/certs": {http.MethodGet, nil}, "/policies/TdxVm" + version: {http.MethodGet, nil},
+		snpPolicy: {http.MethodPut, policyToken(permitAll)}, snpReset: {http.MethodPost, ""}, certificate: {http.MethodGet, nil},
+		"/certificates:add" + version: {http.MethodPost, a.vouch(t, a)},
+	} {
+		got := f.do(t, c.method, path, adminToken, c.body)
+		if e := got.failure(t); got.status != http.StatusServiceUnavailable || e.Code != codeUnavailable || got.header.Get("Retry-After") == "" ||
+			strings.Contains(string(got.body), "10.1.2.3") {
+			t.Errorf("%s %s: %d %s", c.method, path, got.status, got.body)
+		}
+	}
+	st.down.Store(false)
+	f.do(t, http.MethodPost, attestSNP, "", theWorld(t).body(t, runtimeJSON)).token(t)
+}
+
+// TestAuditDown has nothing signed that nobody can record.
+func TestAuditDown(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	if err := f.opts.Audit.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, body := range []map[string]any{theWorld(t).body(t, runtimeJSON), mixed(theWorld(t).body(t, runtimeJSON), "initTimeData", map[string]string{"data": "AAAA", "dataType": "JSON"})} {
+		if got := f.do(t, http.MethodPost, attestSNP, "", body); got.status != http.StatusServiceUnavailable {
+			t.Errorf("%d %s", got.status, got.body)
+		}
+	}
+	if got := f.do(t, http.MethodPut, snpPolicy, adminToken, policyToken(permitAll)); got.status != http.StatusServiceUnavailable {
+		t.Errorf("a policy: %d %s", got.status, got.body)
+	}
+}
+
+// broken is a device that gives no reports.
+type broken struct{}
+
+// Kind implements attest.Provider.
+func (broken) Kind() string { return "broken" }
+
+// Report implements attest.Provider.
+func (broken) Report(context.Context, [64]byte) (*attest.Result, error) {
+	return nil, errors.New("ioctl on /dev/sev-guest")
+}
+
+// TestDeviceDown has the operator's log say what the client is not told.
+func TestDeviceDown(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	f := newFixture(t, func(_ *attestsvc.Options, o *Options) {
+		o.Self, o.Log = broken{}, slog.New(slog.NewTextHandler(&log, nil))
+	})
+	got := f.do(t, http.MethodGet, "/attest/self?nonce=AAAAAAAAAAAAAAAA", "", nil)
+	if e := got.failure(t); got.status != http.StatusInternalServerError || strings.Contains(e.Message, "ioctl") || !strings.Contains(log.String(), "ioctl") {
+		t.Errorf("%d %s; the log is %q", got.status, got.body, log.String())
+	}
+}
