@@ -30,7 +30,7 @@ func TestEvidenceFromInside(t *testing.T) {
 	needVM(t)
 	h := home(t)
 	image := "oci:" + commandImage(t) + ":latest"
-	args := []string{"attest", "--nonce", evidenceNonce, "--provider", "socket"}
+	args := []string{"attest", "--nonce", evidenceNonce}
 	inside := cofferdam(t, h, "", append([]string{"run", "--rm", "--network", "none", image, "--"}, args...)...)
 	if inside.code != 0 || !strings.Contains(inside.stderr, "source: socket") {
 		t.Fatalf("exit code %d\nstdout:\n%s\nstderr:\n%s", inside.code, inside.stdout, inside.stderr)
