@@ -171,32 +171,33 @@ func (a *appraisal) vm(res azure.Result) {
 // bind compares what the client wants bound with what the evidence was made for.
 func (a *appraisal) bind(r *Request) {
 	if r.Runtime != nil && len(r.Runtime.Bytes) > 0 {
-		want := boundData(r.Kind, r.Runtime.Bytes)
+		want := boundData(r.Kind, r.Runtime)
 		got := bytes.TrimRight(a.reportData, "\x00")
 		a.rec.Require(len(a.reportData) > 0 && bytes.Equal(bytes.TrimRight(want, "\x00"), got), check.RuntimeData, check.CodeRuntimeData,
 			hex.EncodeToString(want), hex.EncodeToString(a.reportData))
 	}
 	if r.InitTime != nil && len(r.InitTime.Bytes) > 0 {
-		sum := sha256.Sum256(r.InitTime.Bytes)
-		got := a.hostData
+		sum, got := r.InitTime.digest(), a.hostData
+		if len(got) >= sha256.Size && len(got) < len(sum) {
+			sum = sum[:len(got)]
+		}
 		if len(got) > len(sum) && len(bytes.Trim(got[len(sum):], "\x00")) == 0 {
 			got = got[:len(sum)] // wider fields are filled up with zeros
 		}
-		a.rec.Require(bytes.Equal(got, sum[:]), check.HostData, check.CodeHostData, hex.EncodeToString(sum[:]), hex.EncodeToString(a.hostData))
+		a.rec.Require(bytes.Equal(got, sum), check.HostData, check.CodeHostData, hex.EncodeToString(sum), hex.EncodeToString(a.hostData))
 	}
 }
 
 // reportDataSize is that of SNP, TDX and SGX alike, in bytes.
 const reportDataSize = 64
 
-// boundData is the report data that bind runtime data: their SHA-256, the rest zero. What a vTPM signs is the
-// SHA-256 alone.
-func boundData(k Kind, runtime []byte) []byte {
-	sum := sha256.Sum256(runtime)
+// boundData is the report data that bind runtime data: their digest, the rest zero. What a vTPM signs is the digest alone.
+func boundData(k Kind, runtime *Data) []byte {
+	sum := runtime.digest()
 	if k == AzureGuest {
-		return sum[:]
+		return sum
 	}
-	return append(sum[:], make([]byte, reportDataSize-len(sum))...)
+	return append(sum, make([]byte, reportDataSize-len(sum))...)
 }
 
 // complyWith looks for the first rule whose measurement this is.

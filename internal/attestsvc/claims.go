@@ -28,6 +28,7 @@ const (
 	claimSigner     = "x-ms-policy-signer"
 	claimSimulated  = "x-cofferdam-simulated"
 	claimFresh      = "x-cofferdam-fresh"
+	claimKey        = "tee-pubkey"
 )
 
 // snpClaims are the claims of an SNP report. Versions of firmware are those that the report states, by product line.

@@ -11,11 +11,15 @@
 package attestsvc
 
 import (
+	"crypto"
+	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"cofferdam.dev/evidence"
 )
@@ -74,6 +78,23 @@ type Data struct {
 	Bytes []byte
 	// JSON says that the data are a JSON object, whose members are to be claims.
 	JSON bool
+	// Hash is how they are bound: SHA-256 when it is zero, SHA-384 or SHA-512. What is longer than the field that holds
+	// the digest is cut.
+	Hash crypto.Hash
+}
+
+// digest is what binds the data.
+func (d *Data) digest() []byte {
+	switch d.Hash {
+	case crypto.SHA384:
+		sum := sha512.Sum384(d.Bytes)
+		return sum[:]
+	case crypto.SHA512:
+		sum := sha512.Sum512(d.Bytes)
+		return sum[:]
+	}
+	sum := sha256.Sum256(d.Bytes)
+	return sum[:]
 }
 
 // Request is one request for an appraisal.
@@ -100,6 +121,8 @@ type Request struct {
 	Audience string
 	// Form is the form of the token.
 	Form Form
+	// Life bounds how long the token is valid, when it is not zero.
+	Life time.Duration
 	// ID names the request in the audit.
 	ID string
 }
@@ -135,6 +158,9 @@ func (r *Request) validate() error {
 	for name, d := range map[string]*Data{"runtimeData": r.Runtime, "initTimeData": r.InitTime} {
 		if d != nil && len(d.Bytes) > maxData {
 			return badRequest("%s has %d bytes, more than %d", name, len(d.Bytes), maxData)
+		}
+		if d != nil && !slices.Contains([]crypto.Hash{0, crypto.SHA256, crypto.SHA384, crypto.SHA512}, d.Hash) {
+			return badRequest("%s is to be bound by %s", name, d.Hash)
 		}
 	}
 	return nil

@@ -187,6 +187,11 @@ func (s *Service) ear(base, claims map[string]any, r *Request, a *appraisal, out
 	if a.simulated {
 		base[claimSimulated] = true
 	}
+	if r.Runtime != nil && r.Runtime.JSON {
+		if o, err := strictjson.Parse(r.Runtime.Bytes); err == nil && o.Has(claimKey) {
+			base[claimKey] = o[claimKey] // where relying parties of confidential containers look for the guest's key
+		}
+	}
 	return base
 }
 

@@ -318,6 +318,9 @@ func (s *Service) refuse(ctx context.Context, e *event, v Verdict, failures []ch
 func (s *Service) issue(ctx context.Context, tenant string, r *Request, a *appraisal, out *maapolicy.Outcome, e *event, v Verdict, now time.Time) (*Answer, error) {
 	jti := rand.Text()
 	life := lifetime(out, a, now)
+	if r.Life > 0 {
+		life = min(life, r.Life)
+	}
 	claims, err := s.render(tenant, r, a, out, now, now.Add(life), jti)
 	if err != nil {
 		return nil, err
