@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -225,6 +227,23 @@ func TestRulesBite(t *testing.T) {
 	for _, f := range forbidden {
 		if allowed(f[0], f[1]) {
 			t.Errorf("%s may import %s", f[0], f[1])
+		}
+	}
+}
+
+// TestArchitectureNamesEveryRoom holds the page to the table: it names each room, or one that the room lies in.
+func TestArchitectureNamesEveryRoom(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(top(t), "docs", "explanation", "architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for r := range rooms {
+		named := false
+		for in := r; in != "." && !named; in = path.Dir(in) {
+			named = strings.Contains(string(page), "`"+in+"`")
+		}
+		if !named {
+			t.Errorf("docs/explanation/architecture.md does not name %s", r)
 		}
 	}
 }
