@@ -3,12 +3,12 @@
 package evidence
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+
+	"cofferdam.dev/internal/strictjson"
 )
 
 // wire is the JSON form. All byte strings are standard base64 with padding.
@@ -50,9 +50,7 @@ func parseDocument(b []byte) (*Document, error) {
 		return nil, err
 	}
 	var w wire
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&w); err != nil {
+	if err := json.Unmarshal(b, &w); err != nil {
 		return nil, err
 	}
 	if w.Schema != Schema {
@@ -130,72 +128,41 @@ func (d *Document) Marshal() ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// checkKeys walks the one object that a document is. The decoder of encoding/json folds case and lets the last of several
-// equal keys win; two readers could then see different documents in the same bytes.
+// checkKeys requires keys to be known, spelt exactly, and to have values. The decoder of encoding/json folds case and lets the
+// last of several equal keys win; two readers could then see different documents in the same bytes.
 func checkKeys(b []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	err := walkObject(dec, func(key string) bool { return knownKeys[key] }, func(key string) error {
-		if key != "collateral" {
-			return skipValue(dec, key)
+	o, err := strictjson.Parse(b)
+	if err != nil {
+		return err
+	}
+	err = known(o, "schema", "type", "report", "certificates", "source", "nonce", "runtimeData", "policy", "endorsements", "eventLog", "collateral")
+	if err != nil || !o.Has("collateral") {
+		return err
+	}
+	items, err := o.Object("collateral")
+	if err != nil {
+		return err
+	}
+	for name := range items {
+		item, err := items.Object(name)
+		if err == nil {
+			err = known(item, "body", "issuerChain")
 		}
-		return walkObject(dec, func(string) bool { return true }, func(string) error {
-			return walkObject(dec, func(key string) bool { return itemKeys[key] }, func(key string) error { return skipValue(dec, key) })
-		})
-	})
-	if err != nil {
-		return err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the JSON object")
-	}
-	return nil
-}
-
-// walkObject reads an object and calls value for each key, which must be known and new.
-func walkObject(dec *json.Decoder, known func(string) bool, value func(key string) error) error {
-	tok, err := dec.Token()
-	if err != nil {
-		return err
-	}
-	if tok != json.Delim('{') {
-		return errors.New("it is not a JSON object")
-	}
-	seen := map[string]bool{}
-	for dec.More() {
-		tok, err := dec.Token()
 		if err != nil {
-			return err
+			return fmt.Errorf("collateral: %w", err)
 		}
-		key, ok := tok.(string)
-		if !ok || !known(key) || seen[key] {
-			return fmt.Errorf("key %q is unknown or occurs twice", key)
-		}
-		seen[key] = true
-		if err := value(key); err != nil {
-			return err
-		}
-	}
-	_, err = dec.Token()
-	return err
-}
-
-func skipValue(dec *json.Decoder, key string) error {
-	var value json.RawMessage
-	if err := dec.Decode(&value); err != nil {
-		return err
-	}
-	if bytes.Equal(value, []byte("null")) {
-		return fmt.Errorf("value of %q is null", key)
 	}
 	return nil
 }
 
-var knownKeys = map[string]bool{
-	"schema": true, "type": true, "report": true, "certificates": true, "source": true, "nonce": true,
-	"runtimeData": true, "policy": true, "endorsements": true, "eventLog": true, "collateral": true,
+func known(o strictjson.Object, keys ...string) error {
+	for key, value := range o {
+		if string(value) == "null" {
+			return fmt.Errorf("value of %q is null", key)
+		}
+	}
+	return o.Only(keys...)
 }
-
-var itemKeys = map[string]bool{"body": true, "issuerChain": true}
 
 // decodeBase64 accepts exactly the text that the encoder writes.
 func decodeBase64(s string) ([]byte, error) {

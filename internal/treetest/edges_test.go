@@ -30,7 +30,7 @@ var rooms = map[string][]string{
 	"evidence/tdx":                   {"evidence/internal/fixed"},
 	"evidence/dcap":                  {"evidence/sgx", "evidence/tdx"},
 	"evidence/pcs":                   {},
-	"evidence":                       {},
+	"evidence":                       {"internal/strictjson"},
 	"evidence/didx509":               {},
 	"evidence/cose1":                 {"evidence/didx509", "internal/cbor"},
 	"evidence/hcl":                   {"internal/strictjson"},
@@ -114,7 +114,8 @@ var rooms = map[string][]string{
 	"internal/vault/devissuer": {"internal/auth", "internal/token"},
 	"internal/vault/wrap":      {"internal/testcap"},
 	"internal/vault/rest": {
-		"internal/audit", "internal/auth", "internal/serve", "internal/store", "internal/strictjson", "internal/vault",
+		"internal/audit", "internal/auth", "internal/seal", "internal/serve", "internal/store", "internal/strictjson", "internal/vault",
+		"internal/vault/authority", "internal/vault/wrap",
 	},
 	"internal/auth": {},
 	"internal/attestsvc": {
