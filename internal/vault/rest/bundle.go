@@ -151,14 +151,11 @@ func (h *Handler) bundle(c *call, k *vault.Key, err error) error {
 
 // respond answers with a document in the order of members that the kind of vault has.
 func (h *Handler) respond(c *call, v any) error {
-	if !h.opts.Vault.Managed() {
-		return c.respond(v)
-	}
-	sorted, err := sortedJSON(v)
+	b, err := h.encode(v)
 	if err != nil {
 		return err
 	}
-	return c.respond(sorted)
+	return c.respond(json.RawMessage(b))
 }
 
 // sortedJSON encodes a document with the members of all objects sorted by their names.

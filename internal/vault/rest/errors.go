@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"cofferdam.dev/internal/audit"
 	"cofferdam.dev/internal/serve"
 	"cofferdam.dev/internal/store"
 	"cofferdam.dev/internal/vault"
+	"cofferdam.dev/internal/vault/authority"
 )
 
 // Codes of Azure Key Vault's errors.
@@ -95,6 +97,9 @@ func write(w http.ResponseWriter, f *failure) {
 // fail answers with an error. Whatever is not the client's to know is logged instead.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	f := classify(err)
+	if f.Inner != nil && f.Inner.Code == innerDisabled && strings.HasPrefix(r.URL.Path, "/secrets/") {
+		f.Inner.Code = innerSecret
+	}
 	if f.status >= http.StatusInternalServerError && r.Context().Err() == nil {
 		h.opts.Log.Error("a request failed", "id", serve.RequestID(r.Context()), "error", err)
 	}
@@ -111,6 +116,8 @@ func classify(err error) *failure {
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrConflict), errors.Is(err, audit.ErrClosed),
 		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return refuse(http.StatusServiceUnavailable, codeUnavailable, "The service can not answer now; try again.")
+	case errors.Is(err, authority.ErrUnavailable):
+		return refuse(http.StatusServiceUnavailable, codeUnavailable, "The keys of the token's issuer are not available now; try again.")
 	case errors.As(err, &own):
 		return own
 	case errors.As(err, &refusal):

@@ -32,7 +32,7 @@ type Options struct {
 	Vault *vault.Vault
 	// Auth says who sends a request. Nil lets nobody.
 	Auth auth.Authenticator
-	// Signer signs releases. Nil releases nothing.
+	// Signer signs releases.
 	Signer *Signer
 	// URL is the vault's, https://host[:port], as clients see it. The identifiers of all objects begin with it.
 	URL string
@@ -63,8 +63,8 @@ func New(opts Options) (*Handler, error) {
 }
 
 func newHandler(opts Options) (*Handler, error) {
-	if opts.Vault == nil {
-		return nil, errors.New("there is no vault")
+	if opts.Vault == nil || opts.Signer == nil {
+		return nil, errors.New("there is no vault, or nothing that signs its releases")
 	}
 	opts.URL = strings.TrimSuffix(opts.URL, "/")
 	if err := checkURL(opts.URL, true); err != nil {
@@ -86,11 +86,9 @@ func newHandler(opts Options) (*Handler, error) {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	h := &Handler{opts: opts, challenge: fmt.Sprintf("Bearer authorization=%q, resource=%q", opts.Authority, opts.Resource)}
-	if opts.Signer != nil {
-		var err error
-		if h.header, err = opts.Signer.header(opts.Vault.Managed()); err != nil {
-			return nil, err
-		}
+	var err error
+	if h.header, err = opts.Signer.header(opts.Vault.Managed()); err != nil {
+		return nil, err
 	}
 	h.endpoints = h.table()
 	return h, nil
@@ -123,19 +121,34 @@ func DefaultResource(vaultURL string) string {
 // table is all endpoints.
 func (h *Handler) table() endpoints {
 	get, put, post, patch, del := http.MethodGet, http.MethodPut, http.MethodPost, http.MethodPatch, http.MethodDelete
-	updateKey := operation{"key-update", keysUpdate, h.updateKey}
+	updateKey, updateSecret := operation{"key-update", keysUpdate, h.updateKey}, operation{"secret-update", secretsUpdate, h.updateSecret}
 	return endpoints{
 		"keys": {get: {"keys", keysRead, h.keys}},
 		"keys/{name}": {
 			get: {"key", keysRead, h.key}, put: {"key-import", keysImport, h.importKey}, del: {"key-delete", keysDelete, h.deleteKey}, patch: updateKey,
 		},
-		"keys/{name}/create":         {post: {"key-create", keysCreate, h.createKey}},
-		"keys/{name}/versions":       {get: {"key-versions", keysRead, h.keyVersions}},
-		"keys/{name}/rotate":         {post: {"key-rotate", keysRotate, h.rotateKey}},
-		"keys/{name}/{version}":      {get: {"key", keysRead, h.key}, patch: updateKey},
-		"deletedkeys":                {get: {"deleted-keys", keysRead, h.deletedKeys}},
-		"deletedkeys/{name}":         {get: {"deleted-key", keysRead, h.deletedKey}, del: {"key-purge", keysPurge, h.purgeKey}},
-		"deletedkeys/{name}/recover": {post: {"key-recover", keysRecover, h.recoverKey}},
+		"keys/{name}/create":            {post: {"key-create", keysCreate, h.createKey}},
+		"keys/{name}/versions":          {get: {"key-versions", keysRead, h.keyVersions}},
+		"keys/{name}/rotate":            {post: {"key-rotate", keysRotate, h.rotateKey}},
+		"keys/{name}/{version}":         {get: {"key", keysRead, h.key}, patch: updateKey},
+		"keys/{name}/{version}/release": {post: {"key-release", keysRelease, h.releaseKey}},
+		"deletedkeys":                   {get: {"deleted-keys", keysRead, h.deletedKeys}},
+		"deletedkeys/{name}":            {get: {"deleted-key", keysRead, h.deletedKey}, del: {"key-purge", keysPurge, h.purgeKey}},
+		"deletedkeys/{name}/recover":    {post: {"key-recover", keysRecover, h.recoverKey}},
+
+		"secrets": {get: {"secrets", secretsRead, h.secrets}},
+		"secrets/{name}": {
+			get: {"secret", secretsGet, h.secret}, put: {"secret-set", secretsSet, h.setSecret}, del: {"secret-delete", secretsDelete, h.deleteSecret},
+			patch: updateSecret,
+		},
+		"secrets/{name}/versions":          {get: {"secret-versions", secretsRead, h.secretVersions}},
+		"secrets/{name}/{version}":         {get: {"secret", secretsGet, h.secret}, patch: updateSecret},
+		"secrets/{name}/{version}/release": {post: {"secret-release", secretsRelease, h.releaseSecret}},
+		"deletedsecrets":                   {get: {"deleted-secrets", secretsRead, h.deletedSecrets}},
+		"deletedsecrets/{name}":            {get: {"deleted-secret", secretsRead, h.deletedSecret}, del: {"secret-purge", secretsPurge, h.purgeSecret}},
+		"deletedsecrets/{name}/recover":    {post: {"secret-recover", secretsRecover, h.recoverSecret}},
+
+		"releases/{name}": {get: {"release", releasesRead, h.explain}},
 
 		"rng": {post: {"random", keysRandom, h.random}},
 	}

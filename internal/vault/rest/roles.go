@@ -39,6 +39,7 @@ const (
 	secretsRecover permission = "secrets/recover"
 	secretsPurge   permission = "secrets/purge"
 	secretsRelease permission = "secrets/release"
+	releasesRead   permission = "releases/read" // ours
 )
 
 // role is one of Azure's built-in roles, for a vault or for a managed HSM.
@@ -58,7 +59,7 @@ var (
 // roles are the built-in roles with what they allow of what there is here. Who may ask for a release has nothing by that:
 // the key's policy decides. Secrets of a managed HSM, which Azure's has none of, are its users' as its keys are.
 var roles = []role{
-	{"Key Vault Administrator", "00482a5a-887f-4fb3-b363-3b7fe8e74483", false, slices.Concat(keysUse, keysManage, keysDeleted, secretsAll, []permission{keysRandom, keysRelease, secretsRelease})},
+	{"Key Vault Administrator", "00482a5a-887f-4fb3-b363-3b7fe8e74483", false, slices.Concat(keysUse, keysManage, keysDeleted, secretsAll, []permission{keysRandom, keysRelease, secretsRelease, releasesRead})},
 	{"Key Vault Crypto Officer", "14b46e9e-c2b7-41b4-b07b-48a6ebf60603", false, slices.Concat(keysUse, keysManage, keysDeleted, []permission{keysRandom, keysRelease})},
 	{"Key Vault Crypto User", "12338af0-0e69-4776-bea7-57ae8d297424", false, append(slices.Clone(keysUse), keysUpdate)},
 	{"Key Vault Crypto Service Encryption User", "e147488a-f6f5-4113-8e2d-b22465e65bf6", false, []permission{keysRead, keysWrap, keysUnwrap}},
@@ -69,7 +70,7 @@ var roles = []role{
 	{"Key Vault Purge Operator", "a68e7c17-0ab2-4c09-9a58-125dae29748c", false, []permission{keysPurge, secretsPurge}},
 
 	{"Managed HSM Administrator", "a290e904-7015-4bba-90c8-60543313cdb4", true, nil}, // of the HSM itself, never of keys
-	{"Managed HSM Crypto Officer", "515eb02d-2335-4d2d-92f2-b1cbdf9c3778", true, slices.Concat(keysDeleted, []permission{keysRelease, secretsRecover, secretsPurge, secretsRelease})},
+	{"Managed HSM Crypto Officer", "515eb02d-2335-4d2d-92f2-b1cbdf9c3778", true, slices.Concat(keysDeleted, []permission{keysRelease, secretsRecover, secretsPurge, secretsRelease, releasesRead})},
 	{"Managed HSM Crypto User", "21dbd100-6940-42c2-9190-5d6cb909625b", true, slices.Concat(keysUse, keysManage, []permission{keysRandom, secretsRead, secretsGet, secretsSet, secretsUpdate, secretsDelete})},
 	{"Managed HSM Policy Administrator", "4bd23610-cdcf-4971-bdee-bdc562cc28e4", true, nil}, // assigns roles, which configuration does here
 	{"Managed HSM Crypto Auditor", "2c18b078-7c48-4d3a-af88-5a3a1b3f82b3", true, []permission{keysRead, policyRead}},

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"cofferdam.dev/internal/auth"
 	"cofferdam.dev/internal/vault/rest"
@@ -18,7 +19,7 @@ func TestChallenge(t *testing.T) {
 	w := newWorld(t, setup{})
 	const want = `Bearer authorization="https://login.example/tenant", resource="https://vault.example"`
 	for _, path := range []string{
-		"PUT /keys/k?api-version=7.4", "POST /keys/k/create?api-version=7.4",
+		"PUT /keys/k?api-version=7.4", "POST /keys/k/create?api-version=7.4", "POST /keys/k//release?api%2Dversion=7.4",
 		"GET /keys?api-version=7.4", "DELETE /deletedkeys/k?api-version=7.4", "GET /keys/k", "GET /keys/not_a_name?api-version=7.4",
 	} {
 		method, path, _ := strings.Cut(path, " ")
@@ -147,6 +148,13 @@ func TestKnownRole(t *testing.T) {
 func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, setup{})
+	signer, _, err := rest.DevelopmentSigner([]string{"a"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rest.New(rest.Options{Vault: w.vault, URL: vaultURL, Authority: "https://a/b"}); err == nil {
+		t.Error("a handler without a signer")
+	}
 	for name, o := range map[string]rest.Options{
 		"nothing":          {},
 		"no URL":           {Vault: w.vault, Authority: "https://a/b"},
@@ -159,12 +167,13 @@ func TestNewRefuses(t *testing.T) {
 		"a bad resource":   {Vault: w.vault, URL: vaultURL, Authority: `https://a/b`, Resource: "vault"},
 		"a user in an URL": {Vault: w.vault, URL: "https://u@a", Authority: `https://a/b`},
 	} {
+		o.Signer = signer
 		if _, err := rest.New(o); err == nil {
 			t.Errorf("%s: a handler", name)
 		}
 	}
 	// Without an authenticator nobody gets in.
-	h, err := rest.New(rest.Options{Vault: w.vault, URL: vaultURL, Authority: "https://a/b"})
+	h, err := rest.New(rest.Options{Vault: w.vault, Signer: signer, URL: vaultURL, Authority: "https://a/b"})
 	if err != nil {
 		t.Fatal(err)
 	}

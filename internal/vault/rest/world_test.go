@@ -8,6 +8,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -30,7 +31,9 @@ import (
 	"cofferdam.dev/internal/serve"
 	"cofferdam.dev/internal/store"
 	"cofferdam.dev/internal/store/boltstore"
+	"cofferdam.dev/internal/token"
 	"cofferdam.dev/internal/vault"
+	"cofferdam.dev/internal/vault/authority"
 	"cofferdam.dev/internal/vault/rest"
 )
 
@@ -80,8 +83,34 @@ type world struct {
 	clock   *clock
 	log     *bytes.Buffer
 	tokens  tokens
+	issuer  *token.Key // signs the tokens of the attestation service
 }
 
+// attestURL is the attestation service's.
+const attestURL = "https://attest.example"
+
+// sharedKeys are RSA keys that take their time, made once for all tests.
+var sharedKeys = sync.OnceValues(func() (*testKeys, error) {
+	k, now := &testKeys{}, time.Now()
+	var err error
+	if k.signer, k.ca, err = rest.DevelopmentSigner([]string{"test.vault.example"}, now); err != nil {
+		return nil, err
+	}
+	if k.guest, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+		return nil, err
+	}
+	k.issuer, err = token.Generate(token.RS256, "attest", now, now.Add(24*time.Hour), now.Add(48*time.Hour))
+	return k, err
+})
+
+type testKeys struct {
+	signer *rest.Signer
+	ca     []byte
+	issuer *token.Key
+	guest  *rsa.PrivateKey // was born in the guest
+}
+
+// setup says how a world differs from the usual one.
 type setup struct {
 	store   store.Store
 	managed bool
@@ -111,24 +140,29 @@ func newWorld(t testing.TB, s setup) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := vault.Options{Name: "test", Managed: s.managed, Store: s.store, Root: root, Audit: openAudit(t, w.auditIn), PurgeProtected: s.protect, Now: w.clock.Now}
+	keys, err := sharedKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.issuer = keys.issuer
+	set, err := authority.NewSet(authority.Authority{Issuer: attestURL, Keys: authority.Static{w.issuer.Public()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := vault.Options{Name: "test", Authorities: set, Managed: s.managed, Store: s.store, Root: root, Audit: openAudit(t, w.auditIn), PurgeProtected: s.protect, Now: w.clock.Now}
 	if s.vault != nil {
 		s.vault(&o)
 	}
 	if w.vault, err = vault.New(o); err != nil {
 		t.Fatal(err)
 	}
-	signer, ca, err := rest.DevelopmentSigner([]string{"test.vault.example"}, w.clock.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
 	w.root = x509.NewCertPool()
-	w.root.AppendCertsFromPEM(ca)
+	w.root.AppendCertsFromPEM(keys.ca)
 	if s.url == "" {
 		s.url = vaultURL
 	}
 	opts := rest.Options{
-		Vault: w.vault, Auth: w.tokens, Signer: signer, URL: s.url, Authority: "https://login.example/tenant",
+		Vault: w.vault, Auth: w.tokens, Signer: keys.signer, URL: s.url, Authority: "https://login.example/tenant",
 		Log: slog.New(slog.NewTextHandler(w.log, nil)),
 	}
 	if s.change != nil {
