@@ -82,6 +82,13 @@ type QuoteClaims struct {
 type VMClaims struct {
 	UniqueID   string `json:"uniqueID,omitempty"`
 	SecureBoot bool   `json:"secureBoot"`
+	// ConsoleEnabled says that the host serves a serial console, TPMPersisted that the TPM's state survives a restart, and
+	// RootCertThumbprint names a certificate that the host provisioned. Nothing is asked of them unless a rule does.
+	ConsoleEnabled     bool   `json:"consoleEnabled"`
+	TPMPersisted       bool   `json:"tpmPersisted"`
+	RootCertThumbprint string `json:"rootCertThumbprint,omitempty"`
+	// UserData is what the guest last asked to have in the paravisor's report, in hexadecimal; absent when it is zeros.
+	UserData string `json:"userData,omitempty"`
 	// PCRs are the 24 registers of the SHA-256 bank.
 	PCRs []string `json:"pcrs"`
 	// ExtraData is what the TPM was asked to sign.
@@ -144,7 +151,9 @@ func quoteClaims(res *intel.Result, doc *evidence.Document) *QuoteClaims {
 func vmClaims(res *azure.Result) *VMClaims {
 	c := &VMClaims{ExtraData: hex.EncodeToString(res.ExtraData)}
 	if res.Claims != nil {
-		c.UniqueID, c.SecureBoot = res.Claims.VM.UniqueID, res.Claims.VM.SecureBoot
+		vm := res.Claims.VM
+		c.UniqueID, c.SecureBoot, c.ConsoleEnabled, c.TPMPersisted = vm.UniqueID, vm.SecureBoot, vm.ConsoleEnabled, vm.TPMPersisted
+		c.RootCertThumbprint, c.UserData = vm.RootCertThumbprint, set(res.Claims.UserData[:])
 	}
 	for _, p := range res.PCRs {
 		c.PCRs = append(c.PCRs, hex.EncodeToString(p[:]))

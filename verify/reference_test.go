@@ -145,6 +145,9 @@ func TestAzureTDX(t *testing.T) {
 	if v.Outcome != Undecided || v.Domain != anchor.Intel || v.Quote == nil || v.VM == nil || v.Report != nil {
 		t.Errorf("outcome %q, domain %q, codes %v", v.Outcome, v.Domain, codes(v))
 	}
+	if v.VM != nil && (!v.VM.ConsoleEnabled || v.VM.TPMPersisted || v.VM.RootCertThumbprint != "6nZZnYaJc4KqUZ_yvA-mucFdYNouvlPnITnNMXsHl-0") {
+		t.Errorf("the VM is %+v", v.VM)
+	}
 	stranger := *doc
 	stranger.Certificates = [][]byte{{1}}
 	if v := Appraise(t.Context(), &stranger, o); v.Outcome != Refused || !slices.Contains(codes(v), check.CodeCertificateUnused) {
