@@ -3,10 +3,13 @@
 package vault
 
 import (
-	"context"
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -97,4 +100,30 @@ func newWorldOn(t testing.TB, s store.Store, change func(*Options)) *world {
 
 func ptr[T any](v T) *T { return &v }
 
-var _ = context.Background
+// codeOf is the code of a refusal, "" of no error, and "other" of another.
+func codeOf(err error) Code {
+	var refusal *Error
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &refusal):
+		return refusal.Code
+	}
+	return "other: " + Code(err.Error())
+}
+
+func flip(b []byte) []byte {
+	out := bytes.Clone(b)
+	if len(out) > 0 {
+		out[len(out)/2] ^= 1
+	}
+	return out
+}
+
+func encodeJSON(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}
