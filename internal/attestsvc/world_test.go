@@ -3,32 +3,28 @@
 package attestsvc
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"cofferdam.dev/attest"
-	"cofferdam.dev/evidence/snp"
 	"cofferdam.dev/internal/audit"
-	"cofferdam.dev/internal/simsp"
 	"cofferdam.dev/internal/store"
 	"cofferdam.dev/internal/store/boltstore"
+	"cofferdam.dev/internal/testguest"
 	"cofferdam.dev/internal/token"
 	"cofferdam.dev/verify/anchor"
 )
 
-// world is a simulated machine with one guest, and what is trusted of it. Its keys take seconds, so that the tests share it.
+// world is a simulated machine with one guest, and what is trusted of it.
 type world struct {
 	root     anchor.Root
 	guest    attest.Provider
@@ -36,63 +32,15 @@ type world struct {
 	hostData [32]byte
 }
 
-var shared struct {
-	once sync.Once
-	dir  string
-	w    *world
-	err  error
-}
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "attestsvc")
-	if err != nil {
-		panic(err)
-	}
-	shared.dir = dir
-	code := m.Run()
-	_ = os.RemoveAll(dir) // of no use any more
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(testguest.Main(m)) }
 
 const initTime = "the policy of the guest"
 
-// theWorld returns the shared world.
 func theWorld(t testing.TB) *world {
 	t.Helper()
-	shared.once.Do(func() { shared.w, shared.err = newWorld(shared.dir) })
-	if shared.err != nil {
-		t.Fatal(shared.err)
-	}
-	return shared.w
-}
-
-func newWorld(dir string) (*world, error) {
-	p, err := simsp.Open(filepath.Join(dir, "simsp"))
-	if err != nil {
-		return nil, err
-	}
-	kernel, initrd := filepath.Join(dir, "kernel"), filepath.Join(dir, "initrd")
-	for _, f := range []string{kernel, initrd} {
-		if err := os.WriteFile(f, []byte("\x7fELF"), 0o600); err != nil {
-			return nil, err
-		}
-	}
-	w := &world{hostData: sha256.Sum256([]byte(initTime))}
-	g, err := p.Launch(simsp.Launch{
-		KernelPath: kernel, InitrdPath: initrd, VCPUs: 1, HostData: w.hostData, Policy: snp.PolicyReservedOne | snp.PolicySMT,
-	})
-	if err != nil {
-		return nil, err
-	}
-	w.measured = g.Measurement()
-	ark, _ := p.Chain()
-	if w.root, err = anchor.NewRoot(anchor.Simulated, "test", ark); err != nil {
-		return nil, err
-	}
-	ours, theirs := net.Pipe()
-	go func() { _ = g.Serve(context.Background(), theirs) }() // ends with the process
-	w.guest = attest.OpenSimulated(ours)
-	return w, nil
+	m := testguest.Shared(t)
+	g := m.Guest(t, initTime)
+	return &world{m.Root, g, g.Measurement, g.HostData}
 }
 
 // evidence has the guest make a report for runtime data.
@@ -105,13 +53,9 @@ func (w *world) evidence(t testing.TB, runtime string) *Request {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries, err := snp.ParseCertificateTable(res.Certificates)
-	if err != nil {
-		t.Fatal(err)
-	}
 	r := &Request{Kind: SevSnpVM, Report: res.Report, Runtime: &Data{Bytes: []byte(runtime), JSON: true}}
-	for _, e := range entries {
-		r.Certificates = append(r.Certificates, e.Data)
+	if r.Certificates, err = res.CertificateList(); err != nil {
+		t.Fatal(err)
 	}
 	return r
 }

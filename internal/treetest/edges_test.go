@@ -40,7 +40,8 @@ var rooms = map[string][]string{
 	"internal/evidencewire":          {"evidence", "internal/strictjson"},
 	"internal/testamd":               {"evidence/snp"}, // tests alone
 	"internal/testchain":             {},
-	"internal/testledger":            {"internal/cbor"}, // tests alone
+	"internal/testguest":             {"attest", "evidence/snp", "internal/simsp", "verify/anchor"}, // tests alone
+	"internal/testledger":            {"internal/cbor"},                                             // tests alone
 	"evidence/receipt":               {"evidence/cose1", "internal/cbor"},
 	"internal/testcollateral":        {"collateral", "evidence/snp"}, // tests alone
 	"internal/oraclecases":           {},                             // tests alone
@@ -120,7 +121,8 @@ var rooms = map[string][]string{
 	"internal/auth": {},
 	"internal/attestsvc": {
 		"collateral", "evidence", "evidence/dcap", "evidence/hcl", "evidence/sgx", "evidence/snp", "evidence/tdx", "internal/audit", "internal/maapolicy",
-		"internal/store", "internal/strictjson", "internal/token", "verify", "verify/amd", "verify/anchor", "verify/azure", "verify/check", "verify/intel", "verify/uvm",
+		"internal/store", "internal/strictjson", "internal/token", "verify", "verify/amd", "verify/anchor", "verify/appraisal", "verify/azure",
+		"verify/check", "verify/intel", "verify/uvm",
 	},
 	"internal/attestsvc/rest": {
 		"attest", "evidence", "internal/attestsvc", "internal/audit", "internal/auth", "internal/serve", "internal/store",

@@ -105,7 +105,7 @@ type process struct {
 func startProcess(t testing.TB, c instanceConfig) *process {
 	t.Helper()
 	c.Root, c.Audit = filepath.Join(t.TempDir(), "root.der"), filepath.Join(t.TempDir(), "audit")
-	if err := os.WriteFile(c.Root, theWorld(t).ark, 0o600); err != nil {
+	if err := os.WriteFile(c.Root, theWorld(t).root.Certificate.Raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])

@@ -3,7 +3,6 @@
 package rest
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -12,96 +11,46 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"cofferdam.dev/attest"
-	"cofferdam.dev/evidence/snp"
 	"cofferdam.dev/internal/attestsvc"
 	"cofferdam.dev/internal/audit"
 	"cofferdam.dev/internal/auth"
-	"cofferdam.dev/internal/simsp"
 	"cofferdam.dev/internal/store"
 	"cofferdam.dev/internal/store/boltstore"
+	"cofferdam.dev/internal/testguest"
 	"cofferdam.dev/verify/anchor"
 )
 
-// world is a simulated machine with one guest. Its keys take seconds, so that the tests share it.
+// world is a simulated machine with one guest, and what is trusted of it.
 type world struct {
 	dir      string
 	root     anchor.Root
-	ark      []byte
 	guest    attest.Provider
 	measured [48]byte
 	hostData [32]byte
-}
-
-var shared struct {
-	once sync.Once
-	dir  string
-	w    *world
-	err  error
 }
 
 func TestMain(m *testing.M) {
 	if os.Getenv(instanceEnv) != "" {
 		os.Exit(instance())
 	}
-	dir, err := os.MkdirTemp("", "attest-rest")
-	if err != nil {
-		panic(err)
-	}
-	shared.dir = dir
-	code := m.Run()
-	_ = os.RemoveAll(dir) // of no use any more
-	os.Exit(code)
+	os.Exit(testguest.Main(m))
 }
 
 const initTime = "the policy of the guest"
 
 func theWorld(t testing.TB) *world {
 	t.Helper()
-	shared.once.Do(func() { shared.w, shared.err = newWorld(shared.dir) })
-	if shared.err != nil {
-		t.Fatal(shared.err)
-	}
-	return shared.w
-}
-
-func newWorld(dir string) (*world, error) {
-	p, err := simsp.Open(filepath.Join(dir, "simsp"))
-	if err != nil {
-		return nil, err
-	}
-	kernel, initrd := filepath.Join(dir, "kernel"), filepath.Join(dir, "initrd")
-	for _, f := range []string{kernel, initrd} {
-		if err := os.WriteFile(f, []byte("\x7fELF"), 0o600); err != nil {
-			return nil, err
-		}
-	}
-	w := &world{dir: filepath.Join(dir, "simsp"), hostData: sha256.Sum256([]byte(initTime))}
-	g, err := p.Launch(simsp.Launch{
-		KernelPath: kernel, InitrdPath: initrd, VCPUs: 1, HostData: w.hostData, Policy: snp.PolicyReservedOne | snp.PolicySMT,
-	})
-	if err != nil {
-		return nil, err
-	}
-	w.measured = g.Measurement()
-	ark, _ := p.Chain()
-	w.ark = ark.Raw
-	if w.root, err = anchor.NewRoot(anchor.Simulated, "test", ark); err != nil {
-		return nil, err
-	}
-	ours, theirs := net.Pipe()
-	go func() { _ = g.Serve(context.Background(), theirs) }() // ends with the process
-	w.guest = attest.OpenSimulated(ours)
-	return w, nil
+	m := testguest.Shared(t)
+	g := m.Guest(t, initTime)
+	return &world{m.Dir, m.Root, g, g.Measurement, g.HostData}
 }
 
 // evidence is what a guest sends: the JSON around its report, for runtime data.
@@ -114,13 +63,13 @@ func (w *world) evidence(t testing.TB, runtime string) map[string]any {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries, err := snp.ParseCertificateTable(res.Certificates)
+	certificates, err := res.CertificateList()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var chain []byte
-	for _, e := range entries {
-		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: e.Data})...)
+	for _, der := range certificates {
+		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 	}
 	return map[string]any{"SnpReport": b64(res.Report), "VcekCertChain": b64(chain)}
 }
