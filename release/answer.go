@@ -20,15 +20,24 @@ var algorithms = []jose.SignatureAlgorithm{jose.RS256, jose.RS384, jose.RS512, j
 
 // expected is what an answer has to be an answer to.
 type expected struct {
-	// vault is the vault's endpoint, and key what was asked for.
+	// vault is the vault's endpoint, and kind and name what was asked for.
 	vault *url.URL
-	key   KeyName
+	kind  objectKind
+	name  KeyName
 	// enc and nonce were in the request.
 	enc, nonce string
 	// roots are the authorities of the vault's certificate; nil are the system's.
 	roots *x509.CertPool
 	now   time.Time
 }
+
+// objectKind says what of a vault is released, as paths name it.
+type objectKind string
+
+const (
+	keyKind    objectKind = "keys"
+	secretKind objectKind = "secrets"
+)
 
 // envelope is the payload of an answer. Members that are not needed are left alone.
 type envelope struct {
@@ -41,11 +50,14 @@ type envelope struct {
 		Key struct {
 			Key described `json:"key"`
 		} `json:"key"`
+		Secret struct {
+			Secret describedSecret `json:"secret"`
+		} `json:"secret"`
 	} `json:"response"`
 }
 
-// sealedKey is the member key_hsm, decoded.
-type sealedKey struct {
+// sealedObject is the member key_hsm or value_hsm, decoded.
+type sealedObject struct {
 	Header struct {
 		Alg string `json:"alg"`
 		Enc string `json:"enc"`
@@ -53,9 +65,8 @@ type sealedKey struct {
 	Ciphertext string `json:"ciphertext"`
 }
 
-// verifyAnswer returns the key that an answer describes and its ciphertext, once the answer is the vault's and to this
-// request.
-func verifyAnswer(compact string, want *expected) (*described, []byte, error) {
+// verifyAnswer returns what an answer says and the ciphertext in it, once the answer is the vault's and to this request.
+func verifyAnswer(compact string, want *expected) (*envelope, []byte, error) {
 	payload, err := verifySignature(compact, want)
 	if err != nil {
 		return nil, nil, err
@@ -67,31 +78,40 @@ func verifyAnswer(compact string, want *expected) (*described, []byte, error) {
 	if err = json.Unmarshal(payload, &e); err != nil {
 		return nil, nil, wrong("its payload has another form")
 	}
-	k := &e.Response.Key.Key
+	id, value := e.Response.Key.Key.ID, e.Response.Key.Key.Value
+	if want.kind == secretKind {
+		id, value = e.Response.Secret.Secret.ID, e.Response.Secret.Secret.Value
+	}
 	switch {
 	case e.Request.Enc != want.enc:
 		return nil, nil, wrong("it is for the format %q, not %s", clean(e.Request.Enc), want.enc)
 	case subtle.ConstantTimeCompare([]byte(e.Request.Nonce), []byte(want.nonce)) != 1:
 		return nil, nil, wrong("it is to another request: the nonce differs")
-	case !want.names(k.ID):
-		return nil, nil, wrong("it is about the key %q, not %s of %s", clean(k.ID), want.key, want.vault.Host)
+	case !want.names(id):
+		return nil, nil, wrong("it is about %q, not %s/%s of %s", clean(id), want.kind, want.name, want.vault.Host)
 	}
-	b, err := compactBase64(k.Value)
+	ciphertext, err := openEnvelope(value, want.enc)
+	return &e, ciphertext, err
+}
+
+// openEnvelope takes the ciphertext out of key_hsm or value_hsm.
+func openEnvelope(value, format string) ([]byte, error) {
+	b, err := compactBase64(value)
 	if err != nil {
-		return nil, nil, wrong("key_hsm is no base64url")
+		return nil, wrong("what is wrapped is no base64url")
 	}
 	if _, err = strictjson.Parse(b); err != nil {
-		return nil, nil, wrong("key_hsm: %v", err)
+		return nil, wrong("what is wrapped: %v", err)
 	}
-	var sealed sealedKey
-	if json.Unmarshal(b, &sealed) != nil || sealed.Header.Alg != "dir" || sealed.Header.Enc != want.enc {
-		return nil, nil, wrong("key_hsm is of another format than %s", want.enc)
+	var sealed sealedObject
+	if json.Unmarshal(b, &sealed) != nil || sealed.Header.Alg != "dir" || sealed.Header.Enc != format {
+		return nil, wrong("what is wrapped is of another format than %s", format)
 	}
 	ciphertext, err := compactBase64(sealed.Ciphertext)
 	if err != nil {
-		return nil, nil, wrong("the ciphertext is no base64url")
+		return nil, wrong("the ciphertext is no base64url")
 	}
-	return k, ciphertext, nil
+	return ciphertext, nil
 }
 
 // verifySignature checks that the answer is signed by a certificate for the vault's name that leads to one of the roots.
@@ -122,15 +142,15 @@ func bracketed(host string) string {
 	return host
 }
 
-// names reports whether a key's URL is the one that was asked for. A version must be there, and be the one that was asked
+// names reports whether an object's URL is the one that was asked for. A version must be there, and be the one that was asked
 // for, if any.
 func (e *expected) names(id string) bool {
 	u, err := url.Parse(id)
 	if err != nil || !strings.EqualFold(u.Hostname(), e.vault.Hostname()) {
 		return false
 	}
-	rest, ok := strings.CutPrefix(u.Path, e.vault.Path+"/keys/")
+	rest, ok := strings.CutPrefix(u.Path, e.vault.Path+"/"+string(e.kind)+"/")
 	name, v, has := strings.Cut(rest, "/")
-	return ok && has && strings.EqualFold(name, e.key.Name) && version.MatchString(v) &&
-		(e.key.Version == "" || strings.EqualFold(v, e.key.Version))
+	return ok && has && strings.EqualFold(name, e.name.Name) && version.MatchString(v) &&
+		(e.name.Version == "" || strings.EqualFold(v, e.name.Version))
 }

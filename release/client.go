@@ -96,44 +96,52 @@ type Request struct {
 
 // Release has a key released. It is asked for each time: nothing that a vault released is kept.
 func (c *Client) Release(ctx context.Context, r *Request) (*Key, error) {
-	if r.Format == "" {
-		r = &Request{r.Attestation, r.Vault, r.Key, r.AccessToken, DefaultFormat}
+	return withSession(ctx, c, r, (*Vault).Release)
+}
+
+// ReleaseSecret has a secret released, whose name is in the request as a key's.
+func (c *Client) ReleaseSecret(ctx context.Context, r *Request) (*Secret, error) {
+	return withSession(ctx, c, r, (*Vault).ReleaseSecret)
+}
+
+// withSession has something released in the current session, and once more in a new one when it is refused in one that is
+// not fresh.
+func withSession[T any](ctx context.Context, c *Client, r *Request, ask func(*Vault, context.Context, KeyName, string, *WrappingKey, string, string) (T, error)) (T, error) {
+	var none T
+	format := r.Format
+	if format == "" {
+		format = DefaultFormat
 	}
-	if !slices.Contains(Formats(), r.Format) {
-		return nil, malformed("the format %q is unknown; want one of %s", clean(r.Format), strings.Join(Formats(), ", "))
+	if !slices.Contains(Formats(), format) {
+		return none, malformed("the format %q is unknown; want one of %s", clean(format), strings.Join(Formats(), ", "))
 	}
 	if _, err := ParseEndpoint(r.Vault); err != nil {
-		return nil, err
+		return none, err
 	}
-	s, err := c.session(ctx, r.Attestation, r.Format, nil)
-	if err != nil {
-		return nil, err
+	var old *session
+	for {
+		s, err := c.session(ctx, r.Attestation, format, old)
+		if err != nil {
+			return none, err
+		}
+		v := c.vault(r.Vault)
+		var out T
+		err = c.authorized(ctx, v, r.AccessToken, func(accessToken string) error {
+			var err error
+			out, err = ask(v, ctx, r.Key, s.token, s.key, accessToken, format)
+			return err
+		})
+		if err == nil || old != nil || c.opts.Now().Sub(s.begun) < stale || !refused(err) {
+			return out, err
+		}
+		old = s
 	}
-	k, err := c.releaseWith(ctx, r, s)
-	if err == nil || c.opts.Now().Sub(s.begun) < stale || !refused(err) {
-		return k, err
-	}
-	if s, err = c.session(ctx, r.Attestation, r.Format, s); err != nil {
-		return nil, err
-	}
-	return c.releaseWith(ctx, r, s)
 }
 
 // refused reports whether a vault did not like the token that it was shown.
 func refused(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Server == KeyVault && (e.Status == http.StatusForbidden || e.Status == http.StatusBadRequest)
-}
-
-func (c *Client) releaseWith(ctx context.Context, r *Request, s *session) (*Key, error) {
-	v := c.vault(r.Vault)
-	var k *Key
-	err := c.authorized(ctx, v, r.AccessToken, func(accessToken string) error {
-		var err error
-		k, err = v.Release(ctx, r.Key, s.token, s.key, accessToken, r.Format)
-		return err
-	})
-	return k, err
 }
 
 // Secret returns the value of a secret in a vault. It is not released: whoever has the access token gets it.

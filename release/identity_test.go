@@ -195,7 +195,7 @@ func TestNothingPrints(t *testing.T) {
 	}
 	k := &Key{id: "id", kind: KindOct, oct: []byte("hush-hush")}
 	rsaKey := &Key{id: "id", kind: KindRSA, private: testSigner(t)}
-	for _, v := range []any{w, k, rsaKey, AccessToken{Value: "hush-hush"}, []any{k}, map[string]any{"a": AccessToken{Value: "hush-hush"}}} {
+	for _, v := range []any{w, k, rsaKey, AccessToken{Value: "hush-hush"}, &Secret{id: "id", value: []byte("hush-hush")}, []any{k}, map[string]any{"a": AccessToken{Value: "hush-hush"}}} {
 		var all strings.Builder
 		for _, f := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
 			fmt.Fprintf(&all, f+"\n", v)

@@ -153,8 +153,6 @@ func samePoint(d *described, p *ecdsa.PrivateKey) bool {
 	return d.Crv == p.Params().Name && same(d.X, x) && same(d.Y, y)
 }
 
-var _ slog.LogValuer = (*Key)(nil)
-
 // compactBase64 decodes base64url of an answer, with padding or without.
 func compactBase64(s string) ([]byte, error) {
 	if bytes.ContainsAny([]byte(s), "\r\n") { // which the decoder skips

@@ -41,7 +41,7 @@ type Process struct {
 
 // Current is the process that runs.
 func Current() Process {
-	return Process{Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr, LookupEnv: os.LookupEnv, Now: time.Now}
+	return Process{Args: sidecarArguments(os.Args[0], os.Args[1:]), In: os.Stdin, Out: os.Stdout, Err: os.Stderr, LookupEnv: os.LookupEnv, Now: time.Now}
 }
 
 // Main runs one command and returns the exit code of the process.
@@ -153,7 +153,7 @@ Global flags:
 // commands are all that a person can ask for, by the group in which the help lists them.
 func (a *app) commands() map[string][]*cobra.Command {
 	return map[string][]*cobra.Command{
-		"run": {a.runCommand(), a.groupCommand(), a.serveCommand()},
+		"run": {a.runCommand(), a.groupCommand(), a.serveCommand(), a.sidecarCommand()},
 		"prove": {a.machineAttestCommand(), a.verifyCommand(), a.appraisalCommand(), a.trustCommand(), a.collateralCommand(), a.policyCommand(), a.attestationCommand(),
 			a.auditCommand(), a.tourCommand()},
 		"make": {a.imageCommand(), a.guestCommand()},

@@ -61,6 +61,7 @@ func New(o Options) (*Server, error) {
 		"/attest/combined": {"attest-combined", http.MethodPost, s.combined},
 		"/attest/maa":      {"attest-maa", http.MethodPost, s.token},
 		"/key/release":     {"key-release", http.MethodPost, s.release},
+		"/secret/release":  {"secret-release", http.MethodPost, s.releaseSecret},
 		"/unwrap":          {"unwrap", http.MethodPost, s.unwrap},
 		"/secrets/unwrap":  {"secrets-unwrap", http.MethodPost, s.unwrapSecret},
 	}
@@ -299,6 +300,26 @@ func (s *Server) release(ctx context.Context, in fields) (any, error) {
 	}
 	defer clear(jwk)
 	return map[string]string{"key": string(jwk)}, nil
+}
+
+// releaseSecret answers with a secret in base64. Azure's vaults release keys alone.
+func (s *Server) releaseSecret(ctx context.Context, in fields) (any, error) {
+	r, err := releaseRequest(in, "maa_endpoint", "akv_endpoint", "name")
+	if err != nil {
+		return nil, err
+	}
+	if r.Format, err = in.text("format"); err != nil {
+		return nil, err
+	}
+	secret, err := s.opts.Client.ReleaseSecret(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{"value": base64.StdEncoding.EncodeToString(secret.Value())}
+	if secret.ContentType() != "" {
+		out["content_type"] = secret.ContentType()
+	}
+	return out, nil
 }
 
 // releaseRequest reads what a release needs from members of these names.
