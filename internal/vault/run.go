@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"cofferdam.dev/internal/store"
+)
+
+const (
+	// sweepEvery is how often Run looks for what is over.
+	sweepEvery = 5 * time.Minute
+	// decisionLife is how long a decision can be explained.
+	decisionLife = 90 * 24 * time.Hour
+)
+
+// Run removes what is over until ctx ends: deleted objects after their time, what is left of purges that were interrupted,
+// and old decisions. Several instances may run it on one store.
+func (v *Vault) Run(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		if err := v.Sweep(ctx); err != nil && ctx.Err() == nil {
+			v.opts.Log.Warn("removing what is over from the vault", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Sweep does once what Run does again and again.
+func (v *Vault) Sweep(ctx context.Context) error {
+	var errs []error
+	for _, c := range []class{keys, secrets} {
+		errs = append(errs, v.sweepDeleted(ctx, c), v.sweepPurging(ctx, c))
+	}
+	return errors.Join(append(errs, v.sweepDecisions(ctx))...)
+}
+
+// sweepDeleted purges what was deleted long enough ago.
+func (v *Vault) sweepDeleted(ctx context.Context, c class) error {
+	for after := ""; ; {
+		page, next, err := v.list(ctx, c, deleted, after, MaxPage)
+		if err != nil {
+			return err
+		}
+		for _, o := range page {
+			if d := o.head.Deleted; d == nil || v.opts.Now().Before(d.Purge) {
+				continue
+			}
+			err := v.purge(ctx, c, o.head.Name)
+			var refusal *Error
+			if err != nil && !errors.As(err, &refusal) { // recovered or purged meanwhile
+				return err
+			}
+		}
+		if after = next; after == "" {
+			return nil
+		}
+	}
+}
+
+// sweepPurging goes on with purges that were interrupted.
+func (v *Vault) sweepPurging(ctx context.Context, c class) error {
+	prefix := v.path(c, purging, "")
+	var entries []store.Entry
+	err := v.opts.Store.View(ctx, func(r store.Reader) error {
+		var err error
+		entries, err = r.List(prefix, "", store.MaxList)
+		return err
+	})
+	for _, e := range entries {
+		err = errors.Join(err, v.sweepVersions(ctx, c, strings.TrimPrefix(e.Key, prefix)))
+	}
+	return err
+}
+
+// sweepDecisions removes old decisions, the oldest first, a few at a time.
+func (v *Vault) sweepDecisions(ctx context.Context) error {
+	first := v.decisionPath(newDecisionID(v.opts.Now().Add(-decisionLife)))
+	for {
+		var old []string
+		err := v.opts.Store.View(ctx, func(r store.Reader) error {
+			entries, err := r.List(v.decisionPath(""), "", store.MaxTracked/2)
+			old = nil
+			for _, e := range entries {
+				if e.Key < first {
+					old = append(old, e.Key)
+				}
+			}
+			return err
+		})
+		if err != nil || len(old) == 0 {
+			return err
+		}
+		err = v.opts.Store.Update(ctx, func(tx store.Tx) error {
+			for _, key := range old {
+				if err := tx.Delete(key); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+}
