@@ -59,13 +59,18 @@ func newRoot(t testing.TB) seal.Root {
 	return root
 }
 
-func newAudit(t testing.TB, dir string) *audit.Log {
+func newAuditKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, err := audit.Open(dir, audit.Options{Instance: "test", Key: key})
+	return key
+}
+
+func newAudit(t testing.TB, dir string) *audit.Log {
+	t.Helper()
+	log, err := audit.Open(dir, audit.Options{Instance: "test", Key: newAuditKey(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
