@@ -132,15 +132,16 @@ func (p *Processor) CRL(line snp.ProductLine, vlek bool) ([]byte, error) {
 		return nil, fmt.Errorf("issuing revocation list: %w", err)
 	}
 	now := time.Now().UTC().Truncate(time.Second)
+	issued := now.Add(-time.Hour) // so that who asked a moment ago, or whose clock is behind, can use it
 	list := &x509.RevocationList{
 		SignatureAlgorithm: x509.SHA384WithRSAPSS,
 		Number:             big.NewInt(now.Unix()),
-		ThisUpdate:         now,
+		ThisUpdate:         issued,
 		NextUpdate:         now.AddDate(0, 0, revocationDays),
 	}
 	if m.RevokedIntermediate {
 		list.RevokedCertificateEntries = []x509.RevocationListEntry{
-			{SerialNumber: a.intermediate.SerialNumber, RevocationTime: now},
+			{SerialNumber: a.intermediate.SerialNumber, RevocationTime: issued},
 		}
 	}
 	der, err := x509.CreateRevocationList(rand.Reader, list, a.ark, key)
