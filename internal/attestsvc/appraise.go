@@ -11,9 +11,12 @@ import (
 
 	"cofferdam.dev/collateral"
 	"cofferdam.dev/evidence/dcap"
+	"cofferdam.dev/evidence/hcl"
+	"cofferdam.dev/evidence/snp"
 	"cofferdam.dev/verify"
 	"cofferdam.dev/verify/amd"
 	"cofferdam.dev/verify/anchor"
+	rules "cofferdam.dev/verify/appraisal"
 	"cofferdam.dev/verify/azure"
 	"cofferdam.dev/verify/check"
 	"cofferdam.dev/verify/intel"
@@ -33,6 +36,8 @@ type Baseline struct {
 	VM    azure.Policy
 	// Compliance gives names to launch measurements that somebody vouches for.
 	Compliance []Compliance
+	// Policy, when not nil, must accept the evidence as well: see PolicyBaseline.
+	Policy *rules.Policy
 }
 
 // DefaultBaseline returns a baseline for hardware of AMD and Intel: firmware without publicly known holes, no debugging.
@@ -75,11 +80,16 @@ type appraisal struct {
 
 	measurement, hostData, reportData []byte
 	mandatory                         []check.Name
+	// evidence is what was judged, out of its wrapping, and identity what of it is signed: the rest has several forms that
+	// are as good, such as the two signatures by which ECDSA signs one message, or a chain in another order.
+	evidence, identity []byte
+	// verdict is that of the baseline's policy, or nil.
+	verdict *verify.Verdict
 }
 
 // appraise judges the evidence of a request by the baseline, and what is bound to it.
 func (s *Service) appraise(ctx context.Context, r *Request, now time.Time) *appraisal {
-	a := &appraisal{claims: map[string]any{}}
+	a := &appraisal{claims: map[string]any{}, evidence: r.Report}
 	b := &s.opts.Baseline
 	source := collateral.Record(b.Collateral)
 	switch r.Kind {
@@ -96,6 +106,7 @@ func (s *Service) appraise(ctx context.Context, r *Request, now time.Time) *appr
 			Collateral: source, Cache: s.facts, QuoteCache: s.quotes, SNP: b.SNP, TDX: b.Intel,
 		}, b.VM))
 	}
+	s.byPolicy(ctx, a, r, now, source)
 	a.bind(r)
 	a.complyWith(ctx, b.Compliance, r, now)
 	return a
@@ -112,7 +123,7 @@ func (s *Service) appraiseQuote(ctx context.Context, a *appraisal, r *Request, n
 			a.rec.Fail(check.Format, check.CodeReportMalformed, "an Open Enclave report", err.Error())
 			return
 		}
-		quote = q
+		quote, a.evidence = q, q
 	case SevSnpVM, SgxEnclave, AzureGuest:
 	}
 	b := &s.opts.Baseline
@@ -126,6 +137,7 @@ func (s *Service) appraiseQuote(ctx context.Context, a *appraisal, r *Request, n
 	if res.Quote == nil {
 		return
 	}
+	a.identity = res.Quote.SignedBytes()
 	if tee == dcap.TEETDX && res.Quote.TD != nil {
 		tdxClaims(a.claims, res.Quote.TD, res.TCB)
 	}
@@ -138,6 +150,7 @@ func (a *appraisal) snp(res amd.Result) {
 	a.mandatory = amd.Mandatory()
 	a.domain, a.simulated, a.from, a.until, a.chain = res.Domain, res.Simulated, res.From, res.Until, res.Chain
 	if r := res.Report; r != nil {
+		a.identity = a.evidence[:snp.SignedSize] // a report has more
 		a.measurement, a.hostData, a.reportData = r.Measurement[:], r.HostData[:], r.ReportData[:]
 		snpClaims(a.claims, r, res.Chip)
 	}
@@ -148,6 +161,9 @@ func (a *appraisal) snp(res amd.Result) {
 func (a *appraisal) vm(res azure.Result) {
 	a.mandatory = azure.Mandatory(res.Kind)
 	a.reportData = res.ExtraData
+	if e, err := hcl.ParseEvidence(a.evidence); err == nil {
+		a.identity = e.Quote.Message
+	}
 	tee := map[string]any{}
 	switch {
 	case res.SNP != nil:

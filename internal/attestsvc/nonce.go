@@ -84,25 +84,24 @@ type freshness struct {
 	until time.Time
 }
 
-// fresh refuses a request without a good nonce when one is required, and evidence that was seen when replays are refused.
-// It returns nil when there is no nonce of ours. A draft needs none: its token is worth nothing.
-func (s *Service) fresh(ctx context.Context, tenant string, r *Request, now time.Time) (*freshness, error) {
+// fresh refuses a request without a good nonce when one is required. It returns nil when there is no nonce of ours. A draft
+// needs none: its token is worth nothing.
+func (s *Service) fresh(tenant string, r *Request, now time.Time) (*freshness, error) {
 	f, err := s.checkNonce(tenant, r, now)
 	if errors.Is(err, errForeignNonce) && (!s.opts.RequireNonce || r.Draft != nil) {
 		f, err = nil, nil // it is the client's own, to be repeated in the token
 	}
-	if err != nil {
-		return nil, err
-	}
-	if !s.opts.RefuseReplays || r.Draft != nil {
-		return f, nil
-	}
-	return f, s.unseen(ctx, tenant, r)
+	return f, err
 }
 
-func (s *Service) unseen(ctx context.Context, tenant string, r *Request) error {
+// unseen refuses evidence that was accepted before, when replays are refused. It comes before a nonce is used up, and is
+// not what counts: remember is.
+func (s *Service) unseen(ctx context.Context, tenant string, r *Request, a *appraisal) error {
+	if !s.opts.RefuseReplays || r.Draft != nil {
+		return nil
+	}
 	err := s.opts.Store.View(ctx, func(rd store.Reader) error {
-		_, err := rd.Get(seenKey(tenant, r))
+		_, err := rd.Get(seenKey(tenant, a))
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
@@ -173,14 +172,15 @@ func (s *Service) once(ctx context.Context, key string, until time.Time, otherwi
 	return err
 }
 
-func seenKey(tenant string, r *Request) string { return "seen/" + tenant + "/" + digest(r.Report) }
+// seenKey names evidence by what of it is signed.
+func seenKey(tenant string, a *appraisal) string { return "seen/" + tenant + "/" + digest(a.identity) }
 
 // remember stores that evidence was accepted, when replays are refused.
-func (s *Service) remember(ctx context.Context, tenant string, r *Request, until time.Time) error {
+func (s *Service) remember(ctx context.Context, tenant string, a *appraisal, until time.Time) error {
 	if !s.opts.RefuseReplays {
 		return nil
 	}
-	return s.once(ctx, seenKey(tenant, r), until, "this evidence was accepted before: have the guest make new evidence for a new nonce")
+	return s.once(ctx, seenKey(tenant, a), until, "this evidence was accepted before: have the guest make new evidence for a new nonce")
 }
 
 // sweepEvery is how often what has expired is removed.
@@ -206,9 +206,13 @@ func (s *Service) sweep(ctx context.Context) {
 	}
 }
 
+// sweepLater is how long after their time entries are kept: an instance whose clock is behind may still take a nonce that
+// is over by another's clock, and must find that it was used.
+const sweepLater = time.Hour
+
 // sweepPrefix removes entries whose time is over, a few at a time: other writers must not wait.
 func (s *Service) sweepPrefix(ctx context.Context, prefix string) error {
-	now := s.opts.Now().Unix()
+	now := s.opts.Now().Add(-sweepLater).Unix()
 	after := ""
 	for {
 		var list []store.Entry

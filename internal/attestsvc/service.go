@@ -20,6 +20,7 @@ import (
 	"cofferdam.dev/internal/token"
 	"cofferdam.dev/verify"
 	"cofferdam.dev/verify/anchor"
+	rules "cofferdam.dev/verify/appraisal"
 	"cofferdam.dev/verify/check"
 	"cofferdam.dev/verify/intel"
 )
@@ -63,12 +64,13 @@ type Options struct {
 
 // Service is the attestation service. It is safe for concurrent use.
 type Service struct {
-	opts     Options
-	ring     *token.Ring
-	facts    *anchor.Cache
-	quotes   *intel.Cache
-	policies parsedPolicies
-	nonceKey []byte
+	opts      Options
+	ring      *token.Ring
+	facts     *anchor.Cache
+	quotes    *intel.Cache
+	appraiser *rules.Appraiser
+	policies  parsedPolicies
+	nonceKey  []byte
 }
 
 // New starts a service: it makes signing keys and publishes them in the store.
@@ -91,6 +93,9 @@ func New(ctx context.Context, opts Options) (*Service, error) {
 	}
 	s.quotes = intel.NewCache(s.facts)
 	var err error
+	if s.appraiser, err = opts.Baseline.newAppraiser(ctx, opts.CacheSize); err != nil {
+		return nil, err
+	}
 	if s.nonceKey, err = s.loadNonceKey(ctx); err != nil {
 		return nil, err
 	}
@@ -193,14 +198,13 @@ func (s *Service) Attest(ctx context.Context, tenant string, r *Request) (*Answe
 		return nil, err
 	}
 	now := s.opts.Now()
-	f, err := s.fresh(ctx, tenant, r, now)
+	f, err := s.fresh(tenant, r, now)
 	if err != nil {
 		return nil, err
 	}
 	a := s.appraise(ctx, r, now)
-	checks := a.rec.Checks()
-	v := Verdict{Outcome: verify.Conclude(checks, a.mandatory), Simulated: a.simulated}
-	failures := (&verify.Verdict{Checks: checks}).Failures()
+	outcome, failures := a.conclude()
+	v := Verdict{Outcome: outcome, Simulated: a.simulated}
 	for _, c := range failures {
 		if v.Codes = append(v.Codes, string(c.Code)); v.Detail == "" {
 			v.Detail = fmt.Sprintf("%s: expected %s, found %s", c.Title, c.Expected, c.Actual)
@@ -209,6 +213,9 @@ func (s *Service) Attest(ctx context.Context, tenant string, r *Request) (*Answe
 	e := s.event(tenant, r, a)
 	if v.Outcome != verify.Accepted {
 		return nil, s.refuse(ctx, e, v, failures)
+	}
+	if err := s.unseen(ctx, tenant, r, a); err != nil {
+		return nil, err
 	}
 	if f != nil {
 		a.claims[claimFresh] = true
@@ -334,7 +341,7 @@ func (s *Service) issue(ctx context.Context, tenant string, r *Request, a *appra
 		t, err := token.Draft(claims)
 		return &Answer{t, v}, err
 	}
-	if err := s.remember(ctx, tenant, r, now.Add(life)); err != nil {
+	if err := s.remember(ctx, tenant, a, now.Add(life)); err != nil {
 		return nil, err
 	}
 	if _, err := s.opts.Audit.Append(ctx, "attestation.accepted", e); err != nil {

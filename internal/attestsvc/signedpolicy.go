@@ -154,12 +154,37 @@ func (s *Service) SetPolicy(ctx context.Context, tenant string, k Kind, text, by
 func (s *Service) ResetPolicy(ctx context.Context, tenant string, k Kind, text, by string) (*PolicyChange, error) {
 	var signer *x509.Certificate
 	if strings.TrimSpace(text) != "" {
+		var payload []byte
 		var err error
-		if _, signer, err = openToken(text); err != nil {
+		if payload, signer, err = openToken(text); err != nil {
+			return nil, err
+		}
+		if err := emptyBody(payload); err != nil {
 			return nil, err
 		}
 	}
 	return s.change(ctx, tenant, k, text, by, signer, "Removed", func(tx store.Tx) error { return tx.Delete(policyKey(tenant, k)) })
+}
+
+// emptyBody requires a token to say nothing: what was signed to set a policy, or to add a certificate, must not serve
+// whoever got hold of it to take a policy away.
+func emptyBody(payload []byte) error {
+	body := bytes.TrimSpace(payload)
+	if len(body) == 0 || bytes.Equal(body, []byte("null")) || bytes.Equal(body, []byte(`""`)) {
+		return nil
+	}
+	var o map[string]json.RawMessage
+	if err := json.Unmarshal(body, &o); err != nil {
+		return badRequest("the token's body is neither empty nor a JSON object")
+	}
+	for name := range o {
+		for _, other := range []string{"AttestationPolicy", "policyCertificate", "maa-policyCertificate", "aas-policyCertificate"} {
+			if strings.EqualFold(name, other) {
+				return badRequest("the token was signed for something else: it has the claim %s", other)
+			}
+		}
+	}
+	return nil
 }
 
 func (s *Service) change(ctx context.Context, tenant string, k Kind, text, by string, signer *x509.Certificate, result string, write func(store.Tx) error) (*PolicyChange, error) {

@@ -32,6 +32,9 @@ type Request struct {
 	RuntimeData []byte
 	// ReportData are trusted report data of another form, besides those of the policy.
 	ReportData [][]byte
+	// Measurements and HostData are trusted where the policy names none, for whoever judges by them elsewhere.
+	Measurements [][]byte
+	HostData     [][32]byte
 	// SimulatedRoots are known simulated roots. Those whose keys the policy lists are used.
 	SimulatedRoots []anchor.Root
 	// Collateral has certificates and revocation lists that did not come with the evidence. It may be nil.
@@ -76,6 +79,13 @@ func (p *Policy) Options(evidenceType string, r Request) verify.Options {
 		}
 	case evidence.TypeAzureVTPM:
 		p.azure(&o)
+		return o
+	}
+	if len(o.HostData) == 0 {
+		o.HostData = r.HostData
+	}
+	if signed := o.Intel.SGX != nil && len(o.Intel.SGX.Signers) > 0; len(o.Measurements) == 0 && o.UVM.IsZero() && !signed {
+		o.Measurements = r.Measurements
 	}
 	return o
 }

@@ -165,7 +165,7 @@ func (r *snapshot) list(prefix, after string, limit int) ([]store.Entry, span, e
 // unavailable marks errors that say nothing about the request but that the servers did not answer it.
 func unavailable(doing string, err error) error {
 	switch status.Code(err) {
-	case codes.Unavailable, codes.DeadlineExceeded, codes.Unknown, codes.Canceled:
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Unknown, codes.Canceled, codes.OutOfRange: // the last: compacted
 		return fmt.Errorf("%s etcd: %w: %w", doing, store.ErrUnavailable, err)
 	case codes.InvalidArgument, codes.ResourceExhausted:
 		return fmt.Errorf("%s etcd: %w: %w", doing, store.ErrTooLarge, err)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -98,16 +99,17 @@ func (t *transaction) commit(ctx context.Context) (bool, error) {
 // snapshot. A key that vanished from a range fails the first kind, one that appeared the second.
 func (t *transaction) conditions() []clientv3.Cmp {
 	var list []clientv3.Cmp
-	for k, modified := range t.read {
+	keys := maps.Clone(t.read)
+	ranges := map[[2]string]bool{}
+	for _, sp := range t.spans {
+		maps.Copy(keys, sp.modified) // of the same revision, so that they say the same
+		ranges[[2]string{sp.start, sp.end}] = true
+	}
+	for k, modified := range keys {
 		list = append(list, clientv3.Compare(clientv3.ModRevision(k), "=", modified))
 	}
-	for _, sp := range t.spans {
-		for k, modified := range sp.modified {
-			if _, ok := t.read[k]; !ok {
-				list = append(list, clientv3.Compare(clientv3.ModRevision(k), "=", modified))
-			}
-		}
-		list = append(list, clientv3.Compare(clientv3.ModRevision(sp.start).WithRange(sp.end), "<", t.revision+1))
+	for sp := range ranges {
+		list = append(list, clientv3.Compare(clientv3.ModRevision(sp[0]).WithRange(sp[1]), "<", t.revision+1))
 	}
 	return list
 }
