@@ -3,15 +3,15 @@
 package collateral
 
 import (
-	"bytes"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
+
+	"cofferdam.dev/internal/strictpem"
 )
 
 // Window is the period that an item's issuer gives it: of validity for certificates, from issue to next update for all
@@ -84,15 +84,15 @@ func certificateWindow(der []byte) (Window, error) {
 // share.
 func chainWindow(text []byte, n int) (Window, error) {
 	var w Window
-	for i := range n {
-		if !bytes.HasPrefix(bytes.TrimSpace(text), []byte("-----BEGIN CERTIFICATE-----")) { // the decoder would skip it
-			return Window{}, fmt.Errorf("it has %d certificates in PEM and something else, not %d", i, n)
-		}
-		var block *pem.Block
-		if block, text = pem.Decode(text); block == nil || block.Type != "CERTIFICATE" || len(block.Headers) != 0 {
-			return Window{}, fmt.Errorf("it has %d certificates in PEM, not %d", i, n)
-		}
-		one, err := certificateWindow(block.Bytes)
+	list, err := strictpem.Certificates(text, n)
+	if err == nil && len(list) != n {
+		err = fmt.Errorf("it has %d certificates in PEM, not %d", len(list), n)
+	}
+	if err != nil {
+		return Window{}, err
+	}
+	for i, der := range list {
+		one, err := certificateWindow(der)
 		if err != nil {
 			return Window{}, err
 		}
@@ -102,9 +102,6 @@ func chainWindow(text []byte, n int) (Window, error) {
 		if i == 0 || one.Until.Before(w.Until) {
 			w.Until = one.Until
 		}
-	}
-	if len(bytes.TrimSpace(text)) != 0 {
-		return Window{}, fmt.Errorf("%d bytes follow the %d certificates", len(text), n)
 	}
 	return w, nil
 }

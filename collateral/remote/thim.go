@@ -5,13 +5,12 @@ package remote
 import (
 	"context"
 	"encoding/json"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
 	"cofferdam.dev/collateral"
+	"cofferdam.dev/internal/strictpem"
 )
 
 // THIMBaseURL is the metadata service of an Azure machine. It has no TLS: it is on the machine's own link.
@@ -59,11 +58,11 @@ func thimItem(r collateral.Request, body []byte) (collateral.Item, error) {
 		return collateral.Item{}, err
 	}
 	if r.Kind == collateral.AMDVCEK {
-		block, rest := pem.Decode([]byte(c.VCEK))
-		if block == nil || block.Type != "CERTIFICATE" || strings.TrimSpace(string(rest)) != "" {
-			return collateral.Item{}, errors.New("vcekCert is not one certificate in PEM")
+		der, err := strictpem.Certificate([]byte(c.VCEK))
+		if err != nil {
+			return collateral.Item{}, fmt.Errorf("vcekCert: %w", err)
 		}
-		return collateral.Item{Body: block.Bytes}, matchChip(r, block.Bytes)
+		return collateral.Item{Body: der}, matchChip(r, der)
 	}
 	return collateral.Item{Body: []byte(c.Chain)}, matchChain(r, []byte(c.Chain))
 }

@@ -5,12 +5,11 @@ package dcap
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"slices"
 
 	"cofferdam.dev/evidence/sgx"
+	"cofferdam.dev/internal/strictpem"
 )
 
 // CertificationType says what the certification data of a quote is. Quote format, table "QE Certification Data".
@@ -110,37 +109,13 @@ func appendSized(b, data []byte) []byte {
 	return append(binary.LittleEndian.AppendUint32(b, uint32(len(data))), data...)
 }
 
-const (
-	pemStart = "-----BEGIN CERTIFICATE-----"
-	pemType  = "CERTIFICATE"
-)
-
 // SplitChain splits a chain of certificates in PEM into their DER. Blocks other than certificates, headers in blocks, and
 // text between blocks are errors; space and a zero byte at the end, which Intel's library appends, are not. The
 // certificates are not parsed.
 func SplitChain(b []byte) ([][]byte, error) {
-	var chain [][]byte
-	rest := bytes.TrimSpace(bytes.TrimSuffix(b, []byte{0}))
-	for len(rest) > 0 {
-		if len(chain) == MaxCertificates {
-			return nil, fmt.Errorf("splitting certificate chain: there are more than %d certificates", MaxCertificates)
-		}
-		if !bytes.HasPrefix(rest, []byte(pemStart)) {
-			return nil, fmt.Errorf("splitting certificate chain: certificate %d does not start with %q", len(chain), pemStart)
-		}
-		var block *pem.Block
-		block, after := pem.Decode(rest)
-		if block == nil || block.Type != pemType || len(block.Headers) != 0 || len(block.Bytes) == 0 {
-			return nil, fmt.Errorf("splitting certificate chain: certificate %d is not a plain PEM block", len(chain))
-		}
-		if n := len(rest) - len(after); bytes.Count(rest[:n], []byte(pemStart)) != 1 {
-			return nil, fmt.Errorf("splitting certificate chain: certificate %d has no end", len(chain))
-		}
-		chain = append(chain, block.Bytes)
-		rest = bytes.TrimLeft(after, "\r\n\t ")
-	}
-	if chain == nil {
-		return nil, errors.New("splitting certificate chain: there is no certificate")
+	chain, err := strictpem.Certificates(bytes.TrimSuffix(b, []byte{0}), MaxCertificates)
+	if err != nil {
+		return nil, fmt.Errorf("splitting certificate chain: %w", err)
 	}
 	return chain, nil
 }

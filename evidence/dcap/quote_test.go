@@ -176,7 +176,7 @@ func TestNames(t *testing.T) {
 func TestSplitChain(t *testing.T) {
 	t.Parallel()
 	block := func(der string) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: []byte(der)}))
+		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte(der)}))
 	}
 	one, two := block("one"), block("two")
 	for name, text := range map[string]string{
@@ -191,7 +191,7 @@ func TestSplitChain(t *testing.T) {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
-	header := string(pem.EncodeToMemory(&pem.Block{Type: pemType, Headers: map[string]string{"A": "b"}, Bytes: []byte("x")}))
+	header := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Headers: map[string]string{"A": "b"}, Bytes: []byte("x")}))
 	for name, text := range map[string]string{
 		"empty": "", "zero byte": "\x00", "text in front": "x\n" + one, "text between": one + "x\n" + two, "text behind": one + "x",
 		"two zero bytes": one + "\x00\x00", "zero byte between": one + "\x00" + two, "header": header, "no certificate": block(""),
@@ -253,7 +253,7 @@ func TestQuoteRoundTrip(t *testing.T) {
 func slicesOfPEM(list [][]byte) []byte {
 	var b []byte
 	for _, der := range list {
-		b = append(b, pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der})...)
+		b = append(b, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 	}
 	return b
 }

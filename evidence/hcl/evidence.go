@@ -3,15 +3,14 @@
 package hcl
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 
 	"cofferdam.dev/internal/strictjson"
+	"cofferdam.dev/internal/strictpem"
 )
 
 // Limits of the JSON form.
@@ -127,11 +126,8 @@ func parseArrays(o strictjson.Object) (*Evidence, error) {
 	e.Quote.Signature = array("quote.signature", quote["signature"], maxSignatureSize)
 	text, err := o.Text("vcek")
 	errs = append(errs, err)
-	block, rest := pem.Decode([]byte(text))
-	if block == nil || block.Type != "CERTIFICATE" || len(block.Headers) != 0 || len(bytes.TrimSpace(rest)) != 0 {
-		errs = append(errs, errors.New("vcek is not one certificate in PEM"))
-	} else {
-		e.VCEK = block.Bytes
+	if e.VCEK, err = strictpem.Certificate([]byte(text)); err != nil {
+		errs = append(errs, fmt.Errorf("vcek: %w", err))
 	}
 	return e, errors.Join(errs...)
 }

@@ -10,9 +10,10 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
+
+	"cofferdam.dev/internal/strictpem"
 )
 
 // MaxJSONSize bounds a receipt in JSON, in bytes.
@@ -235,11 +236,11 @@ func hexDigest(s string) (d [sha256.Size]byte, err error) {
 }
 
 func certificate(text string) (*x509.Certificate, error) {
-	block, rest := pem.Decode([]byte(text))
-	if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, errors.New("it is not one certificate in PEM")
+	der, err := strictpem.Certificate([]byte(text))
+	if err != nil {
+		return nil, err
 	}
-	return x509.ParseCertificate(block.Bytes)
+	return x509.ParseCertificate(der)
 }
 
 // ErrNode says that the node that signed is not one of the service.

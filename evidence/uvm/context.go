@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 
 	"cofferdam.dev/evidence/snp"
 	"cofferdam.dev/internal/strictjson"
+	"cofferdam.dev/internal/strictpem"
 )
 
 // Names of the files in a security-context directory. Each holds standard base64 in one line.
@@ -143,33 +143,11 @@ func parseHostAMDCert(b []byte) (*HostAMDCert, error) {
 		return nil, fmt.Errorf("tcbm is not a number of %d hexadecimal digits", 2*len(c.TCB))
 	}
 	binary.LittleEndian.PutUint64(c.TCB[:], binary.BigEndian.Uint64(tcb))
-	vcek, err := certificates(texts["vcekCert"], 1)
-	if err != nil {
+	if c.VCEK, err = strictpem.Certificate([]byte(texts["vcekCert"])); err != nil {
 		return nil, fmt.Errorf("vcekCert: %w", err)
 	}
-	c.VCEK = vcek[0]
-	if c.Chain, err = certificates(texts["certificateChain"], maxCertificates); err != nil {
+	if c.Chain, err = strictpem.Certificates([]byte(texts["certificateChain"]), maxCertificates); err != nil {
 		return nil, fmt.Errorf("certificateChain: %w", err)
 	}
 	return c, nil
-}
-
-// certificates splits PEM that holds certificates and nothing else.
-func certificates(text string, limit int) ([][]byte, error) {
-	var list [][]byte
-	for rest := []byte(strings.TrimSpace(text)); len(rest) > 0; {
-		block, after := pem.Decode(rest)
-		if block == nil || block.Type != "CERTIFICATE" || !strings.HasPrefix(string(rest), "-----BEGIN") {
-			return nil, errors.New("it is not certificates in PEM")
-		}
-		if len(list) == limit {
-			return nil, fmt.Errorf("it has more than %d", limit)
-		}
-		list = append(list, block.Bytes)
-		rest = []byte(strings.TrimSpace(string(after)))
-	}
-	if len(list) == 0 {
-		return nil, errors.New("it has no certificate")
-	}
-	return list, nil
 }

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 
 	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/internal/simsp"
+	"cofferdam.dev/internal/strictpem"
 	"cofferdam.dev/internal/trust"
 	"cofferdam.dev/verify/anchor"
 )
@@ -202,11 +202,11 @@ func readRootFile(path string, in io.Reader) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the root: %w", err)
 	}
-	block, rest := pem.Decode(b)
-	if block == nil || block.Type != "CERTIFICATE" || strings.TrimSpace(string(rest)) != "" {
-		return nil, fmt.Errorf("reading the root: %s does not hold one certificate in PEM and nothing else", path)
+	der, err := strictpem.Certificate(b)
+	if err != nil {
+		return nil, fmt.Errorf("reading the root: %s does not hold one certificate in PEM: %w", path, err)
 	}
-	cert, err := x509.ParseCertificate(block.Bytes)
+	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, fmt.Errorf("reading the root: %w", err)
 	}

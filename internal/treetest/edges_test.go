@@ -28,27 +28,28 @@ var rooms = map[string][]string{
 	"evidence/snp":                   {"evidence/internal/fixed"},
 	"evidence/sgx":                   {"evidence/internal/fixed"},
 	"evidence/tdx":                   {"evidence/internal/fixed"},
-	"evidence/dcap":                  {"evidence/sgx", "evidence/tdx"},
+	"evidence/dcap":                  {"evidence/sgx", "evidence/tdx", "internal/strictpem"},
 	"evidence/pcs":                   {},
 	"evidence":                       {"internal/strictjson"},
 	"evidence/didx509":               {},
 	"evidence/cose1":                 {"evidence/didx509", "internal/cbor"},
-	"evidence/hcl":                   {"internal/strictjson"},
-	"evidence/uvm":                   {"evidence/cose1", "evidence/snp", "internal/strictjson"},
+	"evidence/hcl":                   {"internal/strictjson", "internal/strictpem"},
+	"evidence/uvm":                   {"evidence/cose1", "evidence/snp", "internal/strictjson", "internal/strictpem"},
 	"internal/cbor":                  {},
 	"internal/strictjson":            {},
+	"internal/strictpem":             {},
 	"internal/evidencewire":          {"evidence", "internal/strictjson"},
 	"internal/testamd":               {"evidence/snp"}, // tests alone
 	"internal/testchain":             {},
 	"internal/testguest":             {"attest", "evidence/snp", "internal/simsp", "verify/anchor"}, // tests alone
 	"internal/testledger":            {"internal/cbor"},                                             // tests alone
-	"evidence/receipt":               {"evidence/cose1", "internal/cbor"},
+	"evidence/receipt":               {"evidence/cose1", "internal/cbor", "internal/strictpem"},
 	"internal/testcollateral":        {"collateral", "evidence/snp"}, // tests alone
 	"internal/oraclecases":           {},                             // tests alone
 	"policy/fragment":                {"evidence/cose1", "evidence/receipt", "internal/cbor", "policy"},
-	"collateral":                     {"internal/wholefile"},
+	"collateral":                     {"internal/strictpem", "internal/wholefile"},
 	"collateral/cache":               {"collateral", "internal/wholefile"},
-	"collateral/remote":              {"collateral", "evidence/snp"},
+	"collateral/remote":              {"collateral", "evidence/snp", "internal/strictpem"},
 	"verify/check":                   {},
 	"verify/anchor":                  {"verify/check"},
 	"verify/amd":                     {"collateral", "evidence/snp", "verify/anchor", "verify/check"},
@@ -126,7 +127,7 @@ var rooms = map[string][]string{
 	},
 	"internal/attestsvc/rest": {
 		"attest", "evidence", "internal/attestsvc", "internal/audit", "internal/auth", "internal/serve", "internal/store",
-		"internal/strictjson", "verify",
+		"internal/strictjson", "internal/strictpem", "verify",
 	},
 	"internal/token":     {},
 	"internal/maapolicy": {},

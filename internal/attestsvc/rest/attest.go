@@ -5,11 +5,12 @@ package rest
 import (
 	"bytes"
 	"encoding/json"
-	"encoding/pem"
 	"net/http"
 
+	"cofferdam.dev/evidence"
 	"cofferdam.dev/internal/attestsvc"
 	"cofferdam.dev/internal/serve"
+	"cofferdam.dev/internal/strictpem"
 )
 
 // attest answers POST /attest/{type}.
@@ -141,12 +142,10 @@ func snpEvidence(req *attestsvc.Request, b []byte) error {
 	if err != nil {
 		return err
 	}
-	for len(bytes.TrimSpace(chain)) > 0 {
-		var block *pem.Block
-		if block, chain = pem.Decode(chain); block == nil || block.Type != "CERTIFICATE" {
-			return bad("VcekCertChain is not certificates in PEM")
+	if len(bytes.TrimSpace(chain)) > 0 {
+		if req.Certificates, err = strictpem.Certificates(chain, evidence.MaxCertificates); err != nil {
+			return bad("VcekCertChain: %v", err)
 		}
-		req.Certificates = append(req.Certificates, block.Bytes)
 	}
 	e, err := o.bytes("Endorsements")
 	if err != nil || len(e) == 0 {
