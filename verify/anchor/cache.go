@@ -5,11 +5,10 @@ package anchor
 import (
 	"crypto/ecdsa"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/binary"
 	"fmt"
-	"sync"
+
+	"cofferdam.dev/verify/internal/recent"
 )
 
 // Cache remembers which signatures were verified and which certificates were parsed, so that judging evidence of a known
@@ -19,11 +18,7 @@ import (
 // that is remembered can be out of date.
 //
 // It is bounded, and safe for concurrent use. A nil Cache works and remembers nothing.
-type Cache struct {
-	mu         sync.Mutex
-	half       int
-	young, old map[[32]byte]fact
-}
+type Cache recent.Map[fact]
 
 // fact is what is remembered: a parsed certificate with its description, a parsed list, or nothing but that the signature
 // verified.
@@ -38,78 +33,22 @@ const DefaultCacheSize = 8192
 
 // NewCache returns a cache of at most size facts. Of the facts that were not used for longest, half are dropped at a time.
 func NewCache(size int) *Cache {
-	return &Cache{half: max(size/2, 1), young: map[[32]byte]fact{}}
+	return (*Cache)(recent.New[fact](size))
 }
+
+// facts returns what is remembered. It is nil for a nil Cache, and works then, too.
+func (c *Cache) facts() *recent.Map[fact] { return (*recent.Map[fact])(c) }
 
 // Len returns the number of facts that are remembered.
-func (c *Cache) Len() int {
-	if c == nil {
-		return 0
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.young) + len(c.old)
-}
+func (c *Cache) Len() int { return c.facts().Len() }
 
 // Forget drops everything.
-func (c *Cache) Forget() {
-	if c == nil {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.young, c.old = map[[32]byte]fact{}, nil
-}
-
-func (c *Cache) get(key [32]byte) (fact, bool) {
-	if c == nil {
-		return fact{}, false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if f, ok := c.young[key]; ok {
-		return f, true
-	}
-	f, ok := c.old[key]
-	if ok {
-		delete(c.old, key)
-		c.add(key, f)
-	}
-	return f, ok
-}
-
-func (c *Cache) put(key [32]byte, f fact) {
-	if c == nil {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.add(key, f)
-}
-
-// add keeps both halves within their bound. Its caller holds the lock.
-func (c *Cache) add(key [32]byte, f fact) {
-	if len(c.young) >= c.half {
-		c.young, c.old = make(map[[32]byte]fact, c.half), c.young
-	}
-	c.young[key] = f
-}
-
-// key hashes the parts, each with its length, under a word that says what they are.
-func key(what string, parts ...[]byte) [32]byte {
-	h := sha256.New()
-	_, _ = h.Write([]byte(what)) // a hash never fails
-	for _, p := range parts {
-		_, _ = h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(p))))
-		_, _ = h.Write(p)
-	}
-	return [32]byte(h.Sum(nil))
-}
+func (c *Cache) Forget() { c.facts().Forget() }
 
 // Certificate parses a certificate in DER, or returns the one that Keep was given. It is shared: it must not be changed.
 func (c *Cache) Certificate(der []byte) (*x509.Certificate, error) {
 	if c != nil {
-		if f, ok := c.get(key("certificate", der)); ok {
+		if f, ok := c.facts().Get(recent.Digest("certificate", der)); ok {
 			return f.cert, nil
 		}
 	}
@@ -122,9 +61,9 @@ func (c *Cache) Keep(certs ...*x509.Certificate) {
 		return
 	}
 	for _, cert := range certs {
-		k := key("certificate", cert.Raw)
-		if _, ok := c.get(k); !ok {
-			c.put(k, fact{cert: cert, link: NewLink("", "", cert)})
+		k := recent.Digest("certificate", cert.Raw)
+		if _, ok := c.facts().Get(k); !ok {
+			c.facts().Put(k, fact{cert: cert, link: NewLink("", "", cert)})
 		}
 	}
 }
@@ -132,7 +71,7 @@ func (c *Cache) Keep(certs ...*x509.Certificate) {
 // Link describes a certificate like NewLink.
 func (c *Cache) Link(role, name string, cert *x509.Certificate) Link {
 	if c != nil {
-		if f, ok := c.get(key("certificate", cert.Raw)); ok {
+		if f, ok := c.facts().Get(recent.Digest("certificate", cert.Raw)); ok {
 			l := f.link
 			l.Role, l.Name = role, name
 			return l
@@ -145,7 +84,7 @@ func (c *Cache) Link(role, name string, cert *x509.Certificate) Link {
 // It is shared: it must not be changed.
 func (c *Cache) RevocationList(der []byte) (*x509.RevocationList, error) {
 	if c != nil {
-		if f, ok := c.get(key("list", der)); ok {
+		if f, ok := c.facts().Get(recent.Digest("list", der)); ok {
 			return f.list, nil
 		}
 	}
@@ -162,7 +101,7 @@ func (c *Cache) Signed(parent, child *x509.Certificate) error {
 func (c *Cache) SignedList(issuer *x509.Certificate, list *x509.RevocationList) error {
 	err := c.signature(issuer, list.SignatureAlgorithm, list.RawTBSRevocationList, list.Signature)
 	if err == nil {
-		c.put(key("list", list.Raw), fact{list: list})
+		c.facts().Put(recent.Digest("list", list.Raw), fact{list: list})
 	}
 	return err
 }
@@ -178,16 +117,16 @@ func (c *Cache) signature(issuer *x509.Certificate, alg x509.SignatureAlgorithm,
 	if alg != want || want == x509.UnknownSignatureAlgorithm {
 		return fmt.Errorf("signature algorithm is %s, not %s", alg, want)
 	}
-	var k [32]byte
+	var k recent.Key
 	if c != nil {
-		k = key("signature", []byte(alg.String()), issuer.RawSubjectPublicKeyInfo, signed, sig)
-		if _, ok := c.get(k); ok {
+		k = recent.Digest("signature", []byte(alg.String()), issuer.RawSubjectPublicKeyInfo, signed, sig)
+		if _, ok := c.facts().Get(k); ok {
 			return nil
 		}
 	}
 	if err := issuer.CheckSignature(alg, signed, sig); err != nil {
 		return fmt.Errorf("verifying signature: %w", err)
 	}
-	c.put(k, fact{})
+	c.facts().Put(k, fact{})
 	return nil
 }

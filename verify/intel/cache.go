@@ -3,12 +3,10 @@
 package intel
 
 import (
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/binary"
-	"sync"
 
 	"cofferdam.dev/verify/anchor"
+	"cofferdam.dev/verify/internal/recent"
 )
 
 // Cache remembers what was parsed and verified, so that judging a quote of a known machine costs the quote's own two
@@ -20,40 +18,25 @@ import (
 // It is bounded, and safe for concurrent use. A nil Cache works and remembers nothing.
 type Cache struct {
 	shared *anchor.Cache
-
-	mu         sync.Mutex
-	young, old map[[32]byte]any
+	known  *recent.Map[any]
 }
 
-// maxDocuments is the largest number of documents in each half of a cache. There is one TCB info per platform model and
-// kind of guest, and one QE identity per kind.
-const maxDocuments = 128
+// maxDocuments is the largest number of documents in a cache. There is one TCB info per platform model and kind of guest,
+// and one QE identity per kind.
+const maxDocuments = 256
 
 // NewCache returns a cache that keeps its facts about certificates in the given one, which may be nil.
 func NewCache(facts *anchor.Cache) *Cache {
-	return &Cache{shared: facts, young: map[[32]byte]any{}}
+	return &Cache{shared: facts, known: recent.New[any](maxDocuments)}
 }
 
 // Forget drops all documents. The facts about certificates are their owner's to drop.
-func (c *Cache) Forget() {
-	if c == nil {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.young, c.old = map[[32]byte]any{}, nil
-}
+func (c *Cache) Forget() { c.documents().Forget() }
 
 // Len returns the number of documents that are remembered.
-func (c *Cache) Len() int {
-	if c == nil {
-		return 0
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.young) + len(c.old)
-}
+func (c *Cache) Len() int { return c.documents().Len() }
 
+// facts and documents return what is remembered, or nil for a nil Cache, which works then, too.
 func (c *Cache) facts() *anchor.Cache {
 	if c == nil {
 		return nil
@@ -61,48 +44,14 @@ func (c *Cache) facts() *anchor.Cache {
 	return c.shared
 }
 
-// documentKey names a document as signed by a key. The parts are hashed with their lengths.
-func documentKey(kind string, signer *x509.Certificate, body []byte) [32]byte {
-	h := sha256.New()
-	for _, part := range [][]byte{[]byte(kind), signer.RawSubjectPublicKeyInfo, body} {
-		_, _ = h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part)))) // a hash never fails
-		_, _ = h.Write(part)
-	}
-	return [32]byte(h.Sum(nil))
-}
-
-// get returns a document, and moves it to the half that is not dropped next.
-func (c *Cache) get(key [32]byte) any {
+func (c *Cache) documents() *recent.Map[any] {
 	if c == nil {
 		return nil
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if d, ok := c.young[key]; ok {
-		return d
-	}
-	d, ok := c.old[key]
-	if !ok {
-		return nil
-	}
-	delete(c.old, key)
-	c.add(key, d)
-	return d
+	return c.known
 }
 
-func (c *Cache) put(key [32]byte, document any) {
-	if c == nil {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.add(key, document)
-}
-
-// add keeps both halves within their bound. Its caller holds the lock.
-func (c *Cache) add(key [32]byte, document any) {
-	if len(c.young) >= maxDocuments {
-		c.young, c.old = map[[32]byte]any{}, c.young
-	}
-	c.young[key] = document
+// documentKey names a document as signed by a key.
+func documentKey(kind string, signer *x509.Certificate, body []byte) recent.Key {
+	return recent.Digest(kind, signer.RawSubjectPublicKeyInfo, body)
 }

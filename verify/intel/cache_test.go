@@ -109,23 +109,6 @@ func TestCacheKeepsStrangersOut(t *testing.T) {
 	}
 }
 
-func TestCacheIsBounded(t *testing.T) {
-	t.Parallel()
-	c := NewCache(nil)
-	for i := range 3000 {
-		c.put([32]byte{byte(i), byte(i >> 8)}, i)
-		if n := c.Len(); n > 2*maxDocuments {
-			t.Fatalf("the cache has %d documents", n)
-		}
-		if got := c.get([32]byte{}); got != 0 {
-			t.Fatalf("after %d others, what is always used is %v", i, got)
-		}
-	}
-	if c.get([32]byte{1, 0}) != nil {
-		t.Error("what is never used is still there")
-	}
-}
-
 func TestCacheConcurrently(t *testing.T) {
 	t.Parallel()
 	in := newWorld(t, td).input()

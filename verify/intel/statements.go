@@ -161,7 +161,8 @@ func document[T any](ctx context.Context, a *appraisal, c *chain, s *statements,
 		return nil
 	}
 	key := documentKey(string(name), signer, item.Body)
-	d, ok := a.in.Cache.get(key).(*T)
+	known, _ := a.in.Cache.documents().Get(key)
+	d, ok := known.(*T)
 	if !ok {
 		if d, err = parse(item.Body); err != nil {
 			a.Fail(name, check.CodeCollateralMalformed, "a document of Intel's service", err.Error())
@@ -172,7 +173,7 @@ func document[T any](ctx context.Context, a *appraisal, c *chain, s *statements,
 			a.Fail(name, check.CodeCollateralSignature, "signature by "+tcbSigningName, "the signature does not verify")
 			return nil
 		}
-		a.in.Cache.put(key, d)
+		a.in.Cache.documents().Put(key, d)
 	}
 	s.signers = append(s.signers, signer)
 	from, until := signed(d).IssueDate, signed(d).NextUpdate
