@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 		"tcp":        talkTCP,
 		"awaitlog":   awaitLog,
 		"awaitfile":  awaitFile,
+		"askvault":   askVault,
+		"mktarget":   makeTarget,
 	})
 }
 

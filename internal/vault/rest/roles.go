@@ -29,8 +29,6 @@ const (
 	keysUnwrap     permission = "keys/unwrap"
 	keysRelease    permission = "keys/release"
 	keysRandom     permission = "keys/random"
-	policyRead     permission = "keys/rotationpolicy/read"
-	policyWrite    permission = "keys/rotationpolicy/write"
 	secretsRead    permission = "secrets/readMetadata"
 	secretsGet     permission = "secrets/getSecret"
 	secretsSet     permission = "secrets/setSecret"
@@ -51,7 +49,7 @@ type role struct {
 
 var (
 	keysUse     = []permission{keysRead, keysEncrypt, keysDecrypt, keysSign, keysVerify, keysWrap, keysUnwrap}
-	keysManage  = []permission{keysRead, keysCreate, keysImport, keysUpdate, keysDelete, keysRotate, policyRead, policyWrite}
+	keysManage  = []permission{keysRead, keysCreate, keysImport, keysUpdate, keysDelete, keysRotate}
 	keysDeleted = []permission{keysRecover, keysPurge}
 	secretsAll  = []permission{secretsRead, secretsGet, secretsSet, secretsUpdate, secretsDelete, secretsRecover, secretsPurge}
 )
@@ -73,7 +71,7 @@ var roles = []role{
 	{"Managed HSM Crypto Officer", "515eb02d-2335-4d2d-92f2-b1cbdf9c3778", true, slices.Concat(keysDeleted, []permission{keysRelease, secretsRecover, secretsPurge, secretsRelease, releasesRead})},
 	{"Managed HSM Crypto User", "21dbd100-6940-42c2-9190-5d6cb909625b", true, slices.Concat(keysUse, keysManage, []permission{keysRandom, secretsRead, secretsGet, secretsSet, secretsUpdate, secretsDelete})},
 	{"Managed HSM Policy Administrator", "4bd23610-cdcf-4971-bdee-bdc562cc28e4", true, nil}, // assigns roles, which configuration does here
-	{"Managed HSM Crypto Auditor", "2c18b078-7c48-4d3a-af88-5a3a1b3f82b3", true, []permission{keysRead, policyRead}},
+	{"Managed HSM Crypto Auditor", "2c18b078-7c48-4d3a-af88-5a3a1b3f82b3", true, []permission{keysRead}},
 	{"Managed HSM Crypto Service Encryption User", "33413926-3206-4cdd-b39a-83574fe37a17", true, []permission{keysRead, keysWrap, keysUnwrap}},
 	{"Managed HSM Crypto Service Release User", "21dbd100-6940-42c2-9190-5d6cb909625c", true, []permission{keysRelease, secretsRelease}},
 	{"Managed HSM Backup User", "7b127d3c-77bd-4e3e-bbe0-dbb8971fa7f8", true, nil}, // backups are the operator's, by command

@@ -41,7 +41,7 @@ type endpoints map[string]map[string]operation
 var verbs = []string{"encrypt", "decrypt", "sign", "verify", "wrapkey", "unwrapkey", "release"}
 
 // words are second elements below an object's name that are no versions.
-var words = []string{"create", "versions", "rotate", "rotationpolicy", "recover"}
+var words = []string{"create", "versions", "rotate", "recover"}
 
 // pattern turns a path into the pattern under which its endpoint is found, and takes name and version out of it. Paths are
 // taken apart rather than cleaned: clients send an empty version as "/keys/name//release", and a redirection would lose

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/audit"
+	"cofferdam.dev/internal/auth"
+	"cofferdam.dev/internal/seal"
+	"cofferdam.dev/internal/serve"
+	"cofferdam.dev/internal/store"
+	"cofferdam.dev/internal/store/open"
+	"cofferdam.dev/internal/vault"
+	"cofferdam.dev/internal/vault/devissuer"
+	"cofferdam.dev/internal/vault/rest"
+	"cofferdam.dev/internal/wholefile"
+)
+
+// developmentTenant is the tenant of the vault's own token issuer.
+const developmentTenant = "development"
+
+func (a *app) serveVaultCommand() *cobra.Command {
+	var file, state string
+	var clients, authorities, simulated []string
+	var ca string
+	var flags vaultConfig
+	c := &cobra.Command{
+		Use:   "vault",
+		Short: "Keep keys and secrets, and release them to proven code alone",
+		Long: `Be a vault: keep keys and secrets under a root key, and release an exportable one only to
+a guest whose attestation token satisfies the key's release policy, wrapped to a key that
+was born in that guest. The protocol is that of Azure Key Vault or, with --managed-hsm, of
+Azure Managed HSM, so that their clients work unchanged. What was allowed and what was
+refused, and why, is in the audit log (` + "`cofferdam audit verify`" + `).
+
+Tokens count only from the attestation services that --authority names.
+
+Who may call the vault: the operator with the token in the state directory (admin-token),
+client certificates and tokens of OpenID providers by the rules of the configuration file,
+and, for development, clients that --client names: each gets a secret in the state
+directory (clients/ID.secret), and exchanges it at the vault itself for tokens, as Azure's
+libraries do at Azure. Roles are Azure's, by name or ID.
+
+Without --passphrase-file the root key's passphrase lies in the state directory; without
+--tls-certificate and --release-certificate there are certificates for development there,
+which clients must be told to trust (tls-certificate.pem, release-root.pem).`,
+		Example: `  cofferdam serve vault --authority https://attest.example=https://attest.example/certs \
+    --client app="Key Vault Crypto Service Release User"
+  cofferdam serve vault --listen 0.0.0.0:443 --url https://keys.vault.example \
+    --tls-certificate cert.pem --tls-key key.pem --config config.yaml \
+    --release-certificate cert.pem --release-key key.pem --passphrase-file /run/passphrase`,
+		Args: arguments(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			config := vaultConfig{}
+			if file != "" {
+				if err := readConfig(file, &config); err != nil {
+					return err
+				}
+				if config.Schema != vaultConfigSchema {
+					return fmt.Errorf("reading the configuration: %s: schema is %q, not %q", file, config.Schema, vaultConfigSchema)
+				}
+			}
+			config.override(cmd, &flags)
+			if err := errors.Join(config.addClients(cmd, clients), config.addAuthorities(cmd, "authority", authorities, ca, false),
+				config.addAuthorities(cmd, "simulated-authority", simulated, ca, true)); err != nil {
+				return err
+			}
+			if state == "" {
+				state = filepath.Join(a.home, "vault")
+			}
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			return a.serveVault(ctx, cmd, &config, state)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&file, "config", "", "configuration file in YAML (docs/reference/vault.md); flags win over it")
+	f.StringVar(&state, "state", "", "directory of the service's state (default: vault in the state directory)")
+	f.StringArrayVar(&authorities, "authority", nil, "ISSUER=KEYS: believe this attestation service, whose key set is at this URL or in this file; may be given several times")
+	f.StringArrayVar(&simulated, "simulated-authority", nil, "the same for a service whose tokens are over simulated evidence, which is worth nothing outside of development")
+	f.StringVar(&ca, "authority-ca", "", "authorities of the certificates of these services in PEM (default: the system's)")
+	f.StringArrayVar(&clients, "client", nil, "ID=ROLE: let this client get tokens here, for development; may be given several times")
+	flags.flags(c)
+	return c
+}
+
+// serveVault runs the vault until ctx ends.
+func (a *app) serveVault(ctx context.Context, cmd *cobra.Command, c *vaultConfig, state string) (err error) {
+	if _, _, err := net.SplitHostPort(c.Listen.Listen); err != nil {
+		return usage(cmd, fmt.Sprintf("--listen is %q; want HOST:PORT", c.Listen.Listen))
+	}
+	if err := c.checkRoles(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return fmt.Errorf("making the state directory: %w", err)
+	}
+	if c.Store == "" {
+		c.Store = "bolt:" + filepath.Join(state, "store.db")
+	}
+	st, err := open.URL(ctx, c.Store)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	log, err := openAudit(state, c.Instance)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	root, err := a.openRoot(c, state)
+	if err != nil {
+		return err
+	}
+	return a.runVault(ctx, c, state, st, log, root)
+}
+
+// runVault serves with what was opened.
+func (a *app) runVault(ctx context.Context, c *vaultConfig, state string, st store.Store, log *audit.Log, root seal.Root) error {
+	logger := a.serviceLog()
+	authorities, err := c.authoritySet()
+	if err != nil {
+		return err
+	}
+	v, err := vault.New(vault.Options{
+		Name: c.Name, Managed: c.ManagedHSM, Store: st, Root: root, Audit: log, Authorities: authorities, RecoverableDays: c.RecoverableDays,
+		PurgeProtected: c.PurgeProtection, Log: logger,
+	})
+	if err != nil {
+		return err
+	}
+	// The address is part of what the handler says, and only known once the service listens.
+	var handler http.Handler
+	opts := serve.Options{
+		Name: "vault", Error: rest.Error, Ready: storeReady(st), Log: logger,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }),
+	}
+	if err := a.tlsOptions(&opts, &c.Listen, state, c.names()); err != nil {
+		return err
+	}
+	srv, err := serve.New(ctx, opts)
+	if err != nil {
+		return err
+	}
+	address := "https://" + srv.Addr()
+	if c.URL == "" {
+		c.URL = address
+	}
+	if handler, err = a.vaultHandler(ctx, c, state, v, logger); err != nil {
+		return err
+	}
+	if err := wholefile.Replace(filepath.Join(state, "address"), []byte(address+"\n"), 0o644); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(a.Out, address); err != nil {
+		return fmt.Errorf("writing the answer: %w", err)
+	}
+	a.say("the operator's token is in %s", filepath.Join(state, "admin-token"))
+	c.warn(a)
+	ctx, stop := context.WithCancel(ctx)
+	swept := make(chan struct{})
+	go func() { defer close(swept); v.Run(ctx) }()
+	err = srv.Run(ctx)
+	stop()
+	<-swept // the store is closed next
+	return err
+}
+
+// warn says what of the configuration is not for production.
+func (c *vaultConfig) warn(a *app) {
+	if len(c.Authorities) == 0 {
+		a.say("there is no --authority: nothing can be released")
+	}
+	for _, one := range c.Authorities {
+		if one.Simulated {
+			a.say("SIMULATED evidence is believed of %s: keys may go to guests that nothing protects", one.Issuer)
+		}
+	}
+}
+
+// vaultHandler puts the vault's protocol and the development issuer's together.
+func (a *app) vaultHandler(ctx context.Context, c *vaultConfig, state string, v *vault.Vault, logger *slog.Logger) (http.Handler, error) {
+	clients, err := c.issuerClients(state)
+	if err != nil {
+		return nil, err
+	}
+	resource := rest.DefaultResource(c.URL)
+	issuer, err := devissuer.New(ctx, devissuer.Options{URL: c.URL, Tenant: developmentTenant, Audiences: []string{resource}, Clients: clients})
+	if err != nil {
+		return nil, err
+	}
+	rules, err := c.Callers.authenticator(filepath.Join(state, "admin-token"), rest.Operator(c.ManagedHSM)...)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := a.releaseSigner(c, state)
+	if err != nil {
+		return nil, err
+	}
+	authority := issuer.Authority()
+	if len(clients) == 0 && len(c.Callers.OIDC) > 0 {
+		authority = c.Callers.OIDC[0].Issuer
+	}
+	h, err := rest.New(rest.Options{
+		Vault: v, Auth: auth.All{issuer, rules}, Signer: signer, URL: c.URL, Authority: authority, Resource: resource, Log: logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(clients) == 0 {
+		return h, nil
+	}
+	a.say("clients get tokens from %s, which is for development", issuer.Authority())
+	tokens := serve.Route("token", issuer)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if issuer.Owns(r.URL.Path) {
+			tokens.ServeHTTP(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	}), nil
+}
+
+// releaseSigner returns what signs releases. Without files it is made for development, and its root's file told.
+func (a *app) releaseSigner(c *vaultConfig, state string) (*rest.Signer, error) {
+	switch {
+	case (c.ReleaseCertificate == "") != (c.ReleaseKey == ""):
+		return nil, errors.New("a certificate that signs releases and its key go together")
+	case c.ReleaseCertificate != "":
+		return rest.LoadSigner(c.ReleaseCertificate, c.ReleaseKey)
+	}
+	signer, root, err := rest.DevelopmentSigner(c.names(), time.Now())
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(state, "release-root.pem")
+	if err := wholefile.Replace(file, root, 0o644); err != nil {
+		return nil, err
+	}
+	a.say("releases are signed by a certificate for development, whose root clients must be told to trust: %s", file)
+	return signer, nil
+}
+
+// names are those for which certificates for development are made.
+func (c *vaultConfig) names() []string {
+	names := []string{"localhost", "127.0.0.1"}
+	if host, _, err := net.SplitHostPort(c.Listen.Listen); err == nil && host != "" && host != "127.0.0.1" {
+		names = append(names, host)
+	}
+	if u, err := url.Parse(c.URL); err == nil && u.Hostname() != "" && u.Hostname() != "127.0.0.1" && u.Hostname() != "localhost" {
+		names = append([]string{u.Hostname()}, names...)
+	}
+	return names
+}

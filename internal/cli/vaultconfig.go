@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/auth"
+	"cofferdam.dev/internal/seal"
+	"cofferdam.dev/internal/vault/devissuer"
+	"cofferdam.dev/internal/vault/rest"
+)
+
+// vaultConfig is the configuration file of the vault. Flags win over it.
+type vaultConfig struct {
+	Schema string       `json:"schema"`
+	Listen listenConfig `json:"server"`
+	// Callers are who may do what, by client certificate or by a provider's token.
+	Callers adminConfig `json:"callers"`
+	// Clients may get tokens from the vault itself, for development.
+	Clients []vaultClient `json:"clients"`
+	// Authorities are the attestation services whose tokens count.
+	Authorities []vaultAuthority `json:"authorities"`
+	// URL is the vault's, as clients see it.
+	URL string `json:"url"`
+	// Name tells vaults in one store apart.
+	Name string `json:"name"`
+	// ManagedHSM makes the vault answer as a managed HSM.
+	ManagedHSM bool `json:"managedHSM"`
+	// Store is where keys and secrets are kept, encrypted: bolt:PATH or etcd://….
+	Store string `json:"store"`
+	// Instance names this instance in the audit log.
+	Instance string `json:"instance"`
+	// RootKey is the file of the root key, and Passphrase the one with its passphrase.
+	RootKey    string `json:"rootKey"`
+	Passphrase string `json:"passphraseFile"`
+	// RecoverableDays and PurgeProtection say what becomes of deleted objects.
+	RecoverableDays int  `json:"recoverableDays"`
+	PurgeProtection bool `json:"purgeProtection"`
+	// ReleaseCertificate and ReleaseKey are PEM files with which releases are signed.
+	ReleaseCertificate string `json:"releaseCertificate"`
+	ReleaseKey         string `json:"releaseKey"`
+}
+
+// vaultConfigSchema is the schema of the file.
+const vaultConfigSchema = "cofferdam.dev/vault-config/v1"
+
+// vaultClient is a client of the development token issuer.
+type vaultClient struct {
+	ID string `json:"id"`
+	// Secret is the file with the client's secret. It is made when it is not there.
+	Secret string      `json:"secretFile"`
+	Roles  []auth.Role `json:"roles"`
+}
+
+// flags are those that stand for members of the file.
+func (c *vaultConfig) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&c.Listen.Listen, "listen", "127.0.0.1:8444", "address to listen on")
+	f.StringVar(&c.Listen.Metrics, "metrics", "", "address of /metrics, without TLS (default: none)")
+	f.StringVar(&c.Listen.Certificate, "tls-certificate", "", "certificate chain in PEM (default: one for development)")
+	f.StringVar(&c.Listen.Key, "tls-key", "", "its private key in PEM")
+	f.StringVar(&c.Listen.ClientCA, "client-ca", "", "authorities of client certificates in PEM")
+	f.StringVar(&c.URL, "url", "", "the vault's URL as clients see it (default: https:// and the address)")
+	f.StringVar(&c.Name, "name", "vault", "name of the vault, which tells vaults in one store apart")
+	f.BoolVar(&c.ManagedHSM, "managed-hsm", false, "answer as a managed HSM does")
+	f.StringVar(&c.Store, "store", "", "bolt:PATH, or etcd://HOST:PORT/PREFIX?ca=…&cert=…&key=… (default: a file in the state directory)")
+	f.StringVar(&c.RootKey, "root-key", "", "file of the root key, which is made when it is not there (default: in the state directory)")
+	f.StringVar(&c.Passphrase, "passphrase-file", "", "file with the root key's passphrase (default: a random one in the state directory)")
+	f.StringVar(&c.ReleaseCertificate, "release-certificate", "", "certificate chain in PEM that signs releases (default: one for development)")
+	f.StringVar(&c.ReleaseKey, "release-key", "", "its private RSA key in PEM")
+	f.IntVar(&c.RecoverableDays, "recoverable-days", 0, "days for which deleted objects can be recovered, 7 to 90 (default: 90)")
+	f.BoolVar(&c.PurgeProtection, "purge-protection", false, "never remove deleted objects before their time")
+}
+
+// override takes over what flags say. A flag that was not given says something only where the file does not.
+func (c *vaultConfig) override(cmd *cobra.Command, flags *vaultConfig) {
+	changed := cmd.Flags().Changed
+	text := func(to *string, name, value string) {
+		if changed(name) || *to == "" {
+			*to = value
+		}
+	}
+	text(&c.Listen.Listen, "listen", flags.Listen.Listen)
+	text(&c.Listen.Metrics, "metrics", flags.Listen.Metrics)
+	text(&c.Listen.Certificate, "tls-certificate", flags.Listen.Certificate)
+	text(&c.Listen.Key, "tls-key", flags.Listen.Key)
+	text(&c.Listen.ClientCA, "client-ca", flags.Listen.ClientCA)
+	text(&c.URL, "url", flags.URL)
+	text(&c.Name, "name", flags.Name)
+	text(&c.Store, "store", flags.Store)
+	text(&c.RootKey, "root-key", flags.RootKey)
+	text(&c.Passphrase, "passphrase-file", flags.Passphrase)
+	text(&c.ReleaseCertificate, "release-certificate", flags.ReleaseCertificate)
+	text(&c.ReleaseKey, "release-key", flags.ReleaseKey)
+	if changed("managed-hsm") {
+		c.ManagedHSM = flags.ManagedHSM
+	}
+	if changed("recoverable-days") {
+		c.RecoverableDays = flags.RecoverableDays
+	}
+	if changed("purge-protection") {
+		c.PurgeProtection = flags.PurgeProtection
+	}
+}
+
+// addClients takes over the clients that flags name: ID=ROLE.
+func (c *vaultConfig) addClients(cmd *cobra.Command, flags []string) error {
+	for _, f := range flags {
+		id, role, ok := strings.Cut(f, "=")
+		if !ok || id == "" || role == "" {
+			return usage(cmd, fmt.Sprintf("--client is %q; want ID=ROLE", f))
+		}
+		found := false
+		for i := range c.Clients {
+			if c.Clients[i].ID == id {
+				c.Clients[i].Roles, found = append(c.Clients[i].Roles, auth.Role(role)), true
+			}
+		}
+		if !found {
+			c.Clients = append(c.Clients, vaultClient{ID: id, Roles: []auth.Role{auth.Role(role)}})
+		}
+	}
+	return nil
+}
+
+// checkRoles refuses roles that the vault does not know, of which nobody would ever notice that they give nothing.
+func (c *vaultConfig) checkRoles() error {
+	var all []auth.Role
+	for _, r := range c.Callers.Certificates {
+		all = append(all, r.Roles...)
+	}
+	for _, o := range c.Callers.OIDC {
+		for _, r := range o.Rules {
+			all = append(all, r.Roles...)
+		}
+	}
+	for _, cl := range c.Clients {
+		all = append(all, cl.Roles...)
+	}
+	for _, r := range all {
+		if !rest.KnownRole(r, c.ManagedHSM) {
+			kind := "vault"
+			if c.ManagedHSM {
+				kind = "managed HSM"
+			}
+			return fmt.Errorf("role %q is none of a %s's; see docs/reference/vault.md", r, kind)
+		}
+	}
+	return nil
+}
+
+// issuerClients reads the clients' secrets, and makes those that are not there.
+func (c *vaultConfig) issuerClients(state string) ([]devissuer.Client, error) {
+	var list []devissuer.Client
+	for _, cl := range c.Clients {
+		file := cl.Secret
+		if file == "" {
+			if cl.ID != filepath.Base(cl.ID) || strings.HasPrefix(cl.ID, ".") {
+				return nil, fmt.Errorf("client %q: its name is no file name, so name the file of its secret", cl.ID)
+			}
+			file = filepath.Join(state, "clients", cl.ID+".secret")
+		}
+		// Makes the file, with a random secret that only its owner may read, or checks that it is of that form.
+		if _, err := auth.OpenFileToken(file, cl.Roles...); err != nil {
+			return nil, fmt.Errorf("client %q: %w", cl.ID, err)
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("client %q: %w", cl.ID, err)
+		}
+		list = append(list, devissuer.Client{ID: cl.ID, Secret: strings.TrimSpace(string(b)), Roles: cl.Roles})
+	}
+	return list, nil
+}
+
+// openRoot opens the root key, and makes one when its file is not there. Without a passphrase file the passphrase lies in
+// the state directory, too, which the answer says: whoever has the directory then has everything.
+func (a *app) openRoot(c *vaultConfig, state string) (seal.Root, error) {
+	if c.RootKey == "" {
+		c.RootKey = filepath.Join(state, "root-key.sealed")
+	}
+	file := c.Passphrase
+	if file == "" {
+		file = filepath.Join(state, "root-key.passphrase")
+		if _, err := auth.OpenFileToken(file, "passphrase"); err != nil { // makes one that is random
+			return nil, err
+		}
+		a.say("the root key's passphrase lies beside it, which is for development: %s", file)
+	}
+	passphrase, err := readPassphrase(file)
+	if err != nil {
+		return nil, err
+	}
+	defer passphrase.Destroy()
+	if _, err := os.Stat(c.RootKey); errors.Is(err, fs.ErrNotExist) {
+		a.say("a new root key: %s; without it and its passphrase nothing in the store can be read", c.RootKey)
+		return seal.CreatePassphrase(c.RootKey, passphrase)
+	}
+	return seal.OpenPassphrase(c.RootKey, passphrase)
+}
+
+// maxPassphrase bounds a file with a passphrase in bytes.
+const maxPassphrase = 4 << 10
+
+func readPassphrase(name string) (*seal.Secret, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, fmt.Errorf("reading the passphrase: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("reading the passphrase: %s has mode %v; want 0600", name, info.Mode().Perm())
+	}
+	b, err := readLimited(name, nil, maxPassphrase)
+	if err != nil {
+		return nil, fmt.Errorf("reading the passphrase: %w", err)
+	}
+	return seal.NewSecret(bytes.TrimRight(b, "\r\n")), nil
+}
