@@ -32,3 +32,17 @@ func Stamp(t time.Time) string {
 	}
 	return t.UTC().Format(time.RFC3339)
 }
+
+// Within requires a time to be within the validity period of a chain. A certificate out of its period proves nothing, but
+// shows nothing wrong either: the verdict is left open.
+func (r *Record) Within(now, from, until time.Time) {
+	expected, actual := Stamp(from)+" to "+Stamp(until), Stamp(now)
+	switch {
+	case now.Before(from):
+		r.Undecided(Validity, CodeCertificateNotYet, expected, actual)
+	case now.After(until):
+		r.Undecided(Validity, CodeCertificateExpired, expected, actual)
+	default:
+		r.Pass(Validity, expected, actual)
+	}
+}

@@ -211,21 +211,12 @@ func endEntity(cert *x509.Certificate, name string) error {
 	return nil
 }
 
-// validity requires the time of appraisal to be within all validity periods. A certificate out of its period proves
-// nothing, but does not show anything wrong either: the verdict is left open.
+// validity requires the time of appraisal to be within the validity periods of the whole chain.
 func (a *appraisal) validity(c *chain) {
 	for _, cert := range []*x509.Certificate{c.root.Certificate, c.intermediate, c.leaf} {
 		a.within(cert.NotBefore, cert.NotAfter)
 	}
-	expected := fmt.Sprintf("%s to %s", check.Stamp(a.res.From), check.Stamp(a.res.Until))
-	switch now := a.in.Now; {
-	case now.Before(a.res.From):
-		a.Undecided(check.Validity, check.CodeCertificateNotYet, expected, check.Stamp(now))
-	case now.After(a.res.Until):
-		a.Undecided(check.Validity, check.CodeCertificateExpired, expected, check.Stamp(now))
-	default:
-		a.Pass(check.Validity, expected, check.Stamp(now))
-	}
+	a.Within(a.in.Now, a.res.From, a.res.Until)
 }
 
 func describeRoots(roots []anchor.Root) string {
