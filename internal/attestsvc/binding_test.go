@@ -33,7 +33,7 @@ func TestHashes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Report, r.Runtime.Hash, r.Form, r.Life = res.Report, c.hash, FormEAR, time.Minute
+		r.Report, r.Runtime.Hash, r.Form, r.Life = res.Report, c.hash, FormKBS, time.Minute
 		a, err := f.Attest(t.Context(), DefaultTenant, r)
 		if err != nil {
 			t.Fatalf("%v: %v", c.hash, err)
@@ -45,6 +45,9 @@ func TestHashes(t *testing.T) {
 		}
 		if diff := cmp.Diff(want[claimKey], claims[claimKey]); diff != "" {
 			t.Error(diff)
+		}
+		if claims["eat_profile"] != earProfile || claims["x-ms-sevsnpvm-is-debuggable"] != false || claims[claimSimulated] != true {
+			t.Errorf("%v", claims)
 		}
 		if life := claims["exp"].(float64) - claims["iat"].(float64); life != 60 {
 			t.Errorf("it lives for %v s", life)
@@ -61,6 +64,19 @@ func TestHashes(t *testing.T) {
 		if _, err := f.Attest(t.Context(), DefaultTenant, r); !errors.As(err, &bad) {
 			t.Errorf("MD5: %v", err)
 		}
+	}
+}
+
+// TestKeyIsReserved has a policy name a key that nothing binds to the evidence.
+func TestKeyIsReserved(t *testing.T) {
+	t.Parallel()
+	w, f := theWorld(t), newService(t, nil)
+	r := w.evidence(t, `{"a":1}`)
+	r.Form = FormKBS
+	r.Draft = []byte(`version=1.0; authorizationrules{ => permit(); }; issuancerules{ => issue(type="tee-pubkey", value="mine"); };`)
+	var policy *PolicyError
+	if _, err := f.Attest(t.Context(), DefaultTenant, r); !errors.As(err, &policy) {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"time"
 
@@ -26,6 +27,9 @@ const (
 	FormMAA256 Form = "maa-es256"
 	// FormEAR is an EAT attestation result (draft-ietf-rats-ear-04), signed with ES256.
 	FormEAR Form = "ear"
+	// FormKBS is FormEAR with the claims beside the result instead of within it, so that release policies can name them, as
+	// the key broker hands it out; signed with ES256.
+	FormKBS Form = "kbs"
 	// FormOIDC is for federations of workload identities: subject and audience as OpenID Connect has them, with ES256.
 	FormOIDC Form = "oidc"
 )
@@ -35,10 +39,10 @@ func ParseForm(name string) (Form, error) {
 	switch f := Form(name); f {
 	case "":
 		return FormMAA, nil
-	case FormMAA, FormMAA256, FormEAR, FormOIDC:
+	case FormMAA, FormMAA256, FormEAR, FormKBS, FormOIDC:
 		return f, nil
 	}
-	return "", badRequest("token form %q is unknown; there are %q", name, []Form{FormMAA, FormMAA256, FormEAR, FormOIDC})
+	return "", badRequest("token form %q is unknown; there are %q", name, []Form{FormMAA, FormMAA256, FormEAR, FormKBS, FormOIDC})
 }
 
 func (f Form) algorithm() token.Algorithm {
@@ -51,7 +55,7 @@ func (f Form) algorithm() token.Algorithm {
 // reserved are claims that a policy can not issue, because others rely on the service for them.
 var reserved = map[string]bool{
 	"iss": true, "iat": true, "nbf": true, "exp": true, "jti": true, "aud": true, "sub": true, "nonce": true, "eat_nonce": true,
-	"cnf": true, claimFresh: true, "submods": true, "ear.verifier-id": true, "ear.status": true,
+	"cnf": true, claimFresh: true, "submods": true, "ear.verifier-id": true, "ear.status": true, claimKey: true,
 }
 
 // render returns the claims of the token.
@@ -79,6 +83,10 @@ func (s *Service) render(tenant string, r *Request, a *appraisal, out *maapolicy
 	switch r.Form {
 	case FormEAR:
 		return s.ear(base, claims, r, a, out), nil
+	case FormKBS:
+		all := s.ear(base, claims, r, a, out)
+		maps.Copy(claims, all) // what the result says comes first
+		return claims, nil
 	case FormOIDC:
 		if r.Audience == "" {
 			return nil, badRequest("a token for a federation needs an audience")
@@ -181,7 +189,10 @@ func (s *Service) ear(base, claims map[string]any, r *Request, a *appraisal, out
 	}
 	submod := map[string]any{
 		"ear.status": worst, "ear.trustworthiness-vector": vector, "ear.appraisal-policy-id": a.claims[claimPolicyHash],
-		"ear.cofferdam.claims": claims, "ear.cofferdam.rule": out.Reason(),
+		"ear.cofferdam.rule": out.Reason(),
+	}
+	if r.Form == FormEAR {
+		submod["ear.cofferdam.claims"] = claims
 	}
 	base["submods"] = map[string]any{"cpu0": submod}
 	if a.simulated {

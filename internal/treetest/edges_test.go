@@ -121,8 +121,8 @@ var rooms = map[string][]string{
 		"internal/vault/authority", "internal/vault/wrap",
 	},
 	"internal/kbs": {
-		"internal/attestsvc", "internal/audit", "internal/auth", "internal/seal", "internal/serve", "internal/store", "internal/strictjson",
-		"internal/vault", "verify",
+		"internal/attestsvc", "internal/audit", "internal/auth", "internal/kbs/rcar", "internal/seal", "internal/serve", "internal/store",
+		"internal/strictjson", "internal/vault", "verify",
 	},
 	"internal/kbs/rcar": {"evidence/hcl", "evidence/snp", "internal/strictjson", "internal/testcap"},
 	"internal/auth":     {},
