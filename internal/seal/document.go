@@ -38,7 +38,7 @@ func (d document) aad() ([]byte, error) {
 
 // seal puts the root key into the document under key.
 func (d *document) seal(key, root *Secret) error {
-	aead, err := NewAEAD(key.Expose())
+	box, err := NewBox(key)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (d *document) seal(key, root *Secret) error {
 	if err != nil {
 		return err
 	}
-	d.Sealed = aead.Seal(nil, nil, root.Expose(), aad)
+	d.Sealed = box.Seal(root.Expose(), aad)
 	return nil
 }
 
@@ -61,7 +61,7 @@ func (d *document) open(key *Secret) (*Memory, error) {
 }
 
 func (d *document) openKey(key *Secret) (*Secret, error) {
-	aead, err := NewAEAD(key.Expose())
+	box, err := NewBox(key)
 	if err != nil {
 		return nil, err
 	}
@@ -69,9 +69,9 @@ func (d *document) openKey(key *Secret) (*Secret, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, err := aead.Open(nil, nil, d.Sealed, aad)
+	root, err := box.Open(d.Sealed, aad)
 	if err != nil {
-		return nil, ErrSealed
+		return nil, err
 	}
 	return NewSecret(root), nil
 }

@@ -70,24 +70,6 @@ func (s *Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText implements encoding.TextMarshaler without the secret.
 func (s *Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// Memory is a root whose key lies in this process's memory.
-type Memory struct {
-	aead cipher.AEAD
-	kind string
-}
-
-// NewMemory returns a root with this key of RootKeySize bytes. It keeps no reference to the key.
-func NewMemory(key *Secret, kind string) (*Memory, error) {
-	if len(key.Expose()) != RootKeySize {
-		return nil, fmt.Errorf("root key of %d bytes, not %d", len(key.Expose()), RootKeySize)
-	}
-	aead, err := NewAEAD(key.Expose())
-	if err != nil {
-		return nil, err
-	}
-	return &Memory{aead, kind}, nil
-}
-
 // NewRootKey returns a random root key.
 func NewRootKey() *Secret {
 	b := make([]byte, RootKeySize)
@@ -95,10 +77,16 @@ func NewRootKey() *Secret {
 	return NewSecret(b)
 }
 
-// NewAEAD returns AES-256-GCM with random nonces of 96 bits in front of the ciphertext (SP 800-38D section 8.2.2), which
-// is good for 2³² messages under one key. The nonce given to Seal and Open must be nil.
-func NewAEAD(key []byte) (cipher.AEAD, error) {
-	block, err := aes.NewCipher(key)
+// Box encrypts under one key: AES-256-GCM with random nonces of 96 bits in front of the ciphertext (SP 800-38D section
+// 8.2.2), which is good for 2³² messages. It is safe for concurrent use.
+type Box struct{ aead cipher.AEAD }
+
+// NewBox returns a box with this key of RootKeySize bytes. It keeps no reference to the key.
+func NewBox(key *Secret) (*Box, error) {
+	if len(key.Expose()) != RootKeySize {
+		return nil, fmt.Errorf("key of %d bytes, not %d", len(key.Expose()), RootKeySize)
+	}
+	block, err := aes.NewCipher(key.Expose())
 	if err != nil {
 		return nil, fmt.Errorf("making a cipher: %w", err)
 	}
@@ -106,19 +94,48 @@ func NewAEAD(key []byte) (cipher.AEAD, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a cipher: %w", err)
 	}
-	return aead, nil
+	return &Box{aead}, nil
+}
+
+// Seal encrypts and binds the result to aad, which is not part of it.
+func (b *Box) Seal(plaintext, aad []byte) []byte {
+	return b.aead.Seal(nil, nil, plaintext, aad) //nolint:gosec // the cipher makes the nonce
+}
+
+// Open gives back what Seal was given. The error wraps ErrSealed when key, bytes or aad are not those of Seal.
+func (b *Box) Open(sealed, aad []byte) ([]byte, error) {
+	plaintext, err := b.aead.Open(nil, nil, sealed, aad)
+	if err != nil {
+		return nil, ErrSealed
+	}
+	return plaintext, nil
+}
+
+// Memory is a root whose key lies in this process's memory.
+type Memory struct {
+	box  *Box
+	kind string
+}
+
+// NewMemory returns a root with this key of RootKeySize bytes. It keeps no reference to the key.
+func NewMemory(key *Secret, kind string) (*Memory, error) {
+	box, err := NewBox(key)
+	if err != nil {
+		return nil, fmt.Errorf("root: %w", err)
+	}
+	return &Memory{box, kind}, nil
 }
 
 // Wrap implements Root.
 func (m *Memory) Wrap(_ context.Context, plaintext, aad []byte) ([]byte, error) {
-	return m.aead.Seal(nil, nil, plaintext, aad), nil
+	return m.box.Seal(plaintext, aad), nil
 }
 
 // Unwrap implements Root.
 func (m *Memory) Unwrap(_ context.Context, wrapped, aad []byte) ([]byte, error) {
-	b, err := m.aead.Open(nil, nil, wrapped, aad)
+	b, err := m.box.Open(wrapped, aad)
 	if err != nil {
-		return nil, fmt.Errorf("unwrapping a key: %w", ErrSealed)
+		return nil, fmt.Errorf("unwrapping a key: %w", err)
 	}
 	return b, nil
 }

@@ -50,7 +50,7 @@ func splitSecret(secret []byte, n, k int) ([][]byte, error) {
 		_, _ = rand.Read(coefficients) // never fails
 		coefficients[0] = b
 		for i := range shares {
-			x, y := byte(i+1), byte(0) //nolint:gosec // at most maxShares
+			x, y := byte(i+1), byte(0)
 			for c := k - 1; c >= 0; c-- {
 				y = gfMul(y, x) ^ coefficients[c]
 			}

@@ -9,7 +9,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
-	_ "crypto/sha1" // for RSA-OAEP, where collisions do not matter
+	_ "crypto/sha1" //nolint:gosec // for RSA-OAEP, where collisions do not matter
 	_ "crypto/sha256"
 	_ "crypto/sha512"
 	"crypto/x509"
@@ -114,9 +114,9 @@ func (m *opened) encrypt(a Algorithm, plaintext, aad []byte) (*Ciphertext, error
 		if err != nil {
 			return nil, err
 		}
-		seal := wrap.Wrap
+		seal := wrap.SealPlain
 		if a == AESKWP {
-			seal = wrap.WrapPadded
+			seal = wrap.SealPadded
 		}
 		if c.Value, err = seal(key, plaintext); err != nil {
 			return nil, bad("A key of this size can not be wrapped with %s.", a)
@@ -154,9 +154,9 @@ func (m *opened) decrypt(c Ciphertext) ([]byte, error) {
 			return nil, err
 		}
 		if c.Algorithm == AESKWP {
-			return wrap.UnwrapPadded(key, c.Value)
+			return wrap.OpenPadded(key, c.Value)
 		}
-		return wrap.Unwrap(key, c.Value)
+		return wrap.OpenPlain(key, c.Value)
 	}
 	return nil, unsuited(c.Algorithm)
 }

@@ -119,7 +119,7 @@ func TestSignatures(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			object, err := jose.ParseSigned(signed+"."+base64.RawURLEncoding.EncodeToString(signature), []jose.SignatureAlgorithm{jose.SignatureAlgorithm(a)})
+			object, err := jose.ParseSignedCompact(signed+"."+base64.RawURLEncoding.EncodeToString(signature), []jose.SignatureAlgorithm{jose.SignatureAlgorithm(a)})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -5,6 +5,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -25,7 +26,7 @@ func (v *Vault) Run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		if err := v.Sweep(ctx); err != nil && ctx.Err() == nil {
-			v.opts.Log.Warn("removing what is over from the vault", "error", err)
+			v.opts.Log.Warn("removing what is over from the vault", slog.Any("error", err))
 		}
 		select {
 		case <-ctx.Done():

@@ -4,7 +4,6 @@ package vault
 
 import (
 	"context"
-	"crypto/cipher"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -59,7 +58,7 @@ type object struct {
 	id      string
 	head    head
 	wrapped []byte
-	aead    cipher.AEAD
+	box     *seal.Box
 }
 
 func (v *Vault) path(c class, s state, name string) string {
@@ -85,7 +84,7 @@ func (v *Vault) newObject(ctx context.Context, c class, name string) (*object, e
 	if err != nil {
 		return nil, fmt.Errorf("wrapping the key of %s %s: %w", c, name, err)
 	}
-	o.aead, err = seal.NewAEAD(key.Expose())
+	o.box, err = seal.NewBox(key)
 	return o, err
 }
 
@@ -116,14 +115,14 @@ func (v *Vault) open(ctx context.Context, c class, s state, name string, b []byt
 		return fail(err)
 	}
 	defer clear(key)
-	aead, err := seal.NewAEAD(key)
+	box, err := seal.NewBox(seal.NewSecret(key))
 	if err != nil {
 		return fail(err)
 	}
-	if _, err := aead.Open(nil, nil, sh.Tag, bind("head", v.path(c, s, name), sh.Head)); err != nil {
-		return fail(seal.ErrSealed)
+	if _, err := box.Open(sh.Tag, bind("head", v.path(c, s, name), sh.Head)); err != nil {
+		return fail(err)
 	}
-	o := &object{v: v, class: c, id: strings.ToLower(name), wrapped: sh.Key, aead: aead}
+	o := &object{v: v, class: c, id: strings.ToLower(name), wrapped: sh.Key, box: box}
 	if err := json.Unmarshal(sh.Head, &o.head); err != nil {
 		return fail(err)
 	}
@@ -149,7 +148,7 @@ func (o *object) save(tx store.Tx, s state) error {
 		return fmt.Errorf("encoding %s %s: %w", o.class, o.head.Name, err)
 	}
 	path := o.v.path(o.class, s, o.id)
-	b, err := json.Marshal(shelved{raw, o.wrapped, o.aead.Seal(nil, nil, nil, bind("head", path, raw))})
+	b, err := json.Marshal(shelved{raw, o.wrapped, o.box.Seal(nil, bind("head", path, raw))})
 	if err != nil {
 		return fmt.Errorf("encoding %s %s: %w", o.class, o.head.Name, err)
 	}
@@ -163,7 +162,7 @@ func (o *object) saveVersion(tx store.Tx, rec record, material *seal.Secret) err
 		return fmt.Errorf("encoding %s %s: %w", o.class, o.head.Name, err)
 	}
 	path := o.v.versionPath(o.class, o.id, rec.Version)
-	b, err := json.Marshal(shelvedVersion{raw, o.aead.Seal(nil, nil, material.Expose(), bind("version", path, raw))})
+	b, err := json.Marshal(shelvedVersion{raw, o.box.Seal(material.Expose(), bind("version", path, raw))})
 	if err != nil {
 		return fmt.Errorf("encoding %s %s: %w", o.class, o.head.Name, err)
 	}
@@ -194,9 +193,9 @@ func (o *object) openVersion(path string, b []byte) (record, *seal.Secret, error
 	if err := json.Unmarshal(b, &sh); err != nil {
 		return record{}, nil, fmt.Errorf("the store's entry %s: %w", path, err)
 	}
-	material, err := o.aead.Open(nil, nil, sh.Material, bind("version", path, sh.Record))
+	material, err := o.box.Open(sh.Material, bind("version", path, sh.Record))
 	if err != nil {
-		return record{}, nil, fmt.Errorf("the store's entry %s: %w", path, seal.ErrSealed)
+		return record{}, nil, fmt.Errorf("the store's entry %s: %w", path, err)
 	}
 	var rec record
 	if err := json.Unmarshal(sh.Record, &rec); err != nil {

@@ -34,8 +34,9 @@ const (
 	MaxPage = 25
 	// MaxVersions bounds the versions of an object.
 	MaxVersions = 500
-	// MaxTags bounds the tags of an object, and MaxTagSize their names and values in bytes.
-	MaxTags    = 15
+	// MaxTags bounds the tags of an object.
+	MaxTags = 15
+	// MaxTagSize bounds names and values of tags in bytes.
 	MaxTagSize = 256
 )
 

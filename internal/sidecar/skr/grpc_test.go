@@ -230,7 +230,7 @@ func TestUnwrap(t *testing.T) {
 	w := theWorld(t)
 	s := identified(t)
 	secret := map[string]string{"akv_endpoint": w.vaultServer.URL, "name": "wrapped"}
-	padded, err := wrap.WrapPadded(w.oct, []byte("a wrapped secret"))
+	padded, err := wrap.SealPadded(w.oct, []byte("a wrapped secret"))
 	if err != nil {
 		t.Fatal(err)
 	}

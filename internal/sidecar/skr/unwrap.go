@@ -120,7 +120,7 @@ func openWith(k *release.Key, format string, wrapped []byte) ([]byte, error) {
 		if k.Symmetric() == nil {
 			return nil, invalid("%s needs a symmetric key, and %s is of kind %s", format, k.ID(), k.Kind())
 		}
-		b, err := wrap.UnwrapPadded(k.Symmetric(), wrapped)
+		b, err := wrap.OpenPadded(k.Symmetric(), wrapped)
 		return opened(b, err)
 	}
 	p := k.RSA()

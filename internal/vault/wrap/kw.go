@@ -11,8 +11,8 @@ import (
 // defaultIV is the initial value of RFC 3394 section 2.2.3.1.
 const defaultIV = "\xa6\xa6\xa6\xa6\xa6\xa6\xa6\xa6"
 
-// Wrap encrypts a key by AES key wrap without padding (RFC 3394): 16 to MaxPayload bytes, in units of 8.
-func Wrap(kek, key []byte) ([]byte, error) {
+// SealPlain encrypts a key by AES key wrap without padding (RFC 3394): 16 to MaxPayload bytes, in units of 8.
+func SealPlain(kek, key []byte) ([]byte, error) {
 	block, err := aes.NewCipher(kek)
 	if err != nil {
 		return nil, err
@@ -25,8 +25,8 @@ func Wrap(kek, key []byte) ([]byte, error) {
 	return out, nil
 }
 
-// Unwrap decrypts what Wrap made. Its only error for what is wrapped is ErrOpen.
-func Unwrap(kek, wrapped []byte) ([]byte, error) {
+// OpenPlain decrypts what SealPlain made. Its only error for what is wrapped is ErrOpen.
+func OpenPlain(kek, wrapped []byte) ([]byte, error) {
 	block, err := aes.NewCipher(kek)
 	if err != nil {
 		return nil, err

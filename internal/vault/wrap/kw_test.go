@@ -18,27 +18,27 @@ func TestRFC3394(t *testing.T) {
 			"28c9f404c4b810f4cbccb35cfb87f8263f5786e2d80ed326cbc7f0e71a99f43bfb988b9b7a02dd21",
 		},
 	} {
-		got, err := Wrap(unhex(t, c.kek), unhex(t, c.key))
+		got, err := SealPlain(unhex(t, c.kek), unhex(t, c.key))
 		if err != nil || hex.EncodeToString(got) != c.wrapped {
 			t.Errorf("%s: wrapped %x, %v", name, got, err)
 		}
-		back, err := Unwrap(unhex(t, c.kek), unhex(t, c.wrapped))
+		back, err := OpenPlain(unhex(t, c.kek), unhex(t, c.wrapped))
 		if err != nil || hex.EncodeToString(back) != c.key {
 			t.Errorf("%s: unwrapped %x, %v", name, back, err)
 		}
 		for i := range len(got) {
 			got[i] ^= 1
-			if _, err := Unwrap(unhex(t, c.kek), got); !errors.Is(err, ErrOpen) {
+			if _, err := OpenPlain(unhex(t, c.kek), got); !errors.Is(err, ErrOpen) {
 				t.Errorf("%s: changed at %d: %v", name, i, err)
 			}
 			got[i] ^= 1
-			if _, err := Unwrap(unhex(t, c.kek), got[:i]); !errors.Is(err, ErrOpen) {
+			if _, err := OpenPlain(unhex(t, c.kek), got[:i]); !errors.Is(err, ErrOpen) {
 				t.Errorf("%s: cut at %d: %v", name, i, err)
 			}
 		}
 	}
 	for _, n := range []int{0, 8, 15, 17, MaxPayload + 8} {
-		if _, err := Wrap(make([]byte, 32), make([]byte, n)); err == nil {
+		if _, err := SealPlain(make([]byte, 32), make([]byte, n)); err == nil {
 			t.Errorf("a key of %d bytes was wrapped", n)
 		}
 	}

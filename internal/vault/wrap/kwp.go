@@ -18,8 +18,8 @@ const (
 	rounds = 6
 )
 
-// WrapPadded encrypts a payload of 1 to MaxPayload bytes by AES key wrap with padding (RFC 5649).
-func WrapPadded(kek, payload []byte) ([]byte, error) {
+// SealPadded encrypts a payload of 1 to MaxPayload bytes by AES key wrap with padding (RFC 5649).
+func SealPadded(kek, payload []byte) ([]byte, error) {
 	block, err := aes.NewCipher(kek)
 	if err != nil {
 		return nil, err
@@ -40,8 +40,8 @@ func WrapPadded(kek, payload []byte) ([]byte, error) {
 	return out, nil
 }
 
-// UnwrapPadded decrypts what WrapPadded made. Its only error for what is wrapped is ErrOpen.
-func UnwrapPadded(kek, wrapped []byte) ([]byte, error) {
+// OpenPadded decrypts what SealPadded made. Its only error for what is wrapped is ErrOpen.
+func OpenPadded(kek, wrapped []byte) ([]byte, error) {
 	block, err := aes.NewCipher(kek)
 	if err != nil {
 		return nil, err

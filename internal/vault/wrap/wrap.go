@@ -12,7 +12,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	_ "crypto/sha1" // for CKMRSAAESKeyWrap, in OAEP only, where collisions do not matter
+	_ "crypto/sha1" //nolint:gosec // for CKMRSAAESKeyWrap, in OAEP only, where collisions do not matter
 	_ "crypto/sha256"
 	_ "crypto/sha512"
 	"errors"
@@ -68,7 +68,7 @@ func SealRSA(e Enc, to *rsa.PublicKey, payload []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wrapping a key: %w", err)
 	}
-	tail, err := WrapPadded(kek, payload)
+	tail, err := SealPadded(kek, payload)
 	if err != nil {
 		return nil, fmt.Errorf("wrapping a key: %w", err)
 	}
@@ -90,5 +90,5 @@ func OpenRSA(e Enc, key *rsa.PrivateKey, sealed []byte) ([]byte, error) {
 		return nil, ErrOpen
 	}
 	defer clear(kek)
-	return UnwrapPadded(kek, sealed[n:])
+	return OpenPadded(kek, sealed[n:])
 }

@@ -34,11 +34,11 @@ func TestRFC5649(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := WrapPadded(kek, unhex(t, c.payload))
+			got, err := SealPadded(kek, unhex(t, c.payload))
 			if err != nil || hex.EncodeToString(got) != c.wrapped {
 				t.Errorf("wrapped %x, %v; want %s", got, err, c.wrapped)
 			}
-			back, err := UnwrapPadded(kek, unhex(t, c.wrapped))
+			back, err := OpenPadded(kek, unhex(t, c.wrapped))
 			if err != nil || hex.EncodeToString(back) != c.payload {
 				t.Errorf("unwrapped %x, %v; want %s", back, err, c.payload)
 			}
@@ -51,17 +51,17 @@ func TestPaddedRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		kek := rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "kek")
 		payload := rapid.SliceOfN(rapid.Byte(), 1, 200).Draw(t, "payload")
-		wrapped, err := WrapPadded(kek, payload)
+		wrapped, err := SealPadded(kek, payload)
 		if err != nil {
 			t.Fatal(err)
 		}
-		back, err := UnwrapPadded(kek, wrapped)
+		back, err := OpenPadded(kek, wrapped)
 		if err != nil || !bytes.Equal(back, payload) {
 			t.Fatalf("%x came back as %x, %v", payload, back, err)
 		}
 		i := rapid.IntRange(0, len(wrapped)-1).Draw(t, "changed byte")
 		wrapped[i] ^= byte(rapid.IntRange(1, 255).Draw(t, "change"))
-		if back, err = UnwrapPadded(kek, wrapped); !errors.Is(err, ErrOpen) {
+		if back, err = OpenPadded(kek, wrapped); !errors.Is(err, ErrOpen) {
 			t.Fatalf("a changed one was opened: %x, %v", back, err)
 		}
 	})
@@ -84,18 +84,18 @@ func TestPaddedForms(t *testing.T) {
 			t.Parallel()
 			b := unhex(t, plain)
 			forward(mustAES(t, kek), b)
-			if got, err := UnwrapPadded(kek, b); !errors.Is(err, ErrOpen) {
+			if got, err := OpenPadded(kek, b); !errors.Is(err, ErrOpen) {
 				t.Errorf("opened: %x, %v", got, err)
 			}
 		})
 	}
 	for _, n := range []int{0, 7, 8, 15, 17, MaxPayload + 24} {
-		if _, err := UnwrapPadded(kek, make([]byte, n)); !errors.Is(err, ErrOpen) {
+		if _, err := OpenPadded(kek, make([]byte, n)); !errors.Is(err, ErrOpen) {
 			t.Errorf("%d bytes: %v", n, err)
 		}
 	}
 	for _, n := range []int{0, MaxPayload + 1} {
-		if _, err := WrapPadded(kek, make([]byte, n)); err == nil {
+		if _, err := SealPadded(kek, make([]byte, n)); err == nil {
 			t.Errorf("a payload of %d bytes was wrapped", n)
 		}
 	}
@@ -133,20 +133,20 @@ func TestRSA(t *testing.T) {
 	}
 }
 
-func FuzzUnwrapPadded(f *testing.F) {
+func FuzzOpenPadded(f *testing.F) {
 	kek := make([]byte, 32)
-	good, err := WrapPadded(kek, []byte("a payload"))
+	good, err := SealPadded(kek, []byte("a payload"))
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(good)
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		payload, err := UnwrapPadded(kek, b)
+		payload, err := OpenPadded(kek, b)
 		if err != nil {
 			return
 		}
-		again, err := WrapPadded(kek, payload)
+		again, err := SealPadded(kek, payload)
 		if err != nil || !bytes.Equal(again, b) {
 			t.Errorf("%x has a second form: %x, %v", b, again, err)
 		}
