@@ -27,7 +27,7 @@ func TestIdentityFromTheAgentsSocket(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(root) })
 	agent := &workload.Server{Root: root}
-	dir, err := agent.Open("c", []byte("package policy\n"), a.Provider.Report)
+	dir, err := agent.Open("c", []byte("package policy\n"), a.Report)
 	if err != nil {
 		t.Fatal(err)
 	}
