@@ -243,7 +243,7 @@ func (g *guest) decrypt(a answer) (string, error) {
 	if a.status != http.StatusOK {
 		return "", fmt.Errorf("status %d: %s", a.status, a.body)
 	}
-	jwe, err := jose.ParseEncrypted(string(a.body), []jose.KeyAlgorithm{g.alg}, []jose.ContentEncryption{jose.A256GCM})
+	jwe, err := jose.ParseEncryptedJSON(string(a.body), []jose.KeyAlgorithm{g.alg}, []jose.ContentEncryption{jose.A256GCM})
 	if err != nil {
 		return "", err
 	}

@@ -146,7 +146,7 @@ func (c *call) answer(b []byte) {
 
 // answerSession writes a body, and the session as a cookie that is for this protocol alone.
 func (c *call) answerSession(s *Session) {
-	http.SetCookie(c.w, &http.Cookie{
+	http.SetCookie(c.w, &http.Cookie{ //nolint:gosec // a server on loopback may have no TLS
 		Name: CookieName, Value: s.ID, Path: strings.TrimSuffix(Prefix, "/"), Expires: s.Expires, HttpOnly: true, Secure: c.r.TLS != nil,
 		SameSite: http.SameSiteStrictMode,
 	})
@@ -311,7 +311,7 @@ func (h *Handler) fail(c *call, err error) {
 		return
 	}
 	if c.r.Context().Err() == nil {
-		h.log.Error("a request failed", "id", serve.RequestID(c.r.Context()), "error", err)
+		h.log.Error("a request failed", slog.String("id", serve.RequestID(c.r.Context())), slog.Any("error", err))
 	}
 	if errors.Is(err, authority.ErrUnavailable) || errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrConflict) || errors.Is(err, audit.ErrClosed) ||
 		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {

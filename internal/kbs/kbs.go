@@ -114,7 +114,7 @@ const (
 	// TokenNotFound is a request for a resource without a session or a token.
 	TokenNotFound Kind = "TokenNotFound"
 	// TokenVerifierError is a token that is not good.
-	TokenVerifierError Kind = "TokenVerifierError"
+	TokenVerifierError Kind = "TokenVerifierError" //nolint:gosec // it is a name
 	// PolicyDeny is a guest that does not get a resource.
 	PolicyDeny Kind = "PolicyDeny"
 	// ResourceNotFound is a resource that is not there.

@@ -35,11 +35,11 @@ func (s *shelf) seal(ctx context.Context, path string, value []byte) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	aead, err := seal.NewAEAD(key.Expose())
+	box, err := seal.NewBox(key)
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(shelved{wrapped, aead.Seal(nil, nil, value, binding("data", path))})
+	return json.Marshal(shelved{wrapped, box.Seal(value, binding("data", path))})
 }
 
 func (s *shelf) open(ctx context.Context, path string, raw []byte) (*seal.Secret, error) {
@@ -51,14 +51,15 @@ func (s *shelf) open(ctx context.Context, path string, raw []byte) (*seal.Secret
 	if err != nil {
 		return nil, err
 	}
-	defer clear(key)
-	aead, err := seal.NewAEAD(key)
+	secret := seal.NewSecret(key)
+	defer secret.Destroy()
+	box, err := seal.NewBox(secret)
 	if err != nil {
 		return nil, err
 	}
-	b, err := aead.Open(nil, nil, v.Data, binding("data", path))
+	b, err := box.Open(v.Data, binding("data", path))
 	if err != nil {
-		return nil, seal.ErrSealed
+		return nil, err
 	}
 	return seal.NewSecret(b), nil
 }

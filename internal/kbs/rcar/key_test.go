@@ -68,7 +68,7 @@ func TestEncrypt(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				jwe, err := jose.ParseEncrypted(string(b), []jose.KeyAlgorithm{jose.KeyAlgorithm(members["alg"])}, []jose.ContentEncryption{jose.A256GCM})
+				jwe, err := jose.ParseEncryptedJSON(string(b), []jose.KeyAlgorithm{jose.KeyAlgorithm(members["alg"])}, []jose.ContentEncryption{jose.A256GCM})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -146,7 +146,7 @@ func TestTampered(t *testing.T) {
 		b := []byte(m[name])
 		b[len(b)/2] ^= 1
 		m[name] = string(b)
-		jwe, err := jose.ParseEncrypted(string(asJSON(t, m)), []jose.KeyAlgorithm{ECDHESA256KW}, []jose.ContentEncryption{jose.A256GCM})
+		jwe, err := jose.ParseEncryptedJSON(string(asJSON(t, m)), []jose.KeyAlgorithm{ECDHESA256KW}, []jose.ContentEncryption{jose.A256GCM})
 		if err != nil {
 			continue
 		}
