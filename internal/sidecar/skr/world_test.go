@@ -56,6 +56,7 @@ type world struct {
 	attested     atomic.Int32
 	rsaKey       *rsa.PrivateKey
 	oct          []byte
+	releaseCA    []byte
 	evidencePool *release.Pool
 }
 
@@ -67,6 +68,9 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(serversEnv); dir != "" {
+		os.Exit(serveOthers(dir))
+	}
 	dir, err := os.MkdirTemp("", "skr")
 	if err != nil {
 		panic(err)
@@ -79,16 +83,16 @@ func TestMain(m *testing.M) {
 
 func theWorld(t testing.TB) *world {
 	t.Helper()
-	shared.once.Do(func() { shared.w, shared.err = newWorld(shared.dir) })
+	shared.once.Do(func() { shared.w, shared.err = newWorld(shared.dir, shared.dir) })
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
 	return shared.w
 }
 
-func newWorld(dir string) (*world, error) {
-	w := &world{roots: x509.NewCertPool(), hostData: sha256.Sum256([]byte("the policy of the group"))}
-	root, err := w.launch(dir)
+// newWorld makes a world of the machine in one directory, with the state of the servers in another.
+func newWorld(machine, dir string) (*world, error) {
+	w, root, err := newMachine(machine)
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +106,13 @@ func newWorld(dir string) (*world, error) {
 		return nil, err
 	}
 	return w, w.fill(context.Background())
+}
+
+// newMachine makes a world without servers.
+func newMachine(dir string) (*world, anchor.Root, error) {
+	w := &world{roots: x509.NewCertPool(), hostData: sha256.Sum256([]byte("the policy of the group"))}
+	root, err := w.launch(dir)
+	return w, root, err
 }
 
 // launch starts the simulated guest.
@@ -213,6 +224,7 @@ func (w *world) startVault(dir string) error {
 	}
 	w.roots.AddCert(w.vaultServer.Certificate())
 	w.roots.AppendCertsFromPEM(caPEM)
+	w.releaseCA = caPEM
 	handler, err = vaultrest.New(vaultrest.Options{
 		Vault: w.vault, Signer: signer, URL: w.vaultServer.URL, Authority: "https://login.example/tenant",
 		Auth: callers{
