@@ -40,7 +40,7 @@ test: setup setup-test build guest images ## run all tests (real VMs included)
 
 .PHONY: race
 race: setup setup-test build guest images ## run the tests of the concurrent parts under the race detector
-	CGO_ENABLED=1 COFFERDAM_CACHE=$(CACHE) go test -race -short -timeout 20m ./internal/agent/... ./internal/channel/... ./internal/group/... ./internal/layer/... ./internal/sandbox/... ./internal/simsp/... ./policy/...
+	CGO_ENABLED=1 COFFERDAM_CACHE=$(CACHE) go test -race -short -timeout 20m ./internal/agent/... ./internal/channel/... ./internal/group/... ./internal/layer/... ./internal/sandbox/... ./internal/simsp/... ./internal/vault/... ./policy/...
 
 .PHONY: oracle
 oracle: ## have independent programs talk to ours: an enforcer of policies, Azure's clients (modules of their own, for tests only)

@@ -90,7 +90,7 @@ func (c *call) object(path string) string {
 // from 7.3 on alone.
 var versions = []string{
 	"7.0", "7.1", "7.2", "7.3-preview", "7.3", "7.4-preview.1", "7.4", "7.5-preview.1", "7.5", "7.6-preview.1", "7.6-preview.2", "7.6",
-	"2025-06-01-preview", "2025-07-01",
+	"2025-06-01-preview", "2025-07-01", "2026-04-01",
 }
 
 // withoutRelease are the versions before secure key release.

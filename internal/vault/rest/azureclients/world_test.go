@@ -29,7 +29,9 @@ import (
 	"cofferdam.dev/internal/seal"
 	"cofferdam.dev/internal/serve"
 	"cofferdam.dev/internal/store/boltstore"
+	"cofferdam.dev/internal/token"
 	"cofferdam.dev/internal/vault"
+	"cofferdam.dev/internal/vault/authority"
 	"cofferdam.dev/internal/vault/devissuer"
 	"cofferdam.dev/internal/vault/rest"
 )
@@ -44,7 +46,11 @@ type world struct {
 	client  *http.Client
 	root    *x509.CertPool // of releases
 	managed bool
+	issuer  *token.Key // of the attestation service's tokens
 }
+
+// attestURL is the attestation service's.
+const attestURL = "https://attest.example"
 
 func newWorld(t *testing.T, managed bool) *world {
 	t.Helper()
@@ -69,7 +75,16 @@ func newWorld(t *testing.T, managed bool) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = log.Close() })
-	v, err := vault.New(vault.Options{Name: "test", Managed: managed, Store: st, Root: memory, Audit: log})
+	w := &world{root: x509.NewCertPool(), managed: managed}
+	now := time.Now()
+	if w.issuer, err = token.Generate(token.RS256, "attest", now, now.Add(time.Hour), now.Add(2*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	set, err := authority.NewSet(authority.Authority{Issuer: attestURL, Keys: authority.Static{w.issuer.Public()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := vault.New(vault.Options{Name: "test", Managed: managed, Store: st, Root: memory, Audit: log, Authorities: set})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +103,6 @@ func newWorld(t *testing.T, managed bool) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{root: x509.NewCertPool(), managed: managed}
 	w.root.AppendCertsFromPEM(ca)
 	w.listen(t, dir, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if issuer.Owns(r.URL.Path) {
