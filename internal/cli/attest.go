@@ -30,7 +30,8 @@ func providers() map[string][]string {
 }
 
 func (a *app) machineAttestCommand() *cobra.Command {
-	var nonce, runtimeData, source string
+	var q evidenceQuestion
+	var source string
 	c := &cobra.Command{
 		Use:   "attest [group:NAME] --nonce HEX|random",
 		Short: "Get evidence of the machine that this runs in, or of a group",
@@ -54,39 +55,16 @@ $UVM_SECURITY_CONTEXT_DIR do.`,
 		Args:              arguments(0, 1, "nothing, or group:NAME"),
 		ValidArgsFunction: a.completeGroupPrefix,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible(cmd.Context())
-			defer stop()
-			n, err := parseNonce(cmd, nonce)
-			if err != nil {
-				return err
-			}
-			if nonce == "random" {
-				a.say("nonce: %x", n)
-			}
-			data, err := readRuntimeData(runtimeData)
-			if err != nil {
-				return err
-			}
-			var b []byte
-			if len(args) == 1 {
-				b, err = a.attestNamed(ctx, cmd, args[0], n, data)
-			} else {
-				b, err = a.attestMachine(ctx, cmd, source, n, data)
-			}
-			if err != nil {
-				return err
-			}
-			_, err = a.Out.Write(b)
-			if err != nil {
-				return fmt.Errorf("writing the evidence: %w", err)
-			}
-			return nil
+			return a.answerWith(cmd, &q, func(ctx context.Context) ([]byte, error) {
+				if len(args) == 1 {
+					return a.attestNamed(ctx, cmd, args[0], q.nonce, q.runtimeData)
+				}
+				return a.attestMachine(ctx, cmd, source, q.nonce, q.runtimeData)
+			})
 		},
 	}
-	f := c.Flags()
-	f.StringVar(&nonce, "nonce", "", "the verifier's nonce in hexadecimal (8 to 64 bytes), or random")
-	f.StringVar(&runtimeData, "runtime-data", "", "file whose bytes the report commits to as well (at most 4096)")
-	f.StringVar(&source, "provider", autoProvider, "where to get the report: auto, socket, configfs, tdx, sev-guest, sev or sgx")
+	q.flags(c)
+	c.Flags().StringVar(&source, "provider", autoProvider, "where to get the report: auto, socket, configfs, tdx, sev-guest, sev or sgx")
 	return c
 }
 

@@ -22,7 +22,7 @@ const (
 )
 
 func (a *app) attestCommand() *cobra.Command {
-	var nonce, runtimeData string
+	var q evidenceQuestion
 	c := &cobra.Command{
 		Use:   "attest GROUP --nonce HEX|random",
 		Short: "Get evidence of what runs in a group",
@@ -37,33 +37,46 @@ that the host asked for says so, and can not stand for a workload's own.`,
 		Args:              arguments(1, 1, "the name of a group"),
 		ValidArgsFunction: a.completeGroups,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible(cmd.Context())
-			defer stop()
-			n, err := parseNonce(cmd, nonce)
-			if err != nil {
-				return err
-			}
-			if nonce == "random" {
-				a.say("nonce: %x", n)
-			}
-			data, err := readRuntimeData(runtimeData)
-			if err != nil {
-				return err
-			}
-			evidence, err := a.attest(ctx, args[0], n, data)
-			if err != nil {
-				return err
-			}
-			_, err = a.Out.Write(evidence)
-			if err != nil {
-				return fmt.Errorf("writing the evidence: %w", err)
-			}
-			return nil
+			return a.answerWith(cmd, &q, func(ctx context.Context) ([]byte, error) { return a.attest(ctx, args[0], q.nonce, q.runtimeData) })
 		},
 	}
-	c.Flags().StringVar(&nonce, "nonce", "", "the verifier's nonce in hexadecimal (8 to 64 bytes), or random")
-	c.Flags().StringVar(&runtimeData, "runtime-data", "", "file whose bytes the report commits to as well (at most 4096)")
+	q.flags(c)
 	return c
+}
+
+// evidenceQuestion is what somebody who wants evidence asks for.
+type evidenceQuestion struct {
+	nonceText, file    string
+	nonce, runtimeData []byte
+}
+
+func (q *evidenceQuestion) flags(c *cobra.Command) {
+	c.Flags().StringVar(&q.nonceText, "nonce", "", "the verifier's nonce in hexadecimal (8 to 64 bytes), or random")
+	c.Flags().StringVar(&q.file, "runtime-data", "", "file whose bytes the report commits to as well (at most 4096)")
+}
+
+// answerWith reads the question, gets the evidence, and writes it.
+func (a *app) answerWith(cmd *cobra.Command, q *evidenceQuestion, get func(context.Context) ([]byte, error)) error {
+	ctx, stop := interruptible(cmd.Context())
+	defer stop()
+	var err error
+	if q.nonce, err = parseNonce(cmd, q.nonceText); err != nil {
+		return err
+	}
+	if q.nonceText == "random" {
+		a.say("nonce: %x", q.nonce)
+	}
+	if q.runtimeData, err = readRuntimeData(q.file); err != nil {
+		return err
+	}
+	b, err := get(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err = a.Out.Write(b); err != nil {
+		return fmt.Errorf("writing the evidence: %w", err)
+	}
+	return nil
 }
 
 // attest asks a group's guest for evidence.

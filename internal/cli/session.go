@@ -89,19 +89,12 @@ func (s *session) run(ctx context.Context) (int, error) {
 	errDone := pump(s.err, s.stderr, &moved, lost)
 	s.feed()
 
-	type end struct {
-		code   int
-		reason string
-		err    error
-	}
 	ended := make(chan end, 1)
 	go func() {
 		code, reason, err := s.process.Wait(ctx)
 		ended <- end{code, reason, err}
 	}()
-	var last time.Time
-	var latest os.Signal
-	pressed := 0
+	var asked presses
 	var undelivered error
 	for {
 		select {
@@ -120,37 +113,65 @@ func (s *session) run(ctx context.Context) (int, error) {
 			if undelivered != nil {
 				return 0, undeliveredFailure(undelivered)
 			}
-			if e.err != nil {
-				return 0, e.err
-			}
-			if e.reason != "" {
-				s.say("cofferdam: the process ended: %s", plain.Printable(e.reason))
-			}
-			return e.code, nil
+			return s.outcome(e)
 		case sig := <-s.signals:
-			switch sig {
-			case syscall.SIGWINCH:
-				s.resize(ctx)
-				continue
-			case syscall.SIGUSR1, syscall.SIGUSR2: // never a wish to end, however often
-				s.deliver(ctx, sig.(syscall.Signal), 1)
-				continue
+			if err := s.signalled(ctx, sig, &asked); err != nil {
+				return 0, err
 			}
-			since := s.now().Sub(last)
-			if sig == latest && since < echo {
-				continue
-			}
-			if since > insist {
-				pressed = 0
-			}
-			last, latest = s.now(), sig
-			pressed++
-			if pressed > 2 {
-				return 0, &failure{code: exitInterrupt, err: errLeft}
-			}
-			s.deliver(ctx, sig.(syscall.Signal), pressed)
 		}
 	}
+}
+
+// end is how a process ended.
+type end struct {
+	code   int
+	reason string
+	err    error
+}
+
+// outcome returns the exit code of a process whose output is written.
+func (s *session) outcome(e end) (int, error) {
+	if e.err != nil {
+		return 0, e.err
+	}
+	if e.reason != "" {
+		s.say("cofferdam: the process ended: %s", plain.Printable(e.reason))
+	}
+	return e.code, nil
+}
+
+// presses counts how often in a row the user asked for the end.
+type presses struct {
+	last   time.Time
+	latest os.Signal
+	count  int
+}
+
+// signalled passes a signal on. One that repeats too soon is an echo of the same key; who asks for the end a third time
+// leaves, which is the error.
+func (s *session) signalled(ctx context.Context, sig os.Signal, p *presses) error {
+	switch sig {
+	case syscall.SIGWINCH:
+		s.resize(ctx)
+		return nil
+	case syscall.SIGUSR1, syscall.SIGUSR2: // never a wish to end, however often
+		s.deliver(ctx, sig.(syscall.Signal), 1)
+		return nil
+	}
+	since := s.now().Sub(p.last)
+	if sig == p.latest && since < echo {
+		return nil
+	}
+	if since > insist {
+		p.count = 0
+	}
+	p.last, p.latest = s.now(), sig
+	p.count++
+	if p.count > 2 {
+		return &failure{code: exitInterrupt, err: errLeft}
+	}
+	s.deliver(ctx, sig.(syscall.Signal), p.count)
+	return nil
 }
 
 // giveUp stops the process because its output can not be written: at once when the reader went away, which ends a local
