@@ -37,6 +37,8 @@ func TestMain(m *testing.M) {
 		"awaitfile":  awaitFile,
 		"askvault":   askVault,
 		"mktarget":   makeTarget,
+		"mksocket":   makeSocket,
+		"askskr":     askSidecar,
 	})
 }
 

@@ -124,7 +124,7 @@ With --infile a secret is wrapped for the key provider instead, and nothing is s
 // complete takes over arguments and environment, and checks what came out.
 func (o *skrOptions) complete(cmd *cobra.Command, args []string, lookup func(string) (string, bool)) error {
 	port := ""
-	if o.port != 0 {
+	if cmd.Flags().Changed("port") {
 		port = strconv.Itoa(o.port)
 	}
 	for _, s := range []struct {
