@@ -26,7 +26,7 @@ func TestAttacks(t *testing.T) {
 	for name, attack := range map[string]func(w *world, g *guest) any{
 		"evidence for another key": func(w *world, g *guest) any {
 			body := g.attestation(m)
-			body["runtime-data"].(map[string]any)["tee-pubkey"] = w.newGuest("P-256").public
+			body["runtime-data"].(map[string]any)["tee-pubkey"] = w.newGuest("P-256").Public
 			return body
 		},
 		"evidence for another algorithm": func(_ *world, g *guest) any {
@@ -157,7 +157,7 @@ func (g *guest) changeCookie(at int, by byte) {
 		g.t.Fatal(err)
 	}
 	raw[at] ^= by
-	g.setCookie(b64(raw))
+	g.setCookie(encode64(raw))
 }
 
 // TestReplays answers a challenge twice, in one session, in another, and after the first was used.
@@ -249,12 +249,9 @@ func TestTokens(t *testing.T) {
 	stale := func(form attestsvc.Form) string {
 		// Bound to a key, as the protocol has it, but to no challenge of the service.
 		g.nonce = "my own"
-		runtime := fmt.Sprintf(`{"additional-evidence":"","nonce":"my own","tee-pubkey":%s}`, asJSON(t, g.public))
+		runtime := fmt.Sprintf(`{"additional-evidence":"","nonce":"my own","tee-pubkey":%s}`, asJSON(t, g.Public))
 		r := &attestsvc.Request{Kind: attestsvc.SevSnpVM, Nonce: "my own", Form: form, Runtime: &attestsvc.Data{Bytes: []byte(runtime), JSON: true, Hash: 6}}
-		res, err := theMachine(t).guest.Report(t.Context(), g.reportData())
-		if err != nil {
-			t.Fatal(err)
-		}
+		res := g.report(theMachine(t))
 		r.Report = res.Report
 		r.Certificates = certificates(t, res.Certificates)
 		a, err := w.attestsvc.Attest(t.Context(), attestsvc.DefaultTenant, r)
@@ -266,8 +263,8 @@ func TestTokens(t *testing.T) {
 	for name, token := range map[string]string{
 		"of another broker":    foreign.token,
 		"unsigned":             parts[0] + "." + parts[1] + ".",
-		"no algorithm":         b64([]byte(`{"alg":"none"}`)) + "." + parts[1] + ".",
-		"changed":              parts[0] + "." + b64([]byte(`{"iss":"https://broker.example/simulated","exp":99999999999,"x-cofferdam-fresh":true}`)) + "." + parts[2],
+		"no algorithm":         encode64([]byte(`{"alg":"none"}`)) + "." + parts[1] + ".",
+		"changed":              parts[0] + "." + encode64([]byte(`{"iss":"https://broker.example/simulated","exp":99999999999,"x-cofferdam-fresh":true}`)) + "." + parts[2],
 		"no token":             "token",
 		"of no challenge":      stale(attestsvc.FormKBS),
 		"of no challenge, EAR": stale(attestsvc.FormEAR),

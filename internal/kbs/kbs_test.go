@@ -51,7 +51,7 @@ func TestGuest(t *testing.T) {
 		if claims["iss"] != simulated || claims["x-cofferdam-simulated"] != true || claims["nonce"] != g.nonce || claims["exp"].(float64)-claims["iat"].(float64) != 300 {
 			t.Errorf("the token says %v", claims)
 		}
-		if key, ok := claims["tee-pubkey"].(map[string]any); !ok || key["kty"] != g.public["kty"] || key["x"] != nil && key["x"] != g.public["x"] {
+		if key, ok := claims["tee-pubkey"].(map[string]any); !ok || key["kty"] != g.Public["kty"] || key["x"] != nil && key["x"] != g.Public["x"] {
 			t.Errorf("the token's key is %v", claims["tee-pubkey"])
 		}
 	}

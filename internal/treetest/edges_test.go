@@ -121,11 +121,12 @@ var rooms = map[string][]string{
 		"internal/vault/authority", "internal/vault/wrap",
 	},
 	"internal/kbs": {
-		"internal/attestsvc", "internal/audit", "internal/auth", "internal/kbs/rcar", "internal/seal", "internal/serve", "internal/store",
-		"internal/strictjson", "internal/vault", "verify",
+		"internal/attestsvc", "internal/audit", "internal/auth", "internal/kbs/kbstest", "internal/kbs/rcar", "internal/seal", "internal/serve",
+		"internal/store", "internal/strictjson", "internal/vault", "verify",
 	},
-	"internal/kbs/rcar": {"evidence/hcl", "evidence/snp", "internal/strictjson", "internal/testcap"},
-	"internal/auth":     {},
+	"internal/kbs/kbstest": {"evidence/snp"}, // tests alone
+	"internal/kbs/rcar":    {"evidence/hcl", "evidence/snp", "internal/kbs/kbstest", "internal/strictjson", "internal/testcap"},
+	"internal/auth":        {},
 	"internal/attestsvc": {
 		"collateral", "evidence", "evidence/dcap", "evidence/hcl", "evidence/sgx", "evidence/snp", "evidence/tdx", "internal/audit", "internal/maapolicy",
 		"internal/store", "internal/strictjson", "internal/token", "verify", "verify/amd", "verify/anchor", "verify/appraisal", "verify/azure",

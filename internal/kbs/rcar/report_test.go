@@ -15,50 +15,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"cofferdam.dev/internal/kbs/kbstest"
 	"cofferdam.dev/internal/testcap"
 )
-
-// reportJSON writes a report as guests do, from the offsets of the ABI's table: bytes are arrays of numbers, words are
-// numbers, and what a report's version lacks is null. Turin is a report with a chip ID of eight bytes.
-func reportJSON(b []byte) map[string]any {
-	array := func(from, to int) []int {
-		out := []int{}
-		for _, v := range b[from:to] {
-			out = append(out, int(v))
-		}
-		return out
-	}
-	le := binary.LittleEndian
-	version := le.Uint32(b)
-	turin := bytes.Equal(b[0x1A8:0x1E0], make([]byte, 56))
-	if version >= 3 {
-		turin = b[0x188] == 0x1a
-	}
-	tcb := func(at int) map[string]any {
-		t := b[at : at+8]
-		if turin {
-			return map[string]any{"fmc": t[0], "bootloader": t[1], "tee": t[2], "snp": t[3], "microcode": t[7]}
-		}
-		return map[string]any{"fmc": nil, "bootloader": t[0], "tee": t[1], "snp": t[6], "microcode": t[7]}
-	}
-	firmware := func(at int) map[string]any { return map[string]any{"build": b[at], "minor": b[at+1], "major": b[at+2]} }
-	m := map[string]any{
-		"version": version, "guest_svn": le.Uint32(b[4:]), "policy": le.Uint64(b[8:]), "family_id": array(0x10, 0x20), "image_id": array(0x20, 0x30),
-		"vmpl": le.Uint32(b[0x30:]), "sig_algo": le.Uint32(b[0x34:]), "current_tcb": tcb(0x38), "plat_info": le.Uint64(b[0x40:]),
-		"key_info": le.Uint32(b[0x48:]), "report_data": array(0x50, 0x90), "measurement": array(0x90, 0xC0), "host_data": array(0xC0, 0xE0),
-		"id_key_digest": array(0xE0, 0x110), "author_key_digest": array(0x110, 0x140), "report_id": array(0x140, 0x160), "report_id_ma": array(0x160, 0x180),
-		"reported_tcb": tcb(0x180), "cpuid_fam_id": nil, "cpuid_mod_id": nil, "cpuid_step": nil, "chip_id": array(0x1A0, 0x1E0), "committed_tcb": tcb(0x1E0),
-		"current": firmware(0x1E8), "committed": firmware(0x1EC), "launch_tcb": tcb(0x1F0), "launch_mit_vector": nil, "current_mit_vector": nil,
-		"signature": map[string]any{"r": array(0x2A0, 0x2E8), "s": array(0x2E8, 0x330)},
-	}
-	if version >= 3 {
-		m["cpuid_fam_id"], m["cpuid_mod_id"], m["cpuid_step"] = b[0x188], b[0x189], b[0x18A]
-	}
-	if version >= 5 {
-		m["launch_mit_vector"], m["current_mit_vector"] = le.Uint64(b[0x1F8:]), le.Uint64(b[0x200:])
-	}
-	return m
-}
 
 func parseSNPJSON(t testing.TB, report map[string]any, chain any) (Evidence, error) {
 	t.Helper()
@@ -75,7 +34,7 @@ func TestReports(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, err := parseSNPJSON(t, reportJSON(b), nil)
+		e, err := parseSNPJSON(t, kbstest.Report(b), nil)
 		if err != nil || !bytes.Equal(e.Report, b) {
 			t.Errorf("%s: %v", file, err)
 		}
@@ -127,7 +86,7 @@ func TestEveryByteOfAReport(t *testing.T) {
 		if version >= 5 {
 			copy(b[0x1F8:0x208], free)
 		}
-		raw, err := json.Marshal(map[string]any{"attestation_report": reportJSON(b), "cert_chain": nil})
+		raw, err := json.Marshal(map[string]any{"attestation_report": kbstest.Report(b), "cert_chain": nil})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +103,7 @@ func TestEveryByteOfAReport(t *testing.T) {
 // TestBadReports has reports and certificates that are refused.
 func TestBadReports(t *testing.T) {
 	t.Parallel()
-	good := reportJSON(blank(3, 0x19, 1))
+	good := kbstest.Report(blank(3, 0x19, 1))
 	with := func(name string, value any) map[string]any {
 		m := maps.Clone(good)
 		m[name] = value
