@@ -59,7 +59,7 @@ var rooms = map[string][]string{
 	"verify/intel":                   {"collateral", "evidence/dcap", "evidence/pcs", "evidence/sgx", "evidence/tdx", "verify/anchor", "verify/check", "verify/internal/recent"},
 	"verify":                         {"collateral", "evidence", "evidence/dcap", "evidence/snp", "verify/amd", "verify/anchor", "verify/azure", "verify/check", "verify/intel", "verify/uvm"},
 	"verify/appraisal":               {"collateral", "evidence", "evidence/didx509", "evidence/hcl", "evidence/pcs", "evidence/receipt", "evidence/sgx", "evidence/snp", "evidence/tdx", "verify", "verify/amd", "verify/anchor", "verify/azure", "verify/check", "verify/intel", "verify/uvm"},
-	"verify/bundle":                  {"collateral", "evidence", "internal/strictjson", "verify", "verify/anchor", "verify/appraisal", "verify/check"},
+	"verify/bundle":                  {"collateral", "evidence", "internal/strictjson", "verify", "verify/anchor", "verify/appraisal"},
 	"api/keyprovider/v1":             {},
 	"internal/sidecar/skr":           {"api/keyprovider/v1", "attest", "collateral", "collateral/remote", "evidence/snp", "evidence/uvm", "internal/serve", "internal/strictjson", "internal/vault/wrap", "release"},
 	"release":                        {"attest", "internal/strictjson", "internal/vault/wrap"},
@@ -91,10 +91,10 @@ var rooms = map[string][]string{
 		"policy/denial", "policy/engine", "policy/fragment",
 	},
 	"internal/sandbox": {
-		"api/guest/v1", "evidence/snp", "internal/channel", "internal/guestimage", "internal/simsp",
+		"api/guest/v1", "internal/channel",
 	},
 	"internal/group": {
-		"api/group/v1", "api/guest/v1", "evidence", "evidence/snp", "internal/channel", "internal/guestimage",
+		"api/group/v1", "api/guest/v1", "evidence", "evidence/snp", "internal/channel",
 		"internal/sandbox", "internal/simsp", "internal/spec", "policy", "policy/denial", "policy/engine", "policy/replay", "internal/wholefile",
 	},
 	"internal/assemble": {
