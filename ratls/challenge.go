@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"cofferdam.dev/evidence"
 	"cofferdam.dev/verify"
@@ -30,7 +31,7 @@ func challengeClaims(s *tls.ConnectionState, spki []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("naming the connection: %w", err)
 	}
-	return claimsOf(spki, secret), nil
+	return claimsOf(spki, time.Time{}, secret), nil
 }
 
 // Handler answers challenges at ChallengePath: a POST of a nonce of evidence.MinNonceSize to evidence.MaxNonceSize bytes is

@@ -12,8 +12,10 @@
 // 60000 around an array of the evidence and a map of claims, in which "pubkey-hash" is the digest of the key. Evidence is
 // a document of package evidence, or the bare DCAP quote of a program that speaks the same form.
 //
-// What a certificate proves is that its key was made where the evidence says. It was made at some time in the life of the
-// certificate; who must know that the peer lives now, asks it for evidence over the connection: see Challenge.
+// What a certificate proves is that its key was made where the evidence says, to be used no longer than the evidence says;
+// the certificate ends by then, and lives for hours. Who must know that the peer lives now, asks it for evidence over the
+// connection: see Challenge. The bare quotes of other programs do not say how long a key may be used: whoever steals such a
+// key can make certificates for it as long as the quote's own certificates hold.
 //
 // The package trusts the verifier that it is given, and nothing in a certificate before that accepted it. It never falls
 // back to ordinary certificates.
@@ -28,6 +30,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"time"
 
 	"cofferdam.dev/evidence"
 	"cofferdam.dev/internal/cbor"
@@ -45,16 +48,21 @@ const (
 	maxExtension = 3 << 20
 
 	claimKeyHash  = "pubkey-hash"
+	claimNotAfter = "not-after"
 	claimExporter = "tls-exporter"
 )
 
-// claimsOf returns the claims that evidence commits to: the digest of a key, and, after a challenge, the connection.
-func claimsOf(spki, exporter []byte) []byte {
+// claimsOf returns the claims that evidence commits to: the digest of a key and the end of its certificate's life, or, after
+// a challenge, the connection. Were the end not among them, whoever steals a key could make certificates for it for ever.
+func claimsOf(spki []byte, until time.Time, exporter []byte) []byte {
 	sum := sha256.Sum256(spki)
 	hash := cbor.AppendArray(nil, 2)
 	hash = cbor.AppendInt(hash, hashSHA256)
 	hash = cbor.AppendBytes(hash, sum[:])
 	entries := []cbor.Entry{{Key: cbor.AppendText(nil, claimKeyHash), Value: cbor.AppendBytes(nil, hash)}}
+	if !until.IsZero() {
+		entries = append(entries, cbor.Entry{Key: cbor.AppendText(nil, claimNotAfter), Value: cbor.AppendInt(nil, until.Unix())})
+	}
 	if exporter != nil {
 		entries = append(entries, cbor.Entry{Key: cbor.AppendText(nil, claimExporter), Value: cbor.AppendBytes(nil, exporter)})
 	}
@@ -81,6 +89,29 @@ func checkClaims(claims, spki []byte) error {
 	sum := sha256.Sum256(spki)
 	if subtle.ConstantTimeCompare(hash.Items[1].Bytes, sum[:]) != 1 {
 		return fmt.Errorf("%s is %x, but the connection's key has %x: the evidence is for another key", claimKeyHash, hash.Items[1].Bytes, sum)
+	}
+	return nil
+}
+
+// checkLife requires claims to say until when the key may be used, and the certificate to end by then. Bare quotes of other
+// programs do not say it.
+func checkLife(claims []byte, cert *x509.Certificate, bare bool, latest time.Time) error {
+	m, err := cbor.Decode(claims)
+	if err != nil {
+		return fmt.Errorf("the claims are no CBOR map: %w", err)
+	}
+	field, ok := m.LookupText(claimNotAfter)
+	if !ok && bare {
+		return nil
+	}
+	if !ok || field.Kind != cbor.Int {
+		return fmt.Errorf("the claims have no %s, so that the key could be used for ever", claimNotAfter)
+	}
+	switch until := time.Unix(field.Int, 0); {
+	case cert.NotAfter.After(until):
+		return fmt.Errorf("the certificate is valid until %s, but the evidence is for a key until %s", stamp(cert.NotAfter), stamp(until))
+	case until.After(latest):
+		return fmt.Errorf("the evidence is for a key until %s, later than %s", stamp(until), stamp(latest))
 	}
 	return nil
 }

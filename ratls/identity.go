@@ -67,8 +67,17 @@ func NewIdentity(ctx context.Context, opts IdentityOptions) (*Identity, error) {
 	return i, err
 }
 
+// Rhythm of renewals.
+const (
+	// makeWait bounds the making of a certificate, for which handshakes wait.
+	makeWait = 20 * time.Second
+	// retry is how long after a failure the next attempt comes.
+	retry = 30 * time.Second
+)
+
 // certificate returns the current certificate, and makes a new one when it is time. As long as the current one is valid, a
-// failure to replace it is no failure.
+// failure to replace it is no failure. What a peer does with its handshake does not matter: another needs the certificate
+// as well.
 func (i *Identity) certificate(ctx context.Context) (*tls.Certificate, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -76,9 +85,12 @@ func (i *Identity) certificate(ctx context.Context) (*tls.Certificate, error) {
 	if i.current != nil && now.Before(i.renew) {
 		return i.current, nil
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeWait)
+	defer cancel()
 	c, err := i.make(ctx, now)
 	if err != nil {
 		if i.current != nil && now.Before(i.current.Leaf.NotAfter) {
+			i.renew = now.Add(retry)
 			return i.current, nil
 		}
 		return nil, fmt.Errorf("making an attested certificate: %w", err)
@@ -99,7 +111,8 @@ func (i *Identity) make(ctx context.Context, now time.Time) (*tls.Certificate, e
 	if err != nil {
 		return nil, err
 	}
-	claims := claimsOf(spki, nil)
+	until := now.Add(i.opts.Life)
+	claims := claimsOf(spki, until, nil)
 	nonce := make([]byte, evidence.MaxNonceSize/2)
 	_, _ = rand.Read(nonce) // never fails
 	doc, err := i.opts.Attester.Evidence(ctx, nonce, claims)
@@ -115,7 +128,7 @@ func (i *Identity) make(ctx context.Context, now time.Time) (*tls.Certificate, e
 		return nil, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: i.opts.Name}, NotBefore: now.Add(-skew), NotAfter: now.Add(i.opts.Life),
+		SerialNumber: serial, Subject: pkix.Name{CommonName: i.opts.Name}, NotBefore: now.Add(-skew), NotAfter: until,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true, ExtraExtensions: []pkix.Extension{newExtension(b, claims)},
 	}

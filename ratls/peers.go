@@ -117,6 +117,9 @@ func (p *Peers) Judge(ctx context.Context, cert *x509.Certificate) (*verify.Verd
 	if err != nil {
 		return nil, fmt.Errorf("attested TLS: %w", err)
 	}
+	if err := checkLife(a.claims, cert, bare, now.Add(p.opts.MaxLife+skew)); err != nil {
+		return nil, fmt.Errorf("attested TLS: %w", err)
+	}
 	v, err := p.appraise(ctx, doc, a.claims, bare, now)
 	if err != nil {
 		return v, err

@@ -192,7 +192,7 @@ func TestRefused(t *testing.T) {
 	}
 	with := func(e func(claims []byte) pkix.Extension) func(*x509.Certificate, *ecdsa.PrivateKey) {
 		return func(c *x509.Certificate, key *ecdsa.PrivateKey) {
-			c.ExtraExtensions = []pkix.Extension{e(claimsOf(spkiOf(t, key), nil))}
+			c.ExtraExtensions = []pkix.Extension{e(claimsOf(spkiOf(t, key), time.Now().Add(time.Hour), nil))}
 		}
 	}
 	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -206,14 +206,14 @@ func TestRefused(t *testing.T) {
 		"no evidence":   {func(*x509.Certificate, *ecdsa.PrivateKey) {}, "carries no evidence"},
 		"another guest": {with(func(cl []byte) pkix.Extension { return made(t, b, evidence.SourceWorkload, cl, nil) }), "MEASUREMENT_NOT_TRUSTED"},
 		"another key": {with(func([]byte) pkix.Extension {
-			return made(t, a, evidence.SourceWorkload, claimsOf(spkiOf(t, other), nil), nil)
+			return made(t, a, evidence.SourceWorkload, claimsOf(spkiOf(t, other), time.Now().Add(time.Hour), nil), nil)
 		}), "the evidence is for another key"},
 		"made for the host": {with(func(cl []byte) pkix.Extension { return made(t, a, evidence.SourceHost, cl, nil) }), "SOURCE_MISMATCH"},
 		"made for the host, says otherwise": {with(func(cl []byte) pkix.Extension {
 			return made(t, a, evidence.SourceHost, cl, func(d *evidence.Document) { d.Source = evidence.SourceWorkload })
 		}), "REPORT_DATA_MISMATCH"},
 		"other claims beside it": {with(func(cl []byte) pkix.Extension {
-			e := made(t, a, evidence.SourceWorkload, claimsOf(spkiOf(t, other), nil), nil)
+			e := made(t, a, evidence.SourceWorkload, claimsOf(spkiOf(t, other), time.Now().Add(time.Hour), nil), nil)
 			at, err := parseExtension(&x509.Certificate{Extensions: []pkix.Extension{e}})
 			if err != nil {
 				t.Fatal(err)
@@ -221,20 +221,32 @@ func TestRefused(t *testing.T) {
 			return newExtension(at.evidence, cl)
 		}), "commits to other claims"},
 		"other claims in it": {with(func(cl []byte) pkix.Extension {
-			e := made(t, a, evidence.SourceWorkload, claimsOf(spkiOf(t, other), nil), func(d *evidence.Document) { d.RuntimeData = cl })
+			e := made(t, a, evidence.SourceWorkload, claimsOf(spkiOf(t, other), time.Now().Add(time.Hour), nil), func(d *evidence.Document) { d.RuntimeData = cl })
 			at, err := parseExtension(&x509.Certificate{Extensions: []pkix.Extension{e}})
 			if err != nil {
 				t.Fatal(err)
 			}
 			return newExtension(at.evidence, cl)
 		}), "REPORT_DATA_MISMATCH"},
-		"somebody's quote":  {with(func(cl []byte) pkix.Extension { return newExtension(quote, cl) }), "REPORT_DATA_MISMATCH"},
-		"no quote":          {with(func(cl []byte) pkix.Extension { return newExtension([]byte{3, 0, 2, 0, 9, 0, 0, 0}, cl) }), "neither a document nor a quote"},
-		"nothing":           {with(func(cl []byte) pkix.Extension { return newExtension(nil, cl) }), "neither a document nor a quote"},
-		"no CBOR":           {with(func([]byte) pkix.Extension { return pkix.Extension{Id: oid, Value: []byte("x")} }), "no CBOR"},
-		"another tag":       {with(func([]byte) pkix.Extension { return pkix.Extension{Id: oid, Value: []byte{0xc1, 0x01}} }), "no array under the tag"},
-		"claims no map":     {with(func([]byte) pkix.Extension { return newExtension(quote, []byte{1}) }), "no CBOR map"},
-		"claims empty":      {with(func([]byte) pkix.Extension { return newExtension(quote, []byte{0xa0}) }), "have no pubkey-hash"},
+		"somebody's quote": {with(func(cl []byte) pkix.Extension { return newExtension(quote, cl) }), "REPORT_DATA_MISMATCH"},
+		"no quote":         {with(func(cl []byte) pkix.Extension { return newExtension([]byte{3, 0, 2, 0, 9, 0, 0, 0}, cl) }), "neither a document nor a quote"},
+		"nothing":          {with(func(cl []byte) pkix.Extension { return newExtension(nil, cl) }), "neither a document nor a quote"},
+		"no CBOR":          {with(func([]byte) pkix.Extension { return pkix.Extension{Id: oid, Value: []byte("x")} }), "no CBOR"},
+		"another tag":      {with(func([]byte) pkix.Extension { return pkix.Extension{Id: oid, Value: []byte{0xc1, 0x01}} }), "no array under the tag"},
+		"claims no map":    {with(func([]byte) pkix.Extension { return newExtension(quote, []byte{1}) }), "no CBOR map"},
+		"claims empty":     {with(func([]byte) pkix.Extension { return newExtension(quote, []byte{0xa0}) }), "have no pubkey-hash"},
+		"stolen key, longer": {func(c *x509.Certificate, key *ecdsa.PrivateKey) {
+			c.ExtraExtensions = []pkix.Extension{made(t, a, evidence.SourceWorkload, claimsOf(spkiOf(t, key), time.Now().Add(time.Minute), nil), nil)}
+		}, "but the evidence is for a key until"},
+		"for ever": {func(c *x509.Certificate, key *ecdsa.PrivateKey) {
+			c.ExtraExtensions = []pkix.Extension{made(t, a, evidence.SourceWorkload, claimsOf(spkiOf(t, key), time.Time{}, nil), nil)}
+		}, "the key could be used for ever"},
+		"for years": {func(c *x509.Certificate, key *ecdsa.PrivateKey) {
+			c.ExtraExtensions = []pkix.Extension{made(t, a, evidence.SourceWorkload, claimsOf(spkiOf(t, key), time.Now().AddDate(3, 0, 0), nil), nil)}
+		}, "later than"},
+		"answer to a challenge": {func(c *x509.Certificate, key *ecdsa.PrivateKey) {
+			c.ExtraExtensions = []pkix.Extension{made(t, a, evidence.SourceWorkload, claimsOf(spkiOf(t, key), time.Time{}, []byte("secret")), nil)}
+		}, "the key could be used for ever"},
 		"expired":           {func(c *x509.Certificate, _ *ecdsa.PrivateKey) { c.NotAfter = time.Now().Add(-time.Second) }, "valid from"},
 		"not yet":           {func(c *x509.Certificate, _ *ecdsa.PrivateKey) { c.NotBefore = time.Now().Add(time.Minute) }, "valid from"},
 		"valid for a year":  {func(c *x509.Certificate, _ *ecdsa.PrivateKey) { c.NotAfter = time.Now().AddDate(1, 0, 0) }, "longer than"},
@@ -384,8 +396,8 @@ func TestChallenge(t *testing.T) {
 
 func FuzzExtension(f *testing.F) {
 	f.Add([]byte("x"))
-	f.Add(newExtension([]byte("{}"), claimsOf([]byte("key"), nil)).Value)
-	f.Add(newExtension(make([]byte, 8), claimsOf([]byte("key"), []byte("e"))).Value)
+	f.Add(newExtension([]byte("{}"), claimsOf([]byte("key"), time.Unix(7, 0), nil)).Value)
+	f.Add(newExtension(make([]byte, 8), claimsOf([]byte("key"), time.Time{}, []byte("e"))).Value)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		at, err := parseExtension(&x509.Certificate{Extensions: []pkix.Extension{{Id: oid, Value: b}}})
 		if err != nil {
@@ -397,4 +409,37 @@ func FuzzExtension(f *testing.F) {
 		_ = checkClaims(at.claims, []byte("key")) // must not panic
 		_, _, _ = at.document()                   // must not panic
 	})
+}
+
+// impatient makes evidence only for who still waits.
+type impatient struct{ Attester }
+
+// Evidence implements Attester.
+func (i impatient) Evidence(ctx context.Context, nonce, data []byte) (*evidence.Document, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return i.Attester.Evidence(ctx, nonce, data)
+}
+
+// TestRenewalOutlivesHandshake has peers that hang up delay no renewal.
+func TestRenewalOutlivesHandshake(t *testing.T) {
+	t.Parallel()
+	a, _ := guests(t)
+	now := time.Now()
+	clock := now
+	i, err := NewIdentity(t.Context(), IdentityOptions{Attester: impatient{a}, Now: func() time.Time { return clock }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := i.certificate(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock = now.Add(90 * time.Minute)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if c, err := i.certificate(gone); err != nil || c == first {
+		t.Errorf("not renewed: %v", err)
+	}
 }

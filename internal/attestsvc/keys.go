@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"cofferdam.dev/internal/store"
@@ -29,6 +30,33 @@ func (s *Service) publish(ctx context.Context, k token.PublicKey) error {
 func (s *Service) Keys(ctx context.Context) ([]token.PublicKey, error) {
 	keys, _, err := s.listKeys(ctx)
 	return keys, err
+}
+
+// spareKeys are kept for the instances that run, whose keys are replaced.
+const spareKeys = 100
+
+// keysLeft refuses to start when the key set is nearly as large as relying parties take it: an instance that fails and is
+// started again for days would make it grow until nobody can read it.
+func (s *Service) keysLeft(ctx context.Context) error {
+	keys, _, err := s.listKeys(ctx)
+	if err != nil {
+		return err
+	}
+	if len(keys) <= token.MaxKeys-spareKeys {
+		return nil
+	}
+	first := slices.MinFunc(keys, func(a, b token.PublicKey) int { return a.Expires.Compare(b.Expires) })
+	return fmt.Errorf("attestation service: %d keys of earlier starts are in the store, and their tokens may still be valid: the first of them expires at %s",
+		len(keys), first.Expires.Format(time.RFC3339))
+}
+
+// OwnKeys returns the IDs of the keys with which this instance signs, and of those with which it will next.
+func (s *Service) OwnKeys() []string {
+	var ids []string
+	for _, k := range s.ring.Keys() {
+		ids = append(ids, k.ID)
+	}
+	return ids
 }
 
 // listKeys returns the keys that have not expired, and the names of those that have.

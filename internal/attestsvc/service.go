@@ -99,6 +99,9 @@ func New(ctx context.Context, opts Options) (*Service, error) {
 	if s.nonceKey, err = s.loadNonceKey(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.keysLeft(ctx); err != nil {
+		return nil, err
+	}
 	s.ring, err = token.NewRing(ctx, token.RingOptions{
 		Algorithms: []token.Algorithm{token.RS256, token.ES256}, Name: opts.Issuer, Signs: 24 * time.Hour, TokenLife: maxTokenLife,
 		Ahead: KeysAhead, Publish: s.publish, Now: opts.Now,

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +28,9 @@ const (
 
 // ErrClosed says that the log was closed, or that it broke and takes no more entries.
 var ErrClosed = errors.New("the audit log is closed")
+
+// ErrUnavailable says that an entry could not be written, as on a full disk, and that a later try may succeed.
+var ErrUnavailable = errors.New("the audit log can not be written")
 
 // Options say how a log is written.
 type Options struct {
@@ -48,8 +52,9 @@ type Log struct {
 	queue chan request
 	done  chan struct{} // closed when the writer has ended
 
-	mu     sync.RWMutex // guards closed against sends on queue
-	closed bool
+	mu      sync.RWMutex // guards closed against sends on queue
+	closed  bool
+	failing atomic.Bool // the last batch is not on disk
 
 	// what the writer alone touches
 	file       *file
@@ -126,7 +131,11 @@ func (l *Log) Append(ctx context.Context, kind string, event any) (Receipt, erro
 	if err != nil {
 		return Receipt{}, fmt.Errorf("encoding audit event of kind %q: %w", kind, err)
 	}
-	r := request{kind, raw, make(chan answer, 1)}
+	return l.send(ctx, request{kind, raw, make(chan answer, 1)})
+}
+
+// send has the writer do something and waits for its answer.
+func (l *Log) send(ctx context.Context, r request) (Receipt, error) {
 	if err := l.enqueue(ctx, r); err != nil {
 		return Receipt{}, err
 	}
@@ -150,6 +159,22 @@ func (l *Log) enqueue(ctx context.Context, r request) error {
 	case <-ctx.Done():
 		return fmt.Errorf("waiting for the audit log: %w", ctx.Err())
 	}
+}
+
+// Ready returns an error unless the log takes entries. After a failure it tries to write a checkpoint, so that a log is
+// ready again once its disk is.
+func (l *Log) Ready(ctx context.Context) error {
+	l.mu.RLock()
+	closed := l.closed
+	l.mu.RUnlock()
+	if closed {
+		return ErrClosed
+	}
+	if !l.failing.Load() {
+		return nil
+	}
+	_, err := l.send(ctx, request{kind: kindCheckpoint, answer: make(chan answer, 1)})
+	return err
 }
 
 // Close writes what is pending, signs the end, and closes the log.

@@ -117,7 +117,11 @@ func (l *Log) writeBatch(batch []request) {
 	err := l.roll()
 	p := l.begin()
 	for i, r := range batch {
-		if err == nil {
+		switch {
+		case err != nil:
+		case r.kind == kindCheckpoint:
+			answers[i].err = l.addCheckpoint(p)
+		default:
 			answers[i].receipt, answers[i].err = l.add(p, r.kind, r.event)
 		}
 	}
@@ -127,6 +131,10 @@ func (l *Log) writeBatch(batch []request) {
 	if err == nil {
 		err = l.commit(p)
 	}
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	l.failing.Store(err != nil)
 	for i, r := range batch {
 		if err != nil {
 			answers[i] = answer{err: err}

@@ -19,8 +19,10 @@ import (
 
 func (a *app) attestationCommand() *cobra.Command {
 	return noun("attestation", "Work with what an attestation service decides by",
-		a.attestationRequestCommand(), noun("policy", "Check, try and test policies of an attestation service",
-			a.attestationLintCommand(), a.attestationExplainCommand(), a.attestationTestCommand()))
+		a.attestationRequestCommand(), a.attestationSignerCommand(),
+		noun("policy", "Check, try, test and set policies of an attestation service",
+			a.attestationLintCommand(), a.attestationExplainCommand(), a.attestationTestCommand(),
+			a.attestationGetCommand(), a.attestationSetCommand(), a.attestationResetCommand()))
 }
 
 // maapolicyHelp is what the help of each of these commands says about the language.

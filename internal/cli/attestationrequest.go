@@ -10,11 +10,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -28,7 +26,8 @@ const attestationVersion = "2022-08-01"
 
 // tokenRequest is what `attestation request` was asked for.
 type tokenRequest struct {
-	service, ca          string
+	serviceOptions
+
 	form, audience       string
 	runtimeData, initial string
 	nonce                string
@@ -60,9 +59,8 @@ Exits with 3 when the service refuses the evidence.`,
   cofferdam attestation request evidence.json --service https://attest.example --form ear`,
 		Args: arguments(1, 1, "one piece of evidence"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			u, err := url.Parse(o.service)
-			if err != nil || u.Scheme != "https" || u.Host == "" {
-				return usage(cmd, fmt.Sprintf("--service is %q; want an https URL", o.service))
+			if err := o.check(cmd); err != nil {
+				return err
 			}
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
@@ -70,9 +68,8 @@ Exits with 3 when the service refuses the evidence.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&o.service, "service", "", "the service's URL, with its tenant's path if it has one")
-	f.StringVar(&o.ca, "ca", "", "PEM file of the authority, or of the certificate itself, that the service's TLS is trusted by")
-	f.StringVar(&o.form, "form", "", "form of the token: maa, maa-es256, ear or oidc (default: the service's)")
+	o.serviceOptions.flags(c)
+	f.StringVar(&o.form, "form", "", "form of the token: maa, maa-es256, ear, kbs or oidc (default: the service's)")
 	f.StringVar(&o.audience, "audience", "", "audience of the token")
 	f.StringVar(&o.runtimeData, "runtime-data", "", "file of the data whose SHA-256 the report carries")
 	f.StringVar(&o.initial, "init-time-data", "", "file of the data whose SHA-256 the host data are")
@@ -95,7 +92,7 @@ func (a *app) requestToken(ctx context.Context, o *tokenRequest, name string) er
 	if err != nil {
 		return err
 	}
-	client, err := serviceClient(o.ca)
+	client, err := a.client(ctx, &o.serviceOptions)
 	if err != nil {
 		return err
 	}
@@ -230,26 +227,5 @@ func post(ctx context.Context, client *http.Client, to string, body []byte) ([]b
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("asking the attestation service: %w", err)
-	}
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err = errors.Join(err, resp.Body.Close()); err != nil {
-		return nil, fmt.Errorf("asking the attestation service: %w", err)
-	}
-	if resp.StatusCode == http.StatusOK {
-		return answer, nil
-	}
-	var e struct {
-		Error struct{ Code, Message string }
-	}
-	if json.Unmarshal(answer, &e) != nil || e.Error.Code == "" {
-		return nil, fmt.Errorf("the attestation service answers %s", resp.Status)
-	}
-	err = fmt.Errorf("the attestation service refuses: %s: %s", e.Error.Code, e.Error.Message)
-	if resp.StatusCode == http.StatusBadRequest || resp.StatusCode == http.StatusForbidden {
-		return nil, &failure{code: exitRefused, err: err}
-	}
-	return nil, err
+	return send(client, req)
 }

@@ -94,10 +94,15 @@ func readConfig(name string, v any) error {
 	return nil
 }
 
-// tlsOptions fills in how the service is reached. Without files a certificate for development is made, and its file told.
-func (a *app) tlsOptions(o *serve.Options, c *listenConfig, dir string, names []string) error {
+// apply fills in where the service listens, and its limits.
+func (c *listenConfig) apply(o *serve.Options) {
 	o.Address, o.MetricsAddress = c.Listen, c.Metrics
 	o.Limits.ClientRate, o.Limits.Concurrent = c.ClientRate, c.Concurrent
+}
+
+// tlsOptions fills in how the service is reached. Without files a certificate for development is made, and its file told.
+func (a *app) tlsOptions(o *serve.Options, c *listenConfig, dir string, names []string) error {
+	c.apply(o)
 	var err error
 	switch {
 	case (c.Certificate == "") != (c.Key == ""):

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -16,7 +17,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"cofferdam.dev/attest"
 	servers "cofferdam.dev/collateral/remote"
 	"cofferdam.dev/internal/attestsvc"
 	"cofferdam.dev/internal/attestsvc/rest"
@@ -25,6 +25,7 @@ import (
 	"cofferdam.dev/internal/store"
 	"cofferdam.dev/internal/store/open"
 	"cofferdam.dev/internal/wholefile"
+	"cofferdam.dev/verify/anchor"
 	"cofferdam.dev/verify/uvm"
 )
 
@@ -53,8 +54,12 @@ type attestationConfig struct {
 	// RequireNonce and RefuseReplays say how fresh evidence must be.
 	RequireNonce  bool `json:"requireNonce"`
 	RefuseReplays bool `json:"refuseReplays"`
-	// AttestSelf lets relying parties ask for evidence of the service itself: the kind of the machine's device.
-	AttestSelf string `json:"attestSelf"`
+	// AttestSelf lets relying parties ask for evidence of the service itself, and AttestedTLS makes its TLS key and
+	// certificate from such evidence: the kind of the machine's device, or the path of an evidence socket.
+	AttestSelf  string `json:"attestSelf"`
+	AttestedTLS string `json:"attestedTLS"`
+	// Baseline is an appraisal policy that takes the place of the default rules for evidence.
+	Baseline string `json:"baseline"`
 }
 
 // attestationConfigSchema is the schema of the file.
@@ -152,12 +157,14 @@ tokens over it have an issuer of their own, and say that they are simulated.`,
 	f.StringVar(&flags.Store, "store", "", "bolt:PATH, or etcd://HOST:PORT/PREFIX?ca=…&cert=…&key=… (default: a file in the state directory)")
 	f.StringArrayVar(&flags.Tenants, "tenant", nil, "serve this tenant, too, under /tenants/NAME; may be given several times")
 	f.StringArrayVar(&flags.SimulatedRoots, "simulated-root", nil, "accept this simulated root: local, a name that trust add knows, or a PEM file")
+	f.StringVar(&flags.Baseline, "baseline", "", "appraisal policy that all evidence must satisfy (default: hardware without known holes, no debugging)")
 	f.BoolVar(&flags.AllowDebug, "allow-debug", false, "leave guests that can be debugged to the tenants' policies")
 	f.StringArrayVar(&flags.Collateral, "collateral", nil, "directory with collateral; may be given several times")
 	f.BoolVar(&flags.Fetch, "fetch", false, "get collateral from the vendors' servers when it is missing")
 	f.BoolVar(&flags.RequireNonce, "require-nonce", false, "refuse requests without a nonce of /challenge")
 	f.BoolVar(&flags.RefuseReplays, "refuse-replays", false, "refuse evidence that was accepted before")
-	f.StringVar(&flags.AttestSelf, "attest-self", "", "answer /attest/self with evidence of this machine's device, such as configfs-tsm")
+	f.StringVar(&flags.AttestSelf, "attest-self", "", "answer /attest/self with evidence of this machine's device: its kind, such as configfs-tsm or socket, or the path of an evidence socket")
+	f.StringVar(&flags.AttestedTLS, "attested-tls", "", "serve by attested TLS, with evidence of this device: as for --attest-self")
 	return c
 }
 
@@ -181,6 +188,8 @@ func (c *attestationConfig) override(cmd *cobra.Command, flags *attestationConfi
 	text(&c.Issuer, "issuer", flags.Issuer)
 	text(&c.Store, "store", flags.Store)
 	text(&c.AttestSelf, "attest-self", flags.AttestSelf)
+	text(&c.AttestedTLS, "attested-tls", flags.AttestedTLS)
+	text(&c.Baseline, "baseline", flags.Baseline)
 	yes(&c.AllowDebug, "allow-debug", flags.AllowDebug)
 	yes(&c.Fetch, "fetch", flags.Fetch)
 	yes(&c.RequireNonce, "require-nonce", flags.RequireNonce)
@@ -239,15 +248,18 @@ func openAudit(state, instance string) (*audit.Log, error) {
 }
 
 func (a *app) attestationBaseline(cmd *cobra.Command, c *attestationConfig) (attestsvc.Baseline, error) {
-	b := attestsvc.DefaultBaseline()
+	var roots []anchor.Root
 	for _, name := range c.SimulatedRoots {
 		root, err := a.readSimulatedRoot(name)
 		if err != nil {
-			return b, err
+			return attestsvc.Baseline{}, err
 		}
-		b.Roots, b.AllowSimulated = append(b.Roots, root), true
+		roots = append(roots, root)
 	}
-	b.SNP.AllowDebug, b.Intel.SGX.AllowDebug, b.Intel.TDX.AllowDebug = c.AllowDebug, c.AllowDebug, c.AllowDebug
+	b, err := a.attestationRules(cmd.Context(), cmd, c, roots)
+	if err != nil {
+		return b, err
+	}
 	for i := range c.Compliance {
 		r, err := c.Compliance[i].rule()
 		if err != nil {
@@ -255,9 +267,33 @@ func (a *app) attestationBaseline(cmd *cobra.Command, c *attestationConfig) (att
 		}
 		b.Compliance = append(b.Compliance, r)
 	}
-	var err error
 	b.Collateral, err = a.collateralSource(cmd, &collateralOptions{dirs: c.Collateral, fetch: c.Fetch, kds: servers.KDSBaseURL, pcs: servers.PCSBaseURL})
 	return b, err
+}
+
+// attestationRules are the default ones, or those of the operator's policy.
+func (a *app) attestationRules(ctx context.Context, cmd *cobra.Command, c *attestationConfig, roots []anchor.Root) (attestsvc.Baseline, error) {
+	if c.Baseline == "" {
+		b := attestsvc.DefaultBaseline()
+		b.Roots, b.AllowSimulated = append(b.Roots, roots...), len(roots) > 0
+		b.SNP.AllowDebug, b.Intel.SGX.AllowDebug, b.Intel.TDX.AllowDebug = c.AllowDebug, c.AllowDebug, c.AllowDebug
+		return b, nil
+	}
+	if c.AllowDebug {
+		return attestsvc.Baseline{}, usage(cmd, "--allow-debug and --baseline do not go together: the policy says who may be debugged")
+	}
+	appraiser, err := a.readAppraisalPolicy(ctx, c.Baseline)
+	if err != nil {
+		return attestsvc.Baseline{}, err
+	}
+	b, err := attestsvc.PolicyBaseline(appraiser.Policy(), roots)
+	if err != nil {
+		return b, fmt.Errorf("baseline %s: %w", c.Baseline, err)
+	}
+	if len(roots) > 0 && !b.AllowSimulated {
+		return b, usage(cmd, "--simulated-root names a root that the baseline does not admit")
+	}
+	return b, nil
 }
 
 // runAttestation serves with what was opened.
@@ -266,34 +302,37 @@ func (a *app) runAttestation(ctx context.Context, c *attestationConfig, state st
 		debug.SetGCPercent(rest.GCPercent)
 	}
 	logger := a.serviceLog()
-	svc, err := attestsvc.New(ctx, attestsvc.Options{
-		Issuer: strings.TrimSuffix(c.Issuer, "/"), Baseline: baseline, Store: st, Audit: log, RequireNonce: c.RequireNonce,
-		RefuseReplays: c.RefuseReplays, Log: logger,
-	})
-	if err != nil {
-		return err
-	}
 	token := filepath.Join(state, "admin-token")
 	who, err := c.Admin.authenticator(token, rest.RoleAdmin)
 	if err != nil {
 		return err
 	}
-	o := rest.Options{Service: svc, Auth: who, Tenants: c.Tenants, Log: logger}
+	o := rest.Options{Auth: who, Tenants: c.Tenants, Log: logger}
 	if c.AttestSelf != "" {
-		if o.Self, err = attest.Open(ctx, c.AttestSelf); err != nil {
+		if o.Self, err = openAttester(ctx, c.AttestSelf); err != nil {
 			return err
 		}
 	}
-	handler, err := rest.New(o)
-	if err != nil {
-		return err
+	var handler http.Handler
+	opts := serve.Options{
+		Name: "attestation", Error: rest.Error, Ready: attestationReady(st, log), Log: logger,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }),
 	}
-	opts := serve.Options{Name: "attestation", Handler: handler, Error: rest.Error, Ready: storeReady(st), Log: logger}
-	if err := a.tlsOptions(&opts, &c.Listen, state, certificateNames(c)); err != nil {
+	if o.ChallengeTLS, err = a.attestationTLS(ctx, &opts, c, state); err != nil {
 		return err
 	}
 	srv, err := serve.New(ctx, opts)
 	if err != nil {
+		return err
+	}
+	// Keys come last: each start that gets here publishes some, which stay for as long as tokens by them could be valid.
+	if o.Service, err = attestsvc.New(ctx, attestsvc.Options{
+		Issuer: strings.TrimSuffix(c.Issuer, "/"), Baseline: baseline, Store: st, Audit: log, RequireNonce: c.RequireNonce,
+		RefuseReplays: c.RefuseReplays, Log: logger,
+	}); err != nil {
+		return err
+	}
+	if handler, err = rest.New(o); err != nil {
 		return err
 	}
 	address := "https://" + srv.Addr()
@@ -307,8 +346,27 @@ func (a *app) runAttestation(ctx context.Context, c *attestationConfig, state st
 	if baseline.AllowSimulated {
 		a.say("SIMULATED roots are accepted: tokens over such evidence say nothing about hardware")
 	}
-	go svc.Run(ctx)
-	return srv.Run(ctx)
+	ctx, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() { defer close(ended); o.Service.Run(ctx) }()
+	err = srv.Run(ctx)
+	stop()
+	<-ended // the store is closed next
+	return err
+}
+
+// attestationTLS fills in how the service is reached, and returns what answers challenges about attested TLS, or nil.
+func (a *app) attestationTLS(ctx context.Context, opts *serve.Options, c *attestationConfig, state string) (http.Handler, error) {
+	if c.AttestedTLS == "" {
+		return nil, a.tlsOptions(opts, &c.Listen, state, certificateNames(c))
+	}
+	c.Listen.apply(opts)
+	id, err := attestedTLS(ctx, opts, &c.Listen, c.AttestedTLS)
+	if err != nil {
+		return nil, err
+	}
+	a.say("TLS is attested: clients trust it by --service-policy")
+	return id.Handler(), nil
 }
 
 // certificateNames are the names for which a certificate for development is made.
@@ -319,6 +377,12 @@ func certificateNames(c *attestationConfig) []string {
 		names = append(names, host)
 	}
 	return names
+}
+
+// attestationReady says whether the store answers and the audit log takes entries.
+func attestationReady(st store.Store, log *audit.Log) func(context.Context) error {
+	ready := storeReady(st)
+	return func(ctx context.Context) error { return errors.Join(ready(ctx), log.Ready(ctx)) }
 }
 
 // storeReady says whether the store answers.

@@ -30,19 +30,25 @@ func TLSFiles(certFile, keyFile, clientCA string) (*tls.Config, error) {
 		return nil, err
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: f.get}
+	return c, AskClients(c, clientCA)
+}
+
+// AskClients has clients asked for certificates by the authorities in a PEM file, when one is named. A client may still have
+// none.
+func AskClients(c *tls.Config, clientCA string) error {
 	if clientCA == "" {
-		return c, nil
+		return nil
 	}
 	b, err := os.ReadFile(clientCA)
 	if err != nil {
-		return nil, fmt.Errorf("reading the CA of client certificates: %w", err)
+		return fmt.Errorf("reading the CA of client certificates: %w", err)
 	}
 	c.ClientCAs = x509.NewCertPool()
 	if !c.ClientCAs.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("reading the CA of client certificates: %s holds no certificate in PEM", clientCA)
+		return fmt.Errorf("reading the CA of client certificates: %s holds no certificate in PEM", clientCA)
 	}
 	c.ClientAuth = tls.VerifyClientCertIfGiven
-	return c, nil
+	return nil
 }
 
 // recheck is how often the files of a certificate are looked at.

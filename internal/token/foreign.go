@@ -38,8 +38,8 @@ type foreignKey struct {
 // name, or that no algorithm of this package uses are passed over. Certificates are containers of their keys and nothing
 // more: whoever fetched the set decided whose it is.
 func ParseJWKS(b []byte) ([]PublicKey, error) {
-	if len(b) > MaxSize {
-		return nil, fmt.Errorf("reading a key set: it has %d bytes, more than %d", len(b), MaxSize)
+	if len(b) > MaxSetSize {
+		return nil, fmt.Errorf("reading a key set: it has %d bytes, more than %d", len(b), MaxSetSize)
 	}
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`

@@ -19,8 +19,10 @@ const (
 	Skew = time.Minute
 	// MaxSize bounds a token in bytes.
 	MaxSize = 256 << 10
-	// MaxKeys bounds the keys of a set.
-	MaxKeys = 200
+	// MaxKeys bounds the keys of a set, and MaxSetSize the set in bytes. A service whose instances restart often has many:
+	// the keys of each start are good for as long as tokens by them may be.
+	MaxKeys    = 1000
+	MaxSetSize = 4 << 20
 )
 
 // signer returns what signs with the key. Header are members of the protected header besides alg, kid and typ.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,6 +78,20 @@ func (r *Ring) make(ctx context.Context, alg Algorithm, begins time.Time) (*Key,
 		return nil, fmt.Errorf("publishing %s: %w", k, err)
 	}
 	return k, nil
+}
+
+// Keys returns the public halves of the keys that the ring holds, those that will sign next included, sorted by ID.
+func (r *Ring) Keys() []PublicKey {
+	var keys []PublicKey
+	for _, sl := range r.snapshot() {
+		for _, k := range []*Key{sl.current, sl.next} {
+			if k != nil {
+				keys = append(keys, k.public)
+			}
+		}
+	}
+	slices.SortFunc(keys, func(a, b PublicKey) int { return strings.Compare(a.ID, b.ID) })
+	return keys
 }
 
 // Sign returns a token by the current key of the algorithm. Header is as in Key.Sign; jku is the only member that is

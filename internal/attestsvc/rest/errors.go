@@ -128,7 +128,7 @@ func classify(err error) *failure {
 		return refuse(http.StatusBadRequest, codeOperation, "%v", err)
 	case errors.As(err, &large):
 		return refuse(http.StatusRequestEntityTooLarge, serve.CodeTooLarge, "the body has more than %d bytes", large.Limit)
-	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrConflict), errors.Is(err, audit.ErrClosed),
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrConflict), errors.Is(err, audit.ErrClosed), errors.Is(err, audit.ErrUnavailable),
 		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return refuse(http.StatusServiceUnavailable, codeUnavailable, "the service can not answer now; try again")
 	}

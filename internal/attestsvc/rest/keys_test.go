@@ -7,7 +7,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -249,17 +248,33 @@ func confused(t *testing.T, keys []token.PublicKey, parts []string) string {
 func TestSelf(t *testing.T) {
 	t.Parallel()
 	w := theWorld(t)
-	f := newFixture(t, func(_ *attestsvc.Options, o *Options) { o.Self = w.guest })
+	f := newFixture(t, func(_ *attestsvc.Options, o *Options) { o.Self = attester{w.guest} })
 	nonce := []byte("sixteen bytes...")
 	a := f.do(t, http.MethodGet, "/attest/self?nonce="+b64(nonce), "", nil)
 	doc, err := evidence.ParseDocument(a.body)
 	if err != nil {
 		t.Fatalf("%d %s: %v", a.status, a.body, err)
 	}
-	sum := sha256.Sum256(f.do(t, http.MethodGet, "/certs", "", nil).body)
-	var bound map[string]string
-	if err := json.Unmarshal(doc.RuntimeData, &bound); err != nil || bound["jwksSHA256"] != hex.EncodeToString(sum[:]) || bound["issuer"] != issuer {
+	var bound selfClaims
+	if err := json.Unmarshal(doc.RuntimeData, &bound); err != nil || len(bound.Keys) != 2 || bound.Issuer != issuer {
 		t.Errorf("%s: %v", doc.RuntimeData, err)
+	}
+	signed := decoded(t, strings.Split(f.do(t, http.MethodPost, attestSNP, "", w.body(t, runtimeJSON)).token(t), ".")[0])
+	if !slices.ContainsFunc(bound.Keys, func(kid string) bool { return bytes.Contains(signed, []byte(kid)) }) {
+		t.Errorf("%s names none of %q", signed, bound.Keys)
+	}
+	// A key that whoever holds the store has put there is not the service's.
+	other, err := attestsvc.New(t.Context(), f.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if doc, err = evidence.ParseDocument(f.do(t, http.MethodGet, "/attest/self?nonce="+b64(nonce), "", nil).body); err != nil {
+		t.Fatal(err)
+	}
+	for _, kid := range other.OwnKeys() {
+		if strings.Contains(string(doc.RuntimeData), kid) {
+			t.Errorf("%s vouches for another's key %s", doc.RuntimeData, kid)
+		}
 	}
 	v := verify.Appraise(t.Context(), doc, verify.Options{
 		Roots: []anchor.Root{w.root}, AllowSimulated: true, Now: time.Now(), Nonce: nonce, Source: evidence.SourceWorkload,

@@ -11,10 +11,13 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"cofferdam.dev/attest"
+	"cofferdam.dev/evidence"
 	"cofferdam.dev/internal/attestsvc"
 	"cofferdam.dev/internal/store"
 	"cofferdam.dev/internal/store/boltstore"
@@ -112,10 +115,60 @@ func TestDeviceDown(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	f := newFixture(t, func(_ *attestsvc.Options, o *Options) {
-		o.Self, o.Log = broken{}, slog.New(slog.NewTextHandler(&log, nil))
+		o.Self, o.Log = attester{broken{}}, slog.New(slog.NewTextHandler(&log, nil))
 	})
 	got := f.do(t, http.MethodGet, "/attest/self?nonce=AAAAAAAAAAAAAAAA", "", nil)
 	if e := got.failure(t); got.status != http.StatusInternalServerError || strings.Contains(e.Message, "ioctl") || !strings.Contains(log.String(), "ioctl") {
 		t.Errorf("%d %s; the log is %q", got.status, got.body, log.String())
 	}
+}
+
+// attester makes evidence of what a provider reports.
+type attester struct{ attest.Provider }
+
+// Evidence implements Attester.
+func (a attester) Evidence(ctx context.Context, nonce, runtimeData []byte) (*evidence.Document, error) {
+	res, err := a.Report(ctx, evidence.ReportData(evidence.SourceWorkload, nonce, runtimeData))
+	if err != nil {
+		return nil, err
+	}
+	return res.Document(evidence.SourceWorkload, nonce, runtimeData)
+}
+
+// stuck is a device that does not answer.
+type stuck struct{ free chan struct{} }
+
+// Evidence implements Attester.
+func (s stuck) Evidence(ctx context.Context, _, _ []byte) (*evidence.Document, error) {
+	select {
+	case <-s.free:
+	case <-ctx.Done():
+	}
+	return nil, errors.New("no evidence")
+}
+
+// TestDeviceStuck has no crowd wait for the device: the places are for those who want evidence appraised.
+func TestDeviceStuck(t *testing.T) {
+	t.Parallel()
+	s := stuck{make(chan struct{})}
+	f := newFixture(t, func(_ *attestsvc.Options, o *Options) { o.Self = s })
+	var wg sync.WaitGroup
+	var refused atomic.Int64
+	const crowd = 100
+	for range crowd {
+		wg.Go(func() {
+			if f.do(t, http.MethodGet, "/attest/self?nonce=AAAAAAAAAAAAAAAA", "", nil).status == http.StatusServiceUnavailable {
+				refused.Add(1)
+			}
+		})
+	}
+	for end := time.Now().Add(4 * time.Second); refused.Load() < crowd-selfWaiting-1 && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if n := refused.Load(); n < crowd-selfWaiting-1 {
+		t.Errorf("%d of %d were refused at once", n, crowd)
+	}
+	f.do(t, http.MethodPost, attestSNP, "", theWorld(t).body(t, runtimeJSON)).token(t)
+	close(s.free)
+	wg.Wait()
 }

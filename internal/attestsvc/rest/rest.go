@@ -20,7 +20,6 @@ import (
 	"slices"
 	"strings"
 
-	"cofferdam.dev/attest"
 	"cofferdam.dev/internal/attestsvc"
 	"cofferdam.dev/internal/auth"
 	"cofferdam.dev/internal/serve"
@@ -47,8 +46,10 @@ type Options struct {
 	Auth auth.Authenticator
 	// Tenants are the tenants besides the default one.
 	Tenants []string
-	// Self gets reports about the machine that the service runs in, or is nil when that is no guest.
-	Self attest.Provider
+	// Self makes evidence of the machine that the service runs in, or is nil when that is no guest.
+	Self Attester
+	// ChallengeTLS answers challenges about the service's attested TLS, or is nil when that is not attested.
+	ChallengeTLS http.Handler
 	// Log gets what failed for reasons that are not the client's. It may be nil.
 	Log *slog.Logger
 }
@@ -57,8 +58,8 @@ type Options struct {
 type Handler struct {
 	opts      Options
 	endpoints map[string]endpoint
-	// reporting holds a place while a report about the own machine is made.
-	reporting chan struct{}
+	// reporting holds a place while evidence of the own machine is made, and waiting those that wait for one.
+	reporting, waiting chan struct{}
 }
 
 // endpoint is what a path below a tenant's is good for.
@@ -110,7 +111,7 @@ func New(opts Options) (*Handler, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Handler{opts: opts, reporting: make(chan struct{}, 1)}
+	h := &Handler{opts: opts, reporting: make(chan struct{}, 1), waiting: make(chan struct{}, selfWaiting)}
 	admin, reader := []auth.Role{RoleAdmin}, []auth.Role{RoleReader, RoleAdmin}
 	open := func(do func(*call) error) operation { return operation{do: do} }
 	h.endpoints = map[string]endpoint{
@@ -124,6 +125,7 @@ func New(opts Options) (*Handler, error) {
 		"certs":               {"keys", false, false, map[string]operation{"GET": open(h.keys)}},
 		"challenge":           {"challenge", false, false, map[string]operation{"GET": open(h.challenge), "POST": open(h.challenge)}},
 
+		".well-known/ratls/evidence":       {"challenge-tls", false, false, map[string]operation{"POST": open(h.challengeTLS)}},
 		".well-known/openid-configuration": {"metadata", false, false, map[string]operation{"GET": open(h.metadata)}},
 	}
 	return h, nil

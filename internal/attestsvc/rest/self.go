@@ -3,23 +3,39 @@
 package rest
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"time"
 
-	"cofferdam.dev/attest"
 	"cofferdam.dev/evidence"
 	"cofferdam.dev/internal/serve"
 )
 
-// selfWait is how long a request waits for others that want a report: firmware makes a few per second at most.
-const selfWait = 5 * time.Second
+// Attester makes evidence of the machine that the service runs in, on behalf of the service.
+type Attester interface {
+	Evidence(ctx context.Context, nonce, runtimeData []byte) (*evidence.Document, error)
+}
+
+const (
+	// selfWait is how long a request waits for others that want evidence: firmware makes a few per second at most.
+	selfWait = 5 * time.Second
+	// selfWaiting bounds those that wait. Each holds a place among the requests that the service answers at a time, and
+	// anybody can ask.
+	selfWaiting = 8
+)
+
+// selfClaims are what evidence of the service binds besides the nonce.
+type selfClaims struct {
+	Issuer string `json:"issuer"`
+	// Keys are the RFC 7638 thumbprints, the key IDs, of the keys with which this very process signs.
+	Keys []string `json:"keys"`
+}
 
 // self answers GET /attest/self with evidence of the machine that the service runs in, for the nonce in the query. It binds
-// the key set: who appraises it knows that the keys of /certs are the service's, before trusting any token.
+// the keys that this process made itself and no others: the key set of /certs comes from the store, where whoever holds the
+// store can put keys of their own.
 func (h *Handler) self(c *call) error {
 	if h.opts.Self == nil {
 		return refuse(http.StatusNotFound, serve.CodeNotFound, "the service does not run in a confidential machine, so that there is no evidence of it")
@@ -31,22 +47,16 @@ func (h *Handler) self(c *call) error {
 	if len(nonce) < evidence.MinNonceSize || len(nonce) > evidence.MaxNonceSize {
 		return bad("want a query parameter nonce of %d to %d bytes in base64url", evidence.MinNonceSize, evidence.MaxNonceSize)
 	}
-	keys, err := h.opts.Service.JWKS(c.r.Context())
+	runtime, err := json.Marshal(selfClaims{h.opts.Service.Issuer(c.tenant, c.simulated), h.opts.Service.OwnKeys()})
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(keys)
-	runtime, err := json.Marshal(map[string]string{
-		"issuer": h.opts.Service.Issuer(c.tenant, c.simulated), "jwksSHA256": hex.EncodeToString(sum[:]),
-	})
+	leave, err := h.enter(c.r.Context())
 	if err != nil {
 		return err
 	}
-	res, err := h.report(c, evidence.ReportData(evidence.SourceWorkload, nonce, runtime))
-	if err != nil {
-		return err
-	}
-	doc, err := res.Document(evidence.SourceWorkload, nonce, runtime)
+	defer leave()
+	doc, err := h.opts.Self.Evidence(c.r.Context(), nonce, runtime)
 	if err != nil {
 		return fmt.Errorf("evidence of the service itself: %w", err)
 	}
@@ -57,21 +67,37 @@ func (h *Handler) self(c *call) error {
 	return respond(c, json.RawMessage(b))
 }
 
-// report gets one report at a time.
-func (h *Handler) report(c *call, data [64]byte) (*attest.Result, error) {
+// challengeTLS answers challenges of attested TLS, which cost evidence as well.
+func (h *Handler) challengeTLS(c *call) error {
+	if h.opts.ChallengeTLS == nil {
+		return refuse(http.StatusNotFound, serve.CodeNotFound, "the service's TLS is not attested")
+	}
+	leave, err := h.enter(c.r.Context())
+	if err != nil {
+		return err
+	}
+	defer leave()
+	h.opts.ChallengeTLS.ServeHTTP(c.w, c.r)
+	return nil
+}
+
+// enter waits for the turn of a request that costs evidence.
+func (h *Handler) enter(ctx context.Context) (leave func(), err error) {
+	busy := refuse(http.StatusServiceUnavailable, codeUnavailable, "too many want evidence of the service itself; try again")
+	select {
+	case h.waiting <- struct{}{}:
+		defer func() { <-h.waiting }()
+	default:
+		return nil, busy
+	}
 	wait := time.NewTimer(selfWait)
 	defer wait.Stop()
 	select {
 	case h.reporting <- struct{}{}:
-		defer func() { <-h.reporting }()
+		return func() { <-h.reporting }, nil
 	case <-wait.C:
-		return nil, refuse(http.StatusServiceUnavailable, codeUnavailable, "too many want evidence of the service itself; try again")
-	case <-c.r.Context().Done():
-		return nil, c.r.Context().Err()
+		return nil, busy
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	res, err := h.opts.Self.Report(c.r.Context(), data)
-	if err != nil {
-		return nil, fmt.Errorf("getting a report of the service itself: %w", err)
-	}
-	return res, nil
 }

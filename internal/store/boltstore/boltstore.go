@@ -65,16 +65,24 @@ func (s *Store) Update(ctx context.Context, fn func(store.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return closed(s.db.Update(func(tx *bbolt.Tx) error {
+	var own error // the caller's, or one about limits
+	err := s.db.Update(func(tx *bbolt.Tx) error {
 		t := &transaction{reader: reader{tx.Bucket(bucket)}, writes: map[string][]byte{}}
-		if err := fn(t); err != nil {
-			return err
+		if own = fn(t); own != nil {
+			return own
 		}
-		if err := ctx.Err(); err != nil {
-			return err
+		if own = ctx.Err(); own != nil {
+			return own
+		}
+		if own = t.limits(); own != nil {
+			return own
 		}
 		return t.apply()
-	}))
+	})
+	if err != nil && own == nil && !errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return fmt.Errorf("writing the store: %w: %w", store.ErrUnavailable, err) // such as a disk that is full
+	}
+	return closed(err)
 }
 
 // Close implements store.Store.
@@ -159,10 +167,14 @@ func (t *transaction) Delete(key string) error {
 	return nil
 }
 
-func (t *transaction) apply() error {
+func (t *transaction) limits() error {
 	if len(t.writes) > store.MaxTracked {
 		return fmt.Errorf("transaction writes %d keys, more than %d: %w", len(t.writes), store.MaxTracked, store.ErrTooLarge)
 	}
+	return nil
+}
+
+func (t *transaction) apply() error {
 	for k, v := range t.writes {
 		var err error
 		if v == nil {

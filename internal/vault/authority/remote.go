@@ -134,7 +134,7 @@ func (r *Remote) fetch(ctx context.Context) ([]token.PublicKey, error) {
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("key set %s: the server answers %s", r.url, resp.Status)
 	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, token.MaxSize+1))
+	b, err := io.ReadAll(io.LimitReader(resp.Body, token.MaxSetSize+1))
 	if err != nil {
 		return nil, fmt.Errorf("key set %s: %w", r.url, err)
 	}
@@ -155,7 +155,7 @@ func ReadFile(path string) (Static, error) {
 		return nil, fmt.Errorf("reading a key set: %w", err)
 	}
 	defer func() { _ = f.Close() }() // read only
-	b, err := io.ReadAll(io.LimitReader(f, token.MaxSize+1))
+	b, err := io.ReadAll(io.LimitReader(f, token.MaxSetSize+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading a key set: %w", err)
 	}
