@@ -20,7 +20,7 @@ GOFLAGS_BUILD := -trimpath -buildvcs=false -ldflags='-s -w -buildid='
 
 # Debian packages. RUN: to build and run. TEST: independent oracles that the tests compare with.
 PKGS_RUN  := qemu-system-x86 gcc libc6-dev libseccomp-dev pkg-config e2fsprogs ca-certificates debian-archive-keyring
-PKGS_TEST := cryptsetup-bin umoci openssl xz-utils cpio git etcd-server
+PKGS_TEST := cryptsetup-bin umoci openssl xz-utils cpio git etcd-server softhsm2
 
 # Rooms: the directories that hold Go code of the module.
 ROOMS := $(shell find . -mindepth 1 -maxdepth 1 -type d -not -name '.*' -not -name bin -not -name docs -not -name scripts)
@@ -73,6 +73,9 @@ generate: ## regenerate the protocol code (needs protobuf-compiler)
 .PHONY: build
 build: bin/cofferdam bin/cofferdam-guest bin/runc ## build the binaries into bin/
 
+.PHONY: pkcs11
+pkcs11: bin/cofferdam-pkcs11 ## build the helper for vaults whose root key is in a hardware security module
+
 .PHONY: guest
 guest: build ## build the guest image (kernel and initramfs) and its reference values
 	bin/cofferdam guest build --home $(HOME_) --agent bin/cofferdam-guest --runc bin/runc
@@ -90,6 +93,10 @@ bin/cofferdam: $(GO_FILES) go.mod go.sum
 
 bin/cofferdam-guest: $(GO_FILES) go.mod go.sum
 	go build $(GOFLAGS_BUILD) -o $@ ./cmd/cofferdam-guest
+
+# A program of its own, and not built by default: modules are shared libraries in C.
+bin/cofferdam-pkcs11: $(GO_FILES) go.mod go.sum
+	CGO_ENABLED=1 go build -trimpath -buildvcs=false -ldflags='-s -w' -o $@ ./cmd/cofferdam-pkcs11
 
 bin/debimage: $(GO_FILES) go.mod go.sum
 	go build $(GOFLAGS_BUILD) -o $@ ./cmd/debimage

@@ -27,6 +27,7 @@ type document struct {
 	Argon  *argonCost `json:"argon2id,omitempty"`
 	Split  *split     `json:"split,omitempty"`
 	TEE    *teeSeal   `json:"tee,omitempty"`
+	HSM    *hsmSeal   `json:"hsm,omitempty"`
 	Sealed []byte     `json:"sealed"`
 }
 

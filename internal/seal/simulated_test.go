@@ -19,6 +19,9 @@ func TestMain(m *testing.M) { os.Exit(testguest.Main(m)) }
 
 // TestSimulatedTEE seals in a guest of the simulated processor: that guest opens it, and another does not.
 func TestSimulatedTEE(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes a machine")
+	}
 	t.Parallel()
 	m := testguest.Shared(t)
 	tee := func(text string) Deriver {

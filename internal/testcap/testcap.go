@@ -32,6 +32,7 @@ const (
 	FUSE        Capability = "fuse"
 	OpenSSL     Capability = "openssl"
 	Etcd        Capability = "etcd"
+	SoftHSM     Capability = "softhsm2-util"
 	VectorData  Capability = "vectors" // the published vectors lie beside the checkout
 )
 
@@ -84,7 +85,7 @@ func probe(c Capability) error {
 		return nil
 	case QEMU:
 		return onPath("qemu-system-x86_64")
-	case Veritysetup, Cryptsetup, Umoci, OpenSSL, Etcd:
+	case Veritysetup, Cryptsetup, Umoci, OpenSSL, Etcd, SoftHSM:
 		return onPath(string(c))
 	case FUSE:
 		return exists("/dev/fuse")
