@@ -108,7 +108,7 @@ var rooms = map[string][]string{
 	},
 	"internal/plain":           {},
 	"internal/debimage":        {"internal/guestimage", "internal/wholefile"},
-	"internal/store":           {"internal/testcap", "internal/wholefile"},
+	"internal/store":           {"internal/seal", "internal/testcap", "internal/wholefile"},
 	"internal/audit":           {"internal/wholefile"},
 	"internal/serve":           {"internal/wholefile"},
 	"internal/wholefile":       {},

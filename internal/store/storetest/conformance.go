@@ -20,8 +20,15 @@ import (
 // Run tests a driver. Open returns an empty store; it is called several times.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Helper()
+	RunWithin(t, store.MaxValueSize, open)
+}
+
+// RunWithin tests a store whose values may have maxValue bytes.
+func RunWithin(t *testing.T, maxValue int, open func(t *testing.T) store.Store) {
+	t.Helper()
 	for name, test := range map[string]func(*testing.T, store.Store){
-		"values": values, "lists": lists, "own writes": ownWrites, "failing writes nothing": failing, "limits": limits,
+		"values": values, "lists": lists, "own writes": ownWrites, "failing writes nothing": failing,
+		"limits":              func(t *testing.T, s store.Store) { limits(t, s, maxValue) },
 		"concurrent counters": counters, "no phantom": phantoms, "write skew": writeSkew, "ended context": ended,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -145,13 +152,13 @@ func failing(t *testing.T, s store.Store) {
 	}
 }
 
-func limits(t *testing.T, s store.Store) {
+func limits(t *testing.T, s store.Store, maxValue int) {
 	long := strings.Repeat("k", store.MaxKeySize+1)
 	for name, fn := range map[string]func(store.Tx) error{
 		"long key":     func(tx store.Tx) error { return tx.Put(long, nil) },
 		"empty key":    func(tx store.Tx) error { return tx.Put("", nil) },
 		"get long key": func(tx store.Tx) error { _, err := tx.Get(long); return err },
-		"big value":    func(tx store.Tx) error { return tx.Put("a", make([]byte, store.MaxValueSize+1)) },
+		"big value":    func(tx store.Tx) error { return tx.Put("a", make([]byte, maxValue+1)) },
 		"big list":     func(tx store.Tx) error { _, err := tx.List("", "", store.MaxList+1); return err },
 		"empty list":   func(tx store.Tx) error { _, err := tx.List("", "", 0); return err },
 		"many writes": func(tx store.Tx) error {
@@ -167,7 +174,7 @@ func limits(t *testing.T, s store.Store) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	put(t, s, "most", strings.Repeat("v", store.MaxValueSize))
+	put(t, s, "most", strings.Repeat("v", maxValue))
 }
 
 // counters has many writers add one each: nothing is lost.
