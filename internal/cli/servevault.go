@@ -10,18 +10,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"cofferdam.dev/internal/audit"
 	"cofferdam.dev/internal/auth"
-	"cofferdam.dev/internal/seal"
 	"cofferdam.dev/internal/serve"
-	"cofferdam.dev/internal/store"
-	"cofferdam.dev/internal/store/open"
 	"cofferdam.dev/internal/vault"
 	"cofferdam.dev/internal/vault/devissuer"
 	"cofferdam.dev/internal/vault/rest"
@@ -97,57 +92,31 @@ which clients must be told to trust (tls-certificate.pem, release-root.pem).`,
 }
 
 // serveVault runs the vault until ctx ends.
-func (a *app) serveVault(ctx context.Context, cmd *cobra.Command, c *vaultConfig, state string) (err error) {
+func (a *app) serveVault(ctx context.Context, cmd *cobra.Command, c *vaultConfig, state string) error {
 	if _, _, err := net.SplitHostPort(c.Listen.Listen); err != nil {
 		return usage(cmd, fmt.Sprintf("--listen is %q; want HOST:PORT", c.Listen.Listen))
 	}
 	if err := c.checkRoles(); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(state, 0o700); err != nil {
-		return fmt.Errorf("making the state directory: %w", err)
-	}
-	if c.Store == "" {
-		c.Store = "bolt:" + filepath.Join(state, "store.db")
-	}
-	st, err := open.URL(ctx, c.Store)
+	v, err := a.openVault(ctx, c, state)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, st.Close()) }()
-	log, err := openAudit(state, c.Instance)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, log.Close()) }()
-	root, err := a.openRoot(c, state)
-	if err != nil {
-		return err
-	}
-	return a.runVault(ctx, c, state, st, log, root)
+	return errors.Join(a.runVault(ctx, c, state, v), v.Close())
 }
 
-// runVault serves with what was opened.
-func (a *app) runVault(ctx context.Context, c *vaultConfig, state string, st store.Store, log *audit.Log, root seal.Root) error {
+// runVault serves a vault.
+func (a *app) runVault(ctx context.Context, c *vaultConfig, state string, v *openedVault) error {
 	logger := a.serviceLog()
-	authorities, err := c.authoritySet()
-	if err != nil {
-		return err
-	}
-	v, err := vault.New(vault.Options{
-		Name: c.Name, Managed: c.ManagedHSM, Store: st, Root: root, Audit: log, Authorities: authorities, RecoverableDays: c.RecoverableDays,
-		PurgeProtected: c.PurgeProtection, Log: logger,
-	})
-	if err != nil {
-		return err
-	}
 	// The address is part of what the handler says, and only known once the service listens.
 	var handler http.Handler
 	opts := serve.Options{
-		Name: "vault", Error: rest.Error, Ready: storeReady(st), Log: logger,
+		Name: "vault", Error: rest.Error, Ready: storeReady(v.store), Log: logger,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }),
 	}
-	if err := a.tlsOptions(&opts, &c.Listen, state, c.names()); err != nil {
+	err := a.tlsOptions(&opts, &c.Listen, state, c.names())
+	if err != nil {
 		return err
 	}
 	srv, err := serve.New(ctx, opts)
@@ -158,7 +127,7 @@ func (a *app) runVault(ctx context.Context, c *vaultConfig, state string, st sto
 	if c.URL == "" {
 		c.URL = address
 	}
-	if handler, err = a.vaultHandler(ctx, c, state, v, logger); err != nil {
+	if handler, err = a.vaultHandler(ctx, c, state, v.Vault, logger); err != nil {
 		return err
 	}
 	if err := wholefile.Replace(filepath.Join(state, "address"), []byte(address+"\n"), 0o644); err != nil {

@@ -3,10 +3,7 @@
 package cli
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"cofferdam.dev/internal/auth"
-	"cofferdam.dev/internal/seal"
 	"cofferdam.dev/internal/vault/devissuer"
 	"cofferdam.dev/internal/vault/rest"
 )
@@ -39,9 +35,12 @@ type vaultConfig struct {
 	Store string `json:"store"`
 	// Instance names this instance in the audit log.
 	Instance string `json:"instance"`
-	// RootKey is the file of the root key, and Passphrase the one with its passphrase.
-	RootKey    string `json:"rootKey"`
-	Passphrase string `json:"passphraseFile"`
+	// RootKey is the file of the root key, and Passphrase the one with its passphrase; Shares are files with shares of a root key
+	// that is split, and TEEDevice the kind of the machine's device for one that is sealed to it.
+	RootKey    string   `json:"rootKey"`
+	Passphrase string   `json:"passphraseFile"`
+	Shares     []string `json:"shareFiles"`
+	TEEDevice  string   `json:"teeDevice"`
 	// RecoverableDays and PurgeProtection say what becomes of deleted objects.
 	RecoverableDays int  `json:"recoverableDays"`
 	PurgeProtection bool `json:"purgeProtection"`
@@ -70,15 +69,23 @@ func (c *vaultConfig) flags(cmd *cobra.Command) {
 	f.StringVar(&c.Listen.Key, "tls-key", "", "its private key in PEM")
 	f.StringVar(&c.Listen.ClientCA, "client-ca", "", "authorities of client certificates in PEM")
 	f.StringVar(&c.URL, "url", "", "the vault's URL as clients see it (default: https:// and the address)")
-	f.StringVar(&c.Name, "name", "vault", "name of the vault, which tells vaults in one store apart")
 	f.BoolVar(&c.ManagedHSM, "managed-hsm", false, "answer as a managed HSM does")
-	f.StringVar(&c.Store, "store", "", "bolt:PATH, or etcd://HOST:PORT/PREFIX?ca=…&cert=…&key=… (default: a file in the state directory)")
-	f.StringVar(&c.RootKey, "root-key", "", "file of the root key, which is made when it is not there (default: in the state directory)")
-	f.StringVar(&c.Passphrase, "passphrase-file", "", "file with the root key's passphrase (default: a random one in the state directory)")
 	f.StringVar(&c.ReleaseCertificate, "release-certificate", "", "certificate chain in PEM that signs releases (default: one for development)")
 	f.StringVar(&c.ReleaseKey, "release-key", "", "its private RSA key in PEM")
 	f.IntVar(&c.RecoverableDays, "recoverable-days", 0, "days for which deleted objects can be recovered, 7 to 90 (default: 90)")
 	f.BoolVar(&c.PurgeProtection, "purge-protection", false, "never remove deleted objects before their time")
+	c.storeFlags(cmd)
+}
+
+// storeFlags are those that say where a vault's objects are, and what opens them.
+func (c *vaultConfig) storeFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&c.Name, "name", "vault", "name of the vault, which tells vaults in one store apart")
+	f.StringVar(&c.Store, "store", "", "bolt:PATH, or etcd://HOST:PORT/PREFIX?ca=…&cert=…&key=… (default: a file in the state directory)")
+	f.StringVar(&c.RootKey, "root-key", "", "file of the root key, which is made when it is not there (default: in the state directory)")
+	f.StringVar(&c.Passphrase, "passphrase-file", "", "file with the root key's passphrase (default: a random one in the state directory)")
+	f.StringArrayVar(&c.Shares, "share-file", nil, "file with a share of a root key that is split; may be given several times, and what is missing is read from standard input")
+	f.StringVar(&c.TEEDevice, "tee-device", "", "for a root key that is sealed to this machine: the kind of its device, such as sev-guest")
 }
 
 // override takes over what flags say. A flag that was not given says something only where the file does not.
@@ -101,6 +108,8 @@ func (c *vaultConfig) override(cmd *cobra.Command, flags *vaultConfig) {
 	text(&c.Passphrase, "passphrase-file", flags.Passphrase)
 	text(&c.ReleaseCertificate, "release-certificate", flags.ReleaseCertificate)
 	text(&c.ReleaseKey, "release-key", flags.ReleaseKey)
+	text(&c.TEEDevice, "tee-device", flags.TEEDevice)
+	c.Shares = append(c.Shares, flags.Shares...)
 	if changed("managed-hsm") {
 		c.ManagedHSM = flags.ManagedHSM
 	}
@@ -180,48 +189,4 @@ func (c *vaultConfig) issuerClients(state string) ([]devissuer.Client, error) {
 		list = append(list, devissuer.Client{ID: cl.ID, Secret: strings.TrimSpace(string(b)), Roles: cl.Roles})
 	}
 	return list, nil
-}
-
-// openRoot opens the root key, and makes one when its file is not there. Without a passphrase file the passphrase lies in
-// the state directory, too, which the answer says: whoever has the directory then has everything.
-func (a *app) openRoot(c *vaultConfig, state string) (seal.Root, error) {
-	if c.RootKey == "" {
-		c.RootKey = filepath.Join(state, "root-key.sealed")
-	}
-	file := c.Passphrase
-	if file == "" {
-		file = filepath.Join(state, "root-key.passphrase")
-		if _, err := auth.OpenFileToken(file, "passphrase"); err != nil { // makes one that is random
-			return nil, err
-		}
-		a.say("the root key's passphrase lies beside it, which is for development: %s", file)
-	}
-	passphrase, err := readPassphrase(file)
-	if err != nil {
-		return nil, err
-	}
-	defer passphrase.Destroy()
-	if _, err := os.Stat(c.RootKey); errors.Is(err, fs.ErrNotExist) {
-		a.say("a new root key: %s; without it and its passphrase nothing in the store can be read", c.RootKey)
-		return seal.CreatePassphrase(c.RootKey, passphrase)
-	}
-	return seal.OpenPassphrase(c.RootKey, passphrase)
-}
-
-// maxPassphrase bounds a file with a passphrase in bytes.
-const maxPassphrase = 4 << 10
-
-func readPassphrase(name string) (*seal.Secret, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, fmt.Errorf("reading the passphrase: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("reading the passphrase: %s has mode %v; want 0600", name, info.Mode().Perm())
-	}
-	b, err := readLimited(name, nil, maxPassphrase)
-	if err != nil {
-		return nil, fmt.Errorf("reading the passphrase: %w", err)
-	}
-	return seal.NewSecret(bytes.TrimRight(b, "\r\n")), nil
 }
