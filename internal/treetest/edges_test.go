@@ -113,7 +113,7 @@ var rooms = map[string][]string{
 	"internal/serve":           {"internal/wholefile"},
 	"internal/wholefile":       {},
 	"internal/seal":            {"evidence/snp", "internal/wholefile"},
-	"internal/vault":           {"internal/audit", "internal/auth", "internal/seal", "internal/store", "internal/strictjson", "internal/token", "internal/vault/wrap"},
+	"internal/vault":           {"internal/audit", "internal/auth", "internal/seal", "internal/store", "internal/strictjson", "internal/strictpem", "internal/token", "internal/vault/wrap"},
 	"internal/vault/devissuer": {"internal/auth", "internal/token"},
 	"internal/vault/wrap":      {"internal/testcap"},
 	"internal/vault/rest": {

@@ -127,7 +127,7 @@ func (v *Vault) use(ctx context.Context, name, version string, op Operation, a A
 		return nil, v.refused(ctx, kind, path, err)
 	}
 	defer material.Destroy()
-	path += "/" + rec.Version
+	path = "key/" + o.head.Name + "/" + rec.Version
 	err = rec.usable(keys, name, v.opts.Now())
 	if reads := op == Decrypt || op == UnwrapKey || op == Verify; reads && rec.Attributes.Enabled {
 		err = nil

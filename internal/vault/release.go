@@ -74,8 +74,9 @@ func (v *Vault) release(ctx context.Context, c class, r ReleaseRequest) (*Releas
 		return nil, v.refused(ctx, string(c)+".release", path, err)
 	}
 	defer material.Destroy()
+	path = string(c) + "/" + o.head.Name // as it is written, not as it was asked for
 	now := v.opts.Now()
-	if err := rec.usable(c, r.Name, now); err != nil {
+	if err := rec.usable(c, o.head.Name, now); err != nil {
 		return nil, v.refused(ctx, string(c)+".release", path+"/"+rec.Version, err)
 	}
 	d := &Decision{Time: now.UTC(), Object: path, Version: rec.Version, Enc: r.Enc}

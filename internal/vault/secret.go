@@ -117,7 +117,7 @@ func (v *Vault) SecretValue(ctx context.Context, name, version string) (*Secret,
 	if err != nil {
 		return nil, nil, v.refused(ctx, "secret.get", "secret/"+name, err)
 	}
-	path := "secret/" + name + "/" + rec.Version
+	path := "secret/" + o.head.Name + "/" + rec.Version
 	err = rec.usable(secrets, name, v.opts.Now())
 	if err == nil {
 		_, err = v.Record(ctx, "secret.get", path, true, "")

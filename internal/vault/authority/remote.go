@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"cofferdam.dev/internal/strictpem"
 	"cofferdam.dev/internal/token"
 )
 
@@ -69,9 +70,8 @@ func NewRemote(opts RemoteOptions) (*Remote, error) {
 		if err != nil {
 			return nil, fmt.Errorf("key set %q: %w", opts.URL, err)
 		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("key set %q: %s holds no certificate in PEM", opts.URL, opts.CA)
+		if config.RootCAs, err = pool(pem); err != nil {
+			return nil, fmt.Errorf("key set %q: %s: %w", opts.URL, opts.CA, err)
 		}
 	}
 	transport := &http.Transport{TLSClientConfig: config, Proxy: http.ProxyFromEnvironment, MaxIdleConns: 1, IdleConnTimeout: time.Minute}
@@ -79,6 +79,25 @@ func NewRemote(opts RemoteOptions) (*Remote, error) {
 		return errors.New("it points elsewhere, which is not followed")
 	}}
 	return &Remote{url: opts.URL, client: client, now: opts.Now}, nil
+}
+
+// maxAuthorities bounds the certificates in a file.
+const maxAuthorities = 256
+
+func pool(pem []byte) (*x509.CertPool, error) {
+	list, err := strictpem.Certificates(pem, maxAuthorities)
+	if err != nil {
+		return nil, err
+	}
+	p := x509.NewCertPool()
+	for _, der := range list {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, err
+		}
+		p.AddCert(cert)
+	}
+	return p, nil
 }
 
 // Keys implements Keys. Whoever looks for a key that is at hand never waits for the issuer, but when the copy is old.
