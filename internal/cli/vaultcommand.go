@@ -234,12 +234,12 @@ func (a *app) createShares(file string, n, k int, dir string) error {
 func (a *app) rootPassphraseCommand() *cobra.Command {
 	var was, is string
 	c := &cobra.Command{
-		Use:   "change-passphrase FILE --passphrase-file FILE --new-passphrase-file FILE",
+		Use:   "passphrase FILE --passphrase-file FILE --new-passphrase-file FILE",
 		Short: "Put a root key under another passphrase",
 		Long: `Put a root key under another passphrase. The root key stays the same, and so does
 everything that is encrypted under it: whoever has an old copy of the file, and the old
 passphrase, still has the key.`,
-		Example: `  cofferdam vault root change-passphrase root-key.sealed \
+		Example: `  cofferdam vault root passphrase root-key.sealed \
     --passphrase-file old --new-passphrase-file new`,
 		Args: arguments(1, 1, "the file of the root key"),
 		RunE: func(cmd *cobra.Command, args []string) error {
