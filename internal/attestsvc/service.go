@@ -36,6 +36,8 @@ const (
 	KeysAhead = time.Hour
 	// maxTokenLife bounds what a policy may say.
 	maxTokenLife = 24 * time.Hour
+	// maxDrafts bounds the drafts of policies that are tried at a time.
+	maxDrafts = 2
 	// cacheSize is the number of verified signatures that are remembered.
 	cacheSize = 4096
 )
@@ -71,6 +73,8 @@ type Service struct {
 	appraiser *rules.Appraiser
 	policies  parsedPolicies
 	nonceKey  []byte
+	// drafts holds a place for each draft that is tried: what a policy of anybody's may use, only a few may at a time.
+	drafts chan struct{}
 }
 
 // New starts a service: it makes signing keys and publishes them in the store.
@@ -87,7 +91,7 @@ func New(ctx context.Context, opts Options) (*Service, error) {
 	if opts.CacheSize == 0 {
 		opts.CacheSize = cacheSize
 	}
-	s := &Service{opts: opts}
+	s := &Service{opts: opts, drafts: make(chan struct{}, maxDrafts)}
 	if opts.CacheSize > 0 {
 		s.facts = anchor.NewCache(opts.CacheSize)
 	}
@@ -239,6 +243,12 @@ func (s *Service) decide(ctx context.Context, tenant string, r *Request, a *appr
 	if r.Draft != nil {
 		rec = &policyRecord{Text: string(r.Draft)}
 		parse = func(text string) (*maapolicy.Policy, error) { return maapolicy.Parse([]byte(text)) } // anybody's, so not kept
+		select {
+		case s.drafts <- struct{}{}:
+			defer func() { <-s.drafts }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	if err := s.addContext(a, r, rec); err != nil {
 		return nil, err

@@ -119,6 +119,9 @@ func applyJmesPath(e *evaluation, c *call, args []operand) (operand, error) {
 	if err = e.spend(c.at, len(text.text)); err != nil {
 		return operand{}, err
 	}
+	if err = checkQuery(query.text, len(text.text)); err != nil {
+		return operand{}, evaluationError(c.at, "query %s: %v", query, err)
+	}
 	data, err := decodeJSON(text.text, false)
 	if err != nil {
 		return operand{}, evaluationError(c.arguments[0].position(), "argument 1 of JmesPath is no JSON: %v", err)
@@ -137,19 +140,13 @@ func applyJmesPath(e *evaluation, c *call, args []operand) (operand, error) {
 	return operand{[]Value{StringValue(string(b))}, args[0].readOnly || args[1].readOnly}, nil
 }
 
-// search runs a query with the functions of JMESPath, without those that make text of any length, and with
-// equals_ignore_case. A panic of the library becomes an error: the query is its author's.
+// search runs a query, which checkQuery has passed, with the functions of JMESPath and with equals_ignore_case. A panic of the library becomes an error: the query is its author's.
 func search(query string, data any) (result any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			result, err = nil, fmt.Errorf("it can not be evaluated: %v", p)
 		}
 	}()
-	for _, name := range []string{"pad_left", "pad_right"} {
-		if strings.Contains(query, name) {
-			return nil, fmt.Errorf("%s is not available", name)
-		}
-	}
 	q, err := api.Compile(query, jpfunctions.FunctionEntry{
 		Name:      "equals_ignore_case",
 		Arguments: []jpfunctions.ArgSpec{{Types: []jpfunctions.JpType{jpfunctions.JpString}}, {Types: []jpfunctions.JpType{jpfunctions.JpString}}},
