@@ -14,6 +14,8 @@ const maxEndpoint = 512
 
 var (
 	hostName = regexp.MustCompile(`^(?:[a-zA-Z0-9](?:[a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?\.)*[a-zA-Z0-9](?:[a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?$`)
+	// place is the path of an endpoint, such as a tenant's.
+	place = regexp.MustCompile(`^(?:/[a-zA-Z0-9_-]+)*$`)
 	// object is what keys and secrets of a vault are called, and version one of their versions.
 	object  = regexp.MustCompile(`^[0-9a-zA-Z-]{1,127}$`)
 	version = regexp.MustCompile(`^[0-9a-zA-Z]{1,64}$`)
@@ -31,17 +33,19 @@ func ParseEndpoint(text string) (*url.URL, error) {
 		return nil, malformed("endpoint %q is no host name and no URL", clean(text))
 	}
 	host := u.Hostname()
-	_, ipErr := netip.ParseAddr(host)
+	ip, ipErr := netip.ParseAddr(host)
+	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), ""
 	switch {
 	case !strings.EqualFold(u.Scheme, "https"):
 		return nil, malformed("endpoint %q is not https", clean(text))
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.Opaque != "":
 		return nil, malformed("endpoint %q has more than host, port and path", clean(text))
-	case ipErr != nil && (!hostName.MatchString(host) || len(host) > 253):
+	case !place.MatchString(u.Path):
+		return nil, malformed("endpoint %q has a path of something else than letters, digits, hyphens and underscores", clean(text))
+	case ip.Zone() != "" || ipErr != nil && (!hostName.MatchString(host) || len(host) > 253):
 		return nil, malformed("endpoint %q has no host name", clean(text))
 	}
-	u.Scheme, u.Host = "https", strings.ToLower(u.Host)
-	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), ""
+	u.Scheme, u.Host = "https", strings.TrimSuffix(strings.ToLower(u.Host), ":")
 	return u, nil
 }
 

@@ -66,7 +66,7 @@ func (e *Error) Error() string {
 
 // Is matches the errors above by the status.
 func (e *Error) Is(target error) bool {
-	switch target { //nolint:errorlint // Is compares with the sentinels themselves
+	switch target {
 	case ErrUnauthorized:
 		return e.Status == http.StatusUnauthorized
 	case ErrForbidden:

@@ -41,7 +41,7 @@ type Credential interface {
 // Where Azure has its identity endpoints.
 const (
 	// IMDSTokenURL is the instance metadata service's. It has no TLS: it is on the machine's own link.
-	IMDSTokenURL = "http://169.254.169.254/metadata/identity/oauth2/token"
+	IMDSTokenURL = "http://169.254.169.254/metadata/identity/oauth2/token" //nolint:gosec // an address, not a token
 	// LoginURL is the login server of Azure's public cloud.
 	LoginURL = "https://login.microsoftonline.com"
 )

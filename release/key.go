@@ -69,7 +69,7 @@ func (k *Key) Symmetric() []byte { return k.oct }
 
 // JWK returns the whole key, secret included, as a JSON web key.
 func (k *Key) JWK() ([]byte, error) {
-	var v any = k.private
+	v := k.private
 	if k.kind == KindOct {
 		v = k.oct
 	}

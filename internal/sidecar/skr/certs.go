@@ -129,11 +129,11 @@ func (a *azCache) Certificates(ctx context.Context, r *snp.Report) ([][]byte, er
 		query.Set("clientId", a.config.ClientID)
 	}
 	target := fmt.Sprintf("%s/%s/certificates/%s/%s?%s", a.base, url.PathEscape(a.config.TEEType), hex.EncodeToString(r.ChipID[:]), tcb, query.Encode())
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil) //nolint:gosec // the server is the one of the configuration
 	if err != nil {
 		return nil, err
 	}
-	resp, err := a.client.Do(req)
+	resp, err := a.client.Do(req) //nolint:gosec // as above
 	if err != nil {
 		return nil, err
 	}

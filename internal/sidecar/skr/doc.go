@@ -7,6 +7,6 @@
 // It trusts the other containers of its group with what they ask for, as the group's policy admitted them together, but
 // takes what they send apart as hostile bytes. The source of reports is trusted to be well-meant. What the host says beside
 // the report — certificates, endorsements — is passed on to be judged by others. It never answers with a report that did
-// not come from the source it was started with, never keeps a released key, and never logs a key, a token, or what a
-// request holds. Whoever can reach its port can have keys released in the group's name: it listens on loopback alone.
+// not come from the source it was started with, never keeps a released key, and never logs a key or a token;
+// what a request names is logged at the level debug alone. Whoever can reach its port can have keys released in the group's name: it listens on loopback alone.
 package skr

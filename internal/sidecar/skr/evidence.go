@@ -103,6 +103,7 @@ func (m *mismatch) Error() string {
 }
 
 // certificates finds those that fit a report: what came with it, what fitted last, what the host gave, what a server has.
+// The error is a *mismatch when the server's are under another TCB.
 func (e *Evidence) certificates(ctx context.Context, res *attest.Result) ([][]byte, snp.TCB, error) {
 	r, err := snp.ParseReport(res.Report)
 	if err != nil {
@@ -112,49 +113,57 @@ func (e *Evidence) certificates(ctx context.Context, res *attest.Result) ([][]by
 	if err != nil {
 		return nil, snp.TCB{}, err
 	}
-	candidates := [][][]byte{release.LeafFirst(own), e.last()}
-	if e.Context != nil && e.Context.HostCert != nil {
-		candidates = append(candidates, e.Context.HostCert.Certificates())
-	}
-	var wrong error
-	var second [][]byte
-	var secondTCB snp.TCB
-	try := func(list [][]byte) (bool, snp.TCB) {
-		if len(list) == 0 {
-			return false, snp.TCB{}
-		}
-		tcb, err := fits(list[0], r)
-		if m, ok := errors.AsType[*mismatch](err); ok {
-			second, secondTCB = list, m.certificate
-		}
-		if err != nil {
-			wrong = err
-		}
-		return err == nil, tcb
-	}
-	for _, list := range candidates {
-		if ok, tcb := try(list); ok {
-			return list, tcb, nil
-		}
+	s := &search{report: r}
+	if s.try(release.LeafFirst(own)) || s.try(e.last()) || e.Context != nil && e.Context.HostCert != nil && s.try(e.Context.HostCert.Certificates()) {
+		return s.list, s.tcb, nil
 	}
 	if e.Certs != nil {
 		list, err := e.Certs.Certificates(ctx, r)
-		if err == nil {
-			if ok, tcb := try(list); ok {
-				e.keep(list)
-				return list, tcb, nil
-			}
-		} else {
-			wrong = errors.Join(wrong, fmt.Errorf("getting the chip's certificates: %w", err))
+		if err == nil && s.try(list) {
+			e.keep(list)
+			return s.list, s.tcb, nil
+		}
+		if err != nil && s.err != nil {
+			err = fmt.Errorf("%w; what there is already: %s", err, s.err.Error())
+		}
+		if err != nil {
+			s.err = fmt.Errorf("getting the chip's certificates: %w", err)
 		}
 	}
 	switch {
-	case second != nil && e.AllowMismatchedTCB:
-		return second, secondTCB, nil
-	case wrong == nil:
-		wrong = errors.New("neither the report nor the host has the chip's certificates, and no server of them is configured")
+	case s.other != nil && e.AllowMismatchedTCB:
+		return s.other, s.otherTCB, nil
+	case s.err == nil:
+		s.err = errors.New("neither the report nor the host has the chip's certificates, and no server of them is configured")
 	}
-	return nil, snp.TCB{}, wrong
+	return nil, snp.TCB{}, s.err
+}
+
+// search looks for certificates that fit a report.
+type search struct {
+	report *snp.Report
+	// list are those that fit, and other those under another TCB.
+	list, other   [][]byte
+	tcb, otherTCB snp.TCB
+	// err says what was wrong with the last ones.
+	err error
+}
+
+// try reports whether certificates fit.
+func (s *search) try(list [][]byte) bool {
+	if len(list) == 0 {
+		return false
+	}
+	tcb, err := fits(list[0], s.report)
+	if err == nil {
+		s.list, s.tcb = list, tcb
+		return true
+	}
+	if m, ok := errors.AsType[*mismatch](err); ok {
+		s.other, s.otherTCB = list, m.certificate
+	}
+	s.err = err
+	return false
 }
 
 // fits checks that a certificate is for the chip and the TCB of a report. Nothing depends on it but the wording of errors:

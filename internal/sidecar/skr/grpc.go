@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -62,7 +63,7 @@ func (s *Server) contain(ctx context.Context, req any, info *grpc.UnaryServerInf
 	defer cancel()
 	defer func() {
 		if recover() != nil { // the value may hold what the client sent
-			s.opts.Log.Error("a call panicked", "call", info.FullMethod, "stack", string(debug.Stack()))
+			s.opts.Log.Error("a call panicked", slog.String("call", info.FullMethod), slog.String("stack", string(debug.Stack())))
 			out, err = nil, status.Error(codes.Internal, "the call could not be handled")
 		}
 	}()
@@ -71,7 +72,7 @@ func (s *Server) contain(ctx context.Context, req any, info *grpc.UnaryServerInf
 		return out, nil
 	}
 	f := failureOf(err)
-	s.opts.Log.Warn("refused", "call", info.FullMethod, "code", f.code, "error", f.message)
+	s.logRefusal(f, slog.String("call", info.FullMethod))
 	return nil, status.Error(grpcCode(f), f.code+": "+f.message)
 }
 

@@ -30,7 +30,7 @@ type Options struct {
 	Client *release.Client
 	// KeyDirectory has the public keys and their descriptions that WrapKey may use; empty lets it use none.
 	KeyDirectory string
-	// Log gets what failed, without what was asked for. It may be nil.
+	// Log gets what failed: that and the code, and at the level debug why, which names keys and servers. It may be nil.
 	Log *slog.Logger
 }
 
@@ -99,11 +99,19 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, rt route) {
 	}
 	if err != nil {
 		f := failureOf(err)
-		s.opts.Log.Warn("refused", "id", serve.RequestID(r.Context()), "route", rt.name, "status", f.status, "code", f.code, "error", f.message)
+		s.logRefusal(f, slog.String("id", serve.RequestID(r.Context())), slog.String("route", rt.name), slog.Int("status", f.status))
 		writeFailure(w, f)
 		return
 	}
 	writeJSON(w, http.StatusOK, out)
+}
+
+// logRefusal logs a refusal by its code. The text names keys and servers, and logs leave the group: it is there only for who
+// asked for everything.
+func (s *Server) logRefusal(f *failure, about ...any) {
+	log := s.opts.Log.With(about...).With(slog.String("code", f.code))
+	log.Warn("refused")
+	log.Debug("refused because", slog.String("error", f.message))
 }
 
 // Error writes an error in the sidecar's form. It is a serve.ErrorFunc, for what the frame itself refuses.

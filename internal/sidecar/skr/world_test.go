@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -295,7 +294,7 @@ func (w *world) fill(ctx context.Context) error {
 func (w *world) sidecar(t testing.TB, change func(*Options, *release.Options)) *Server {
 	t.Helper()
 	e := &Evidence{Provider: w.guest}
-	o := Options{Evidence: e, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	o := Options{Evidence: e, Log: slog.New(slog.DiscardHandler)}
 	c := release.Options{Attester: e, Pool: w.evidencePool, Roots: w.roots}
 	if change != nil {
 		change(&o, &c)
