@@ -214,7 +214,7 @@ func (a *app) serveAttestation(ctx context.Context, cmd *cobra.Command, c *attes
 		}
 		c.Issuer = "https://" + c.Listen.Listen
 	}
-	baseline, err := a.attestationBaseline(cmd, c)
+	baseline, err := a.attestationBaseline(ctx, cmd, c)
 	if err != nil {
 		return err
 	}
@@ -247,7 +247,7 @@ func openAudit(state, instance string) (*audit.Log, error) {
 	return audit.Open(filepath.Join(state, "audit"), audit.Options{Instance: instance, Key: key})
 }
 
-func (a *app) attestationBaseline(cmd *cobra.Command, c *attestationConfig) (attestsvc.Baseline, error) {
+func (a *app) attestationBaseline(ctx context.Context, cmd *cobra.Command, c *attestationConfig) (attestsvc.Baseline, error) {
 	var roots []anchor.Root
 	for _, name := range c.SimulatedRoots {
 		root, err := a.readSimulatedRoot(name)
@@ -256,7 +256,7 @@ func (a *app) attestationBaseline(cmd *cobra.Command, c *attestationConfig) (att
 		}
 		roots = append(roots, root)
 	}
-	b, err := a.attestationRules(cmd.Context(), cmd, c, roots)
+	b, err := a.attestationRules(ctx, cmd, c, roots)
 	if err != nil {
 		return b, err
 	}
