@@ -175,7 +175,10 @@ func (v *Vault) picture(ctx context.Context) (*picture, error) {
 				if err != nil {
 					return err
 				}
-				k := pictured{s == deleted, string(o.head.Policy.Data), map[string]string{}}
+				k := pictured{Deleted: s == deleted, Versions: map[string]string{}}
+				if o.head.Policy != nil {
+					k.Policy = string(o.head.Policy.Data)
+				}
 				versions, err := r.List(v.versionPath(keys, name, ""), "", store.MaxList)
 				if err != nil {
 					return err
