@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 		"mkagent":    serveAgent,
 		"mksigner":   makeSigner,
 		"askvault":   askVault,
+		"askbroker":  brokerGuest,
 		"mktarget":   makeTarget,
 		"mksocket":   makeSocket,
 		"askskr":     askSidecar,

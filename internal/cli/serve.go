@@ -25,7 +25,7 @@ import (
 )
 
 func (a *app) serveCommand() *cobra.Command {
-	return noun("serve", "Be one of the services", a.serveAttestationCommand(), a.serveVaultCommand())
+	return noun("serve", "Be one of the services", a.serveAttestationCommand(), a.serveVaultCommand(), a.serveBrokerCommand())
 }
 
 // listenConfig is how a service listens. It is part of every service's configuration file.
