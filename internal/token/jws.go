@@ -19,9 +19,10 @@ const (
 	Skew = time.Minute
 	// MaxSize bounds a token in bytes.
 	MaxSize = 256 << 10
-	// MaxKeys bounds the keys of a set, and MaxSetSize the set in bytes. A service whose instances restart often has many:
+	// MaxKeys bounds the keys of a set. A service whose instances restart often has many:
 	// the keys of each start are good for as long as tokens by them may be.
-	MaxKeys    = 1000
+	MaxKeys = 1000
+	// MaxSetSize bounds a set in bytes.
 	MaxSetSize = 4 << 20
 )
 
