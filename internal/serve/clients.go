@@ -47,32 +47,62 @@ func (c *clients) allow(who netip.Prefix) bool {
 	return l.Allow()
 }
 
-// limitListener lets at most n connections be open at a time; more wait in the kernel.
+// limitListener lets at most n connections be open at a time; more wait in the kernel. Those of one address beyond a quarter
+// are closed at once.
 func limitListener(l net.Listener, n int) net.Listener {
-	return &limited{l, make(chan struct{}, n), make(chan struct{}), sync.Once{}}
+	return &limited{Listener: l, most: max(leastShare, n/shareOfOne), slots: make(chan struct{}, n), done: make(chan struct{}), open: map[netip.Prefix]int{}}
 }
 
 type limited struct {
 	net.Listener
 
+	most  int
 	slots chan struct{}
 	done  chan struct{}
 	once  sync.Once
+
+	mu   sync.Mutex
+	open map[netip.Prefix]int
 }
 
 // Accept implements net.Listener.
 func (l *limited) Accept() (net.Conn, error) {
-	select {
-	case l.slots <- struct{}{}:
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
+	for {
+		select {
+		case l.slots <- struct{}{}:
+		case <-l.done:
+			return nil, net.ErrClosed
+		}
+		c, err := l.Listener.Accept()
+		if err != nil {
+			<-l.slots
+			return nil, err
+		}
+		who := address(c.RemoteAddr().String())
+		if l.enter(who) {
+			return &counted{Conn: c, release: func() { l.leave(who); <-l.slots }}, nil
+		}
+		_ = c.Close() // its address has enough of them
 		<-l.slots
-		return nil, err
 	}
-	return &counted{Conn: c, release: func() { <-l.slots }}, nil
+}
+
+func (l *limited) enter(who netip.Prefix) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[who] >= l.most && !who.Addr().IsLoopback() {
+		return false
+	}
+	l.open[who]++
+	return true
+}
+
+func (l *limited) leave(who netip.Prefix) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[who]--; l.open[who] == 0 {
+		delete(l.open, who)
+	}
 }
 
 // Close implements net.Listener.

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -24,14 +25,16 @@ const RequestIDHeader = "X-Request-Id"
 type frame struct {
 	opts     Options
 	metrics  *metrics
-	slots    chan struct{}
+	shares   *shares
 	clients  *clients
 	draining atomic.Bool
+
+	readiness readiness
 }
 
 func newFrame(opts Options) *frame {
 	return &frame{
-		opts: opts, metrics: newMetrics(opts.Name), slots: make(chan struct{}, opts.Limits.Concurrent),
+		opts: opts, metrics: newMetrics(opts.Name), shares: newShares(&opts.Limits),
 		clients: newClients(opts.Limits.ClientRate, opts.Limits.ClientBurst),
 	}
 }
@@ -91,25 +94,29 @@ func (f *frame) serve(w *statusWriter, r *http.Request, a *about) {
 		f.ready(w, r)
 		return
 	}
-	if !f.clients.allow(client(r)) {
+	who := client(r)
+	if !f.clients.allow(who) {
 		w.Header().Set("Retry-After", "1")
 		f.opts.Error(w, r, http.StatusTooManyRequests, CodeTooMany, "this address sends too many requests; try again in a second")
 		return
 	}
-	select {
-	case f.slots <- struct{}{}:
-		defer func() { <-f.slots }()
-	default:
+	size := r.ContentLength
+	if size > f.opts.Limits.Body {
+		f.opts.Error(w, r, http.StatusRequestEntityTooLarge, CodeTooLarge, "the body is larger than the service takes")
+		return
+	}
+	if size < 0 { // the client does not say
+		size = f.opts.Limits.Body
+	}
+	leave := f.shares.take(who, size)
+	if leave == nil {
 		w.Header().Set("Retry-After", "1")
 		f.opts.Error(w, r, http.StatusServiceUnavailable, CodeOverloaded, "too many requests at a time; try again in a second")
 		return
 	}
+	defer leave()
 	f.metrics.running.Inc()
 	defer f.metrics.running.Dec()
-	if r.ContentLength > f.opts.Limits.Body {
-		f.opts.Error(w, r, http.StatusRequestEntityTooLarge, CodeTooLarge, "the body is larger than the service takes")
-		return
-	}
 	r.Body = http.MaxBytesReader(w, r.Body, f.opts.Limits.Body)
 	defer f.contain(w, r)
 	f.opts.Handler.ServeHTTP(w, r)
@@ -138,7 +145,7 @@ func (f *frame) ready(w http.ResponseWriter, r *http.Request) {
 	case f.draining.Load():
 		http.Error(w, "ending", http.StatusServiceUnavailable)
 	case f.opts.Ready != nil:
-		if err := f.opts.Ready(r.Context()); err != nil {
+		if err := f.readiness.ask(r.Context(), f.opts.Ready); err != nil {
 			f.opts.Log.Warn("not ready", slog.String("role", f.opts.Name), slog.Any("error", err))
 			http.Error(w, "not ready", http.StatusServiceUnavailable)
 			return
@@ -149,9 +156,30 @@ func (f *frame) ready(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// readiness remembers the last answer for a moment: anybody can ask, and what answers is the store.
+type readiness struct {
+	mu    sync.Mutex
+	asked time.Time
+	err   error
+}
+
+const readyAge = time.Second
+
+func (a *readiness) ask(ctx context.Context, ready func(context.Context) error) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if age := time.Since(a.asked); a.asked.IsZero() || age >= readyAge {
+		a.err = ready(context.WithoutCancel(ctx))
+		a.asked = time.Now()
+	}
+	return a.err
+}
+
 // client is the address by which requests are counted: an IPv6 client is its /64.
-func client(r *http.Request) netip.Prefix {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
+func client(r *http.Request) netip.Prefix { return address(r.RemoteAddr) }
+
+func address(remote string) netip.Prefix {
+	host, _, err := net.SplitHostPort(remote)
 	if err != nil {
 		return netip.Prefix{}
 	}

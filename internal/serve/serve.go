@@ -29,9 +29,11 @@ type Limits struct {
 	Read    time.Duration
 	Request time.Duration
 	Idle    time.Duration
-	// Concurrent requests are served at a time; more are turned away.
+	// Concurrent requests are served at a time, and Memory bounds their bodies together in bytes; more are turned away. One
+	// address can have a quarter of each.
 	Concurrent int
-	// Connections are open at a time; more wait.
+	Memory     int64
+	// Connections are open at a time; more wait. One address can have a quarter of them.
 	Connections int
 	// ClientRate and ClientBurst bound the requests of one address per second. Zero rate is no bound.
 	ClientRate  float64
@@ -41,7 +43,7 @@ type Limits struct {
 // DefaultLimits are for services whose requests are documents of some hundred kilobytes at most.
 var DefaultLimits = Limits{
 	Body: 1 << 20, Header: 32 << 10, Read: 10 * time.Second, Request: 30 * time.Second, Idle: time.Minute,
-	Concurrent: 512, Connections: 4096,
+	Concurrent: 512, Memory: 128 << 20, Connections: 4096,
 }
 
 func (l Limits) withDefaults() Limits {
@@ -52,6 +54,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Request, d.Request)
 	set(&l.Idle, d.Idle)
 	set(&l.Concurrent, d.Concurrent)
+	set(&l.Memory, max(d.Memory, l.Body))
 	set(&l.Connections, d.Connections)
 	set(&l.ClientBurst, max(1, int(2*l.ClientRate)))
 	return l
