@@ -60,6 +60,8 @@ type Client struct {
 	mu        sync.Mutex
 	sessions  map[string]*slot
 	audiences map[string]string
+
+	beginning flights[*session]
 }
 
 // New returns a client.

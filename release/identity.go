@@ -210,6 +210,7 @@ type cachedCredential struct {
 	source     Credential
 	mu         sync.Mutex
 	byResource map[string]AccessToken
+	asking     flights[AccessToken]
 }
 
 // AccessToken returns a token that is kept, or gets one.
@@ -220,17 +221,23 @@ func (c *cachedCredential) AccessToken(ctx context.Context, resource string) (Ac
 	if ok && time.Until(t.Expires) > early {
 		return t, nil
 	}
-	t, err := c.source.AccessToken(ctx, resource)
-	if err != nil {
-		return AccessToken{}, err
-	}
+	t, _, err := c.asking.do(ctx, resource, func() (AccessToken, error) {
+		t, err := c.source.AccessToken(ctx, resource)
+		if err == nil {
+			c.keep(resource, t)
+		}
+		return t, err
+	})
+	return t, err
+}
+
+func (c *cachedCredential) keep(resource string, t AccessToken) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.byResource) >= maxResources {
 		clear(c.byResource)
 	}
 	c.byResource[resource] = t
-	return t, nil
 }
 
 // forget drops a token that a server did not take.

@@ -4,7 +4,6 @@ package release
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"cofferdam.dev/internal/vault/wrap"
@@ -20,17 +19,15 @@ type session struct {
 	unused int
 }
 
-// slot holds the session with one attestation service. Whoever has the turn may look at it and replace it, so that many
-// requests at a time make one session.
+// slot holds the session with one attestation service, for one family of formats. The client's lock guards it.
 type slot struct {
-	turn    chan struct{}
 	current *session
-	// used is when the slot was last asked for, guarded by the client.
+	// used is when the slot was last asked for.
 	used time.Time
 }
 
 // session returns a session with an attestation service whose wrapping key is for a format: the current one, unless it is
-// at its end or is the one to be replaced.
+// at its end or is the one to be replaced. Many requests at a time make one session.
 func (c *Client) session(ctx context.Context, endpoint, format string, instead *session) (*session, error) {
 	u, err := ParseEndpoint(endpoint)
 	if err != nil {
@@ -43,46 +40,67 @@ func (c *Client) session(ctx context.Context, endpoint, format string, instead *
 	if !wrap.Enc(format).RSA() {
 		family = format
 	}
-	s := c.slot(family + " " + u.String())
-	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
-	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting for the guest to be attested: %w", ctx.Err())
+	key := family + " " + u.String()
+	for {
+		if s := c.current(key, instead); s != nil {
+			return s, nil
+		}
+		s, own, err := c.beginning.do(ctx, key, func() (*session, error) {
+			s, err := c.begin(ctx, endpoint, format)
+			if err == nil {
+				c.keep(key, s)
+			}
+			return s, err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if own {
+			return s, nil
+		}
 	}
-	if cur := s.current; cur != nil && cur != instead && cur.unused > 0 && c.opts.Now().Before(cur.until) {
-		cur.unused--
-		return cur, nil
+}
+
+// current takes a use of the session that is kept, if it is still good.
+func (c *Client) current(key string, instead *session) *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.opts.Now()
+	s := c.slot(key)
+	s.used = now
+	cur := s.current
+	if cur == nil || cur == instead || cur.unused < 1 || !now.Before(cur.until) {
+		return nil
 	}
-	s.current = nil
-	fresh, err := c.begin(ctx, endpoint, format)
-	if err != nil {
-		return nil, err
-	}
-	fresh.unused--
-	s.current = fresh
-	return fresh, nil
+	cur.unused--
+	return cur
+}
+
+// keep makes a session the current one, with one use taken.
+func (c *Client) keep(key string, s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.unused--
+	c.slot(key).current = s
 }
 
 // slot finds or makes the place of a session. When there are too many, the one that was not asked for longest goes.
 func (c *Client) slot(key string) *slot {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	s, ok := c.sessions[key]
-	if !ok {
-		if len(c.sessions) >= maxSessions {
-			oldest := ""
-			for name, other := range c.sessions {
-				if oldest == "" || other.used.Before(c.sessions[oldest].used) {
-					oldest = name
-				}
-			}
-			delete(c.sessions, oldest)
-		}
-		s = &slot{turn: make(chan struct{}, 1)}
-		c.sessions[key] = s
+	if ok {
+		return s
 	}
-	s.used = c.opts.Now()
+	if len(c.sessions) >= maxSessions {
+		oldest := ""
+		for name, other := range c.sessions {
+			if oldest == "" || other.used.Before(c.sessions[oldest].used) {
+				oldest = name
+			}
+		}
+		delete(c.sessions, oldest)
+	}
+	s = &slot{used: c.opts.Now()}
+	c.sessions[key] = s
 	return s
 }
 
