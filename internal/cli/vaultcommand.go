@@ -147,59 +147,92 @@ func (a *app) withVault(ctx context.Context, c *vaultConfig, state string, do fu
 	return errors.Join(do(v), v.Close())
 }
 
+// rootOptions say how a root key is kept.
+type rootOptions struct {
+	passphrase        string
+	shares, threshold int
+	out               string
+	device            string
+	hsm               hsmConfig
+	token, key        string
+}
+
+// complete reports whether exactly one way is chosen, with all that it needs.
+func (o *rootOptions) complete() bool {
+	ways := 0
+	for _, set := range []bool{o.passphrase != "", o.shares != 0, o.device != "", o.hsm.Module != ""} {
+		if set {
+			ways++
+		}
+	}
+	return ways == 1 && (o.shares != 0) == (o.out != "" && o.threshold != 0) && (o.hsm.Module != "") == (o.hsm.PIN != "" && o.token != "")
+}
+
 func (a *app) rootCreateCommand() *cobra.Command {
-	var passphrase, out, device string
-	var shares, threshold int
+	var o rootOptions
 	c := &cobra.Command{
-		Use:   "create FILE {--passphrase-file FILE | --shares N --threshold K --out DIR | --tee-device KIND}",
+		Use:   "create FILE",
 		Short: "Make a root key",
 		Long: `Make a random root key and keep it in a file: under a passphrase; split among people, so
-that any K of N shares open it; or sealed to the guest and the chip that this command
-runs on. ` + "`cofferdam serve vault --root-key FILE`" + ` opens it again by what the file says.
+that any K of N shares open it; sealed to the guest and the chip that this command runs
+on; or under a new key of a hardware security module.
+` + "`cofferdam serve vault --root-key FILE`" + ` opens it again by what the file says.
 
 Shares are written into files of their own below --out. Give each to one person and
 remove it: together they are the root key.`,
 		Example: `  cofferdam vault root create root-key.sealed --passphrase-file passphrase
   cofferdam vault root create root-key.sealed --shares 5 --threshold 3 --out shares
-  cofferdam vault root create root-key.sealed --tee-device sev-guest`,
+  cofferdam vault root create root-key.sealed --tee-device sev-guest
+  cofferdam vault root create root-key.sealed --pkcs11-module /usr/lib/module.so \
+    --pkcs11-token vault --pin-file pin`,
 		Args: arguments(1, 1, "the file to write"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ways := 0
-			for _, set := range []bool{passphrase != "", shares != 0, device != ""} {
-				if set {
-					ways++
-				}
+			if !o.complete() {
+				return usage(cmd, "give one of --passphrase-file; --shares, --threshold and --out; --tee-device; --pkcs11-module, --pkcs11-token and --pin-file")
 			}
-			if ways != 1 || (shares != 0) != (out != "" && threshold != 0) {
-				return usage(cmd, "give one of --passphrase-file, --shares with --threshold and --out, and --tee-device")
-			}
-			switch {
-			case shares != 0:
-				return a.createShares(args[0], shares, threshold, out)
-			case device != "":
-				tee, err := openDeriver(cmd.Context(), device)
-				if err != nil {
-					return err
-				}
-				_, err = seal.CreateTEE(cmd.Context(), args[0], tee, seal.TEEOptions{})
-				return err
-			}
-			secret, err := readSecretFile("the passphrase", passphrase)
-			if err != nil {
-				return err
-			}
-			defer secret.Destroy()
-			_, err = seal.CreatePassphrase(args[0], secret)
-			return err
+			return a.createRoot(cmd.Context(), args[0], &o)
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&passphrase, "passphrase-file", "", "file with the passphrase, that only its owner may read")
-	f.IntVar(&shares, "shares", 0, "number of shares")
-	f.IntVar(&threshold, "threshold", 0, "number of shares that open the root key")
-	f.StringVar(&out, "out", "", "directory for the files with the shares")
-	f.StringVar(&device, "tee-device", "", "kind of this machine's device, such as sev-guest")
+	f.StringVar(&o.passphrase, "passphrase-file", "", "file with the passphrase, that only its owner may read")
+	f.IntVar(&o.shares, "shares", 0, "number of shares")
+	f.IntVar(&o.threshold, "threshold", 0, "number of shares that open the root key")
+	f.StringVar(&o.out, "out", "", "directory for the files with the shares")
+	f.StringVar(&o.device, "tee-device", "", "kind of this machine's device, such as sev-guest")
+	o.hsm.flags(c)
+	f.StringVar(&o.token, "pkcs11-token", "", "label of the module's token")
+	f.StringVar(&o.key, "pkcs11-key", "cofferdam-vault", "label of the key that is made in the token")
 	return c
+}
+
+func (a *app) createRoot(ctx context.Context, file string, o *rootOptions) error {
+	switch {
+	case o.shares != 0:
+		return a.createShares(file, o.shares, o.threshold, o.out)
+	case o.device != "":
+		tee, err := openDeriver(ctx, o.device)
+		if err != nil {
+			return err
+		}
+		_, err = seal.CreateTEE(ctx, file, tee, seal.TEEOptions{})
+		return err
+	case o.hsm.Module != "":
+		hsm, err := o.hsm.open()
+		if err != nil {
+			return err
+		}
+		defer hsm.PIN.Destroy()
+		hsm.Token, hsm.Key = o.token, o.key
+		_, err = seal.CreatePKCS11(ctx, file, hsm)
+		return err
+	}
+	secret, err := readSecretFile("the passphrase", o.passphrase)
+	if err != nil {
+		return err
+	}
+	defer secret.Destroy()
+	_, err = seal.CreatePassphrase(file, secret)
+	return err
 }
 
 // createShares makes a root key that is split, and a file for each share.

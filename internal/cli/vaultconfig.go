@@ -41,6 +41,8 @@ type vaultConfig struct {
 	Passphrase string   `json:"passphraseFile"`
 	Shares     []string `json:"shareFiles"`
 	TEEDevice  string   `json:"teeDevice"`
+	// HSM is the module whose key the root key is under.
+	HSM hsmConfig `json:"pkcs11"`
 	// RecoverableDays and PurgeProtection say what becomes of deleted objects.
 	RecoverableDays int  `json:"recoverableDays"`
 	PurgeProtection bool `json:"purgeProtection"`
@@ -86,6 +88,7 @@ func (c *vaultConfig) storeFlags(cmd *cobra.Command) {
 	f.StringVar(&c.Passphrase, "passphrase-file", "", "file with the root key's passphrase (default: a random one in the state directory)")
 	f.StringArrayVar(&c.Shares, "share-file", nil, "file with a share of a root key that is split; may be given several times, and what is missing is read from standard input")
 	f.StringVar(&c.TEEDevice, "tee-device", "", "for a root key that is sealed to this machine: the kind of its device, such as sev-guest")
+	c.HSM.flags(cmd)
 }
 
 // override takes over what flags say. A flag that was not given says something only where the file does not.
@@ -109,6 +112,9 @@ func (c *vaultConfig) override(cmd *cobra.Command, flags *vaultConfig) {
 	text(&c.ReleaseCertificate, "release-certificate", flags.ReleaseCertificate)
 	text(&c.ReleaseKey, "release-key", flags.ReleaseKey)
 	text(&c.TEEDevice, "tee-device", flags.TEEDevice)
+	text(&c.HSM.Module, "pkcs11-module", flags.HSM.Module)
+	text(&c.HSM.Helper, "pkcs11-helper", flags.HSM.Helper)
+	text(&c.HSM.PIN, "pin-file", flags.HSM.PIN)
 	c.Shares = append(c.Shares, flags.Shares...)
 	if changed("managed-hsm") {
 		c.ManagedHSM = flags.ManagedHSM

@@ -105,6 +105,13 @@ func (a *app) openRoot(ctx context.Context, c *vaultConfig, state string) (seal.
 			return nil, err
 		}
 		return seal.OpenTEE(ctx, c.RootKey, tee)
+	case seal.KindPKCS11:
+		hsm, err := c.HSM.open()
+		if err != nil {
+			return nil, err
+		}
+		defer hsm.PIN.Destroy()
+		return seal.OpenPKCS11(ctx, c.RootKey, hsm)
 	}
 	return nil, fmt.Errorf("opening root %s: kind %q is unknown", c.RootKey, kind)
 }
