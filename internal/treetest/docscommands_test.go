@@ -18,7 +18,7 @@ type command struct {
 }
 
 var (
-	flagLine = regexp.MustCompile(`(?m)^ {2,6}(?:(-[a-zA-Z]), )?(--[a-z-]+)(?: ([a-zA-Z]+))? {2,}`)
+	flagLine = regexp.MustCompile(`(?m)^ {2,6}(?:(-[a-zA-Z]), )?(--[a-z0-9-]+)(?: ([a-zA-Z]+))? {2,}`)
 	section  = regexp.MustCompile(`(?m)^### (cofferdam [a-z ]+)$`)
 )
 
