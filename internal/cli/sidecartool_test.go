@@ -100,7 +100,7 @@ func askSidecar() {
 	for end := time.Now().Add(2 * patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		b, _ := os.ReadFile(os.Args[1]) // may be not there yet
 		address, _, _ = strings.Cut(string(b), "\n")
-		resp, err := http.Get(address + "/readyz") //nolint:gosec,noctx // our own sidecar
+		resp, err := http.Get(address + "/readyz")
 		if err != nil {
 			continue
 		}
@@ -113,7 +113,7 @@ func askSidecar() {
 	if len(os.Args) > 3 {
 		method, body = http.MethodPost, os.Args[3]
 	}
-	req, err := http.NewRequest(method, address+os.Args[2], strings.NewReader(body)) //nolint:noctx // ends with the script
+	req, err := http.NewRequest(method, address+os.Args[2], strings.NewReader(body))
 	if err != nil {
 		fatalf("%v", err)
 	}
