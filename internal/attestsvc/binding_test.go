@@ -80,6 +80,21 @@ func TestKeyIsReserved(t *testing.T) {
 	}
 }
 
+// TestBoundData has each kind's report data for a digest.
+func TestBoundData(t *testing.T) {
+	t.Parallel()
+	sum := sha512.Sum384([]byte("x"))
+	for _, k := range Kinds {
+		want := append(append([]byte{}, sum[:]...), make([]byte, 16)...)
+		if k == AzureGuest {
+			want = sum[:]
+		}
+		if diff := cmp.Diff(want, boundData(k, &Data{Bytes: []byte("x"), Hash: crypto.SHA384})); diff != "" {
+			t.Errorf("%s: %s", k, diff)
+		}
+	}
+}
+
 // TestBoundInitTime has digests that are shorter and longer than the field that holds them.
 func TestBoundInitTime(t *testing.T) {
 	t.Parallel()

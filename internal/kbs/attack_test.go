@@ -149,6 +149,14 @@ func (g *guest) cookie() string {
 	return list[0].Value
 }
 
+// move has the guest go on with another instance.
+func (g *guest) move(to *world) {
+	g.t.Helper()
+	session := g.cookie()
+	g.url = to.server.URL
+	g.setCookie(session)
+}
+
 // changeCookie changes a byte of what the session is made of.
 func (g *guest) changeCookie(at int, by byte) {
 	g.t.Helper()
@@ -331,14 +339,11 @@ func TestInstances(t *testing.T) {
 	g := one.newGuest("P-256")
 	g.request()
 	body := g.attestation(theMachine(t))
-	g.url = two.server.URL
-	host := func(to *world) { c := g.cookie(); g.url = to.server.URL; g.setCookie(c) }
-	g.url = one.server.URL
-	host(two)
+	g.move(two)
 	if a := g.attest(body); a.status != http.StatusOK {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
-	host(one)
+	g.move(one)
 	if got := g.mustGet("default/key/1", ""); got != "secret" {
 		t.Errorf("%q", got)
 	}

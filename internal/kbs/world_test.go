@@ -164,13 +164,18 @@ func newWorld(t testing.TB, change func(*attestsvc.Options)) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = st.Close() })
+	return newWorldOn(t, st, newRoot(t), change)
+}
+
+func newRoot(t testing.TB) seal.Root {
+	t.Helper()
 	key := seal.NewRootKey()
 	defer key.Destroy()
 	root, err := seal.NewMemory(key, "memory")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newWorldOn(t, st, root, change)
+	return root
 }
 
 func newWorldOn(t testing.TB, st store.Store, root seal.Root, change func(*attestsvc.Options)) *world {

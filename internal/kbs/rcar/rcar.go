@@ -27,7 +27,7 @@ const (
 	MaxRequest = 16 << 10
 	// MaxAttestation bounds an attestation: bytes are arrays of numbers in it, up to four characters each, and a log of
 	// events may come with a quote.
-	MaxAttestation = 4 << 20
+	MaxAttestation = 2 << 20
 
 	maxText     = 512
 	maxInitData = 256 << 10
