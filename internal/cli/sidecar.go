@@ -21,6 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	"cofferdam.dev/attest"
 	servers "cofferdam.dev/collateral/remote"
@@ -34,6 +35,9 @@ const (
 	skrPort     = 8080
 	skrGRPCPort = 50000
 )
+
+// skrDrain is how long running calls get when the sidecar ends.
+const skrDrain = 10 * time.Second
 
 // maxAuthorities bounds a file of certificate authorities, in bytes.
 const maxAuthorities = 1 << 20
@@ -303,10 +307,17 @@ func (a *app) listenSKR(ctx context.Context, g *errgroup.Group, o *skrOptions, s
 		return fmt.Errorf("writing the answer: %w", err)
 	}
 	server := skr.NewGRPC(s)
-	g.Go(func() error { return server.Serve(l) })
+	g.Go(func() error {
+		if err := server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			return fmt.Errorf("serving gRPC: %w", err)
+		}
+		return nil
+	})
 	g.Go(func() error {
 		<-ctx.Done()
+		late := time.AfterFunc(skrDrain, server.Stop) // a stream can last
 		server.GracefulStop()
+		late.Stop()
 		return nil
 	})
 	return nil

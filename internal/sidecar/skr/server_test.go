@@ -150,6 +150,22 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+// TestChallenge has a key released by a service that wants its own nonces, which only a sidecar that was told so gets.
+func TestChallenge(t *testing.T) {
+	t.Parallel()
+	w := theWorld(t)
+	asks := w.asks("oct", "maa_endpoint", w.strict.URL)
+	if a := call(t, w.sidecar(t, nil), "/key/release", asks); a.status != http.StatusForbidden || a.text("code") != codeAttestationRefused || !strings.Contains(a.text("error"), "nonce") {
+		t.Error(a)
+	}
+	s := w.sidecar(t, func(_ *Options, c *release.Options) { c.Challenge, c.SessionLife = true, -1 })
+	for range 2 { // each nonce counts once
+		if a := call(t, s, "/key/release", asks); a.status != http.StatusOK || a.text("key") == "" {
+			t.Error(a)
+		}
+	}
+}
+
 // TestRefused names what was refused, by whom and why, in one object, and nothing else.
 func TestRefused(t *testing.T) {
 	t.Parallel()

@@ -50,6 +50,7 @@ type world struct {
 
 	roots        *x509.CertPool
 	attestation  *httptest.Server
+	strict       *httptest.Server // the same service, which requires nonces
 	vaultServer  *httptest.Server
 	vault        *vault.Vault
 	attested     atomic.Int32
@@ -153,21 +154,24 @@ func (w *world) startAttestation(dir string, root anchor.Root) error {
 	}
 	o := attestsvc.Options{Issuer: attestIssuer, Baseline: attestsvc.DefaultBaseline(), Store: st, Audit: log}
 	o.Baseline.Roots, o.Baseline.AllowSimulated = append(o.Baseline.Roots, root), true
-	svc, err := attestsvc.New(context.Background(), o)
-	if err != nil {
-		return err
-	}
-	h, err := attestrest.New(attestrest.Options{Service: svc})
-	if err != nil {
-		return err
-	}
-	w.attestation = httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/attest/") {
-			w.attested.Add(1)
+	for _, to := range []**httptest.Server{&w.attestation, &w.strict} {
+		o.RequireNonce = to == &w.strict
+		svc, err := attestsvc.New(context.Background(), o)
+		if err != nil {
+			return err
 		}
-		h.ServeHTTP(rw, r)
-	}))
-	w.roots.AddCert(w.attestation.Certificate())
+		h, err := attestrest.New(attestrest.Options{Service: svc})
+		if err != nil {
+			return err
+		}
+		*to = httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if strings.HasPrefix(r.URL.Path, "/attest/") {
+				w.attested.Add(1)
+			}
+			h.ServeHTTP(rw, r)
+		}))
+		w.roots.AddCert((*to).Certificate())
+	}
 	return nil
 }
 
