@@ -462,3 +462,54 @@ func TestKeyID(t *testing.T) {
 		t.Error(diff, errA, errB, a)
 	}
 }
+
+// TestCheckpointInTime signs entries of a process that may die at any time, and a log keeps its name.
+func TestCheckpointInTime(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	l, err := open(dir, Options{NewInstance: "first", Key: key}, 10*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Append(t.Context(), "thing", 1); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		b, err := os.ReadFile(filepath.Join(dir, "00000001.jsonl"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(b, []byte(kindCheckpoint)) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("no checkpoint")
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Open(dir, Options{NewInstance: "second", Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := again.Append(t.Context(), "thing", 2); err != nil || r.Instance != "first" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if err := again.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Ready(t.Context()); err == nil {
+		t.Error("a closed log is ready")
+	}
+	if _, err := Open(t.TempDir(), Options{Key: key}); err == nil {
+		t.Error("a log without a name")
+	}
+}

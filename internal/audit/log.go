@@ -22,6 +22,8 @@ const (
 	maxBatch = 256
 	// DefaultCheckpointEvery is the number of entries after which a checkpoint follows.
 	DefaultCheckpointEvery = 1000
+	// signAfter is how long an entry waits for a checkpoint at most, when the log is open.
+	signAfter = 10 * time.Second
 	// DefaultMaxFileSize is the size in bytes from which on a new file is begun.
 	DefaultMaxFileSize = 64 << 20
 )
@@ -34,8 +36,10 @@ var ErrUnavailable = errors.New("the audit log can not be written")
 
 // Options say how a log is written.
 type Options struct {
-	// Instance names the writer, 1 to 64 bytes; it never changes for a directory.
-	Instance string
+	// Instance names the writer, 1 to 64 bytes; it never changes for a directory. When it is empty and
+	// NewInstance is not, a log that is there keeps its name, and a new one gets NewInstance.
+	Instance    string
+	NewInstance string
 	// Key signs the checkpoints: ECDSA over P-256.
 	Key *ecdsa.PrivateKey
 	// Now is the clock; nil is the machine's.
@@ -57,6 +61,7 @@ type Log struct {
 	failing atomic.Bool // the last batch is not on disk
 
 	// what the writer alone touches
+	signAfter  time.Duration
 	file       *file
 	sequence   uint64
 	previous   string
@@ -78,17 +83,14 @@ type answer struct {
 // Open opens the log in a directory, which it makes when needed, and continues its chain. An incomplete last line, which
 // a crash may leave and nobody was told of, is removed. One process at a time may have a directory open.
 func Open(dir string, opts Options) (*Log, error) {
-	l, err := open(dir, opts)
+	l, err := open(dir, opts, signAfter)
 	if err != nil {
 		return nil, fmt.Errorf("opening audit log %s: %w", dir, err)
 	}
 	return l, nil
 }
 
-func open(dir string, opts Options) (*Log, error) {
-	if opts.Instance == "" || len(opts.Instance) > 64 {
-		return nil, fmt.Errorf("instance %q is not 1 to 64 bytes", opts.Instance)
-	}
+func open(dir string, opts Options, signAfter time.Duration) (*Log, error) {
 	kid, err := KeyID(opts.Key)
 	if err != nil {
 		return nil, err
@@ -106,9 +108,19 @@ func open(dir string, opts Options) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
+	if opts.Instance == "" && opts.NewInstance != "" {
+		opts.Instance = opts.NewInstance
+		if last != nil {
+			opts.Instance = last.entry.Instance
+		}
+	}
+	if opts.Instance == "" || len(opts.Instance) > 64 {
+		_ = f.close() // nothing was written
+		return nil, fmt.Errorf("instance %q is not 1 to 64 bytes", opts.Instance)
+	}
 	l := &Log{
 		opts: opts, keyID: kid, queue: make(chan request, maxPending), done: make(chan struct{}), file: f,
-		previous: zeroHash, unsigned: 1, // an old end is signed at the next opportunity
+		signAfter: signAfter, previous: zeroHash, unsigned: 1, // an old end is signed at the next opportunity
 	}
 	if last != nil {
 		if last.entry.Instance != opts.Instance {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // zeroHash stands before the first line.
@@ -35,24 +36,42 @@ func publicKeyID(key *ecdsa.PublicKey) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// write is the one writer: it takes what is pending, writes it, syncs once, and answers.
+// write is the one writer: it takes what is pending, writes it, syncs once, and answers. What has no checkpoint gets one
+// after a while: a log whose process dies before its end must not be unsigned for long.
 func (l *Log) write() {
 	defer close(l.done)
-	for first := range l.queue {
-		batch := []request{first}
-		for more := true; more && len(batch) < maxBatch; {
-			select {
-			case r, ok := <-l.queue:
-				if more = ok; ok {
-					batch = append(batch, r)
-				}
-			default:
-				more = false
+	tick := time.NewTicker(l.signAfter)
+	defer tick.Stop()
+	for open := true; open; {
+		select {
+		case first, ok := <-l.queue:
+			if open = ok; ok {
+				l.writeBatch(l.gather(first))
+			}
+		case <-tick.C:
+			if err := l.sign(); err != nil {
+				l.failing.Store(true)
 			}
 		}
-		l.writeBatch(batch)
 	}
 	l.closeError = errors.Join(l.sign(), l.file.close())
+}
+
+// gather takes what is pending besides the first.
+func (l *Log) gather(first request) []request {
+	batch := []request{first}
+	for len(batch) < maxBatch {
+		select {
+		case r, ok := <-l.queue:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, r)
+		default:
+			return batch
+		}
+	}
+	return batch
 }
 
 // pending is the lines of one batch with the state of the chain after them. The log takes that state over only once the

@@ -239,12 +239,19 @@ func openAudit(state, instance string) (*audit.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	if instance == "" {
-		if instance, err = os.Hostname(); err != nil || instance == "" {
-			instance = "attestation"
-		}
+	// Two instances on one machine, or a container's name that is another at each start, must not look like one or be refused.
+	id, err := audit.KeyID(key)
+	if err != nil {
+		return nil, err
 	}
-	return audit.Open(filepath.Join(state, "audit"), audit.Options{Instance: instance, Key: key})
+	host, err := os.Hostname()
+	if err != nil {
+		host = "instance"
+	}
+	const most = 40
+	return audit.Open(filepath.Join(state, "audit"), audit.Options{
+		Instance: instance, NewInstance: fmt.Sprintf("%.*s-%.8s", most, host, id), Key: key,
+	})
 }
 
 func (a *app) attestationBaseline(ctx context.Context, cmd *cobra.Command, c *attestationConfig) (attestsvc.Baseline, error) {
