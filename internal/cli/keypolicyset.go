@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/plain"
+	"cofferdam.dev/internal/vault/client"
+)
+
+func (a *app) keyPolicyShowCommand() *cobra.Command {
+	var v vaultOptions
+	c := &cobra.Command{
+		Use:   "show NAME",
+		Short: "Print the release policy of a key",
+		Long: `Print the text of a key's release policy as the vault keeps it. With -o json it stands
+beside all else that the vault says about the key.
+` + aboutVault,
+		Example: `  cofferdam key policy show db > release.json`,
+		Args:    arguments(1, 1, "the key's name"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			k, err := a.getKey(cmd, &v, args[0])
+			if err != nil {
+				return err
+			}
+			text, err := policyOf(k.Policy)
+			if err == nil && text == nil {
+				err = fixed(errors.New("the key has no release policy: it is never released"), "cofferdam key create or key import, with --exportable and --release-policy")
+			}
+			if err != nil {
+				return err
+			}
+			return a.answer(vaultKey{vaultKeySchema, *k, text}, func(w io.Writer) error {
+				_, err := fmt.Fprintln(w, plain.Drawing(string(text)))
+				return err
+			})
+		},
+	}
+	v.flags(c)
+	a.outputFlag(c)
+	return c
+}
+
+func (a *app) keyPolicySetCommand() *cobra.Command {
+	var v vaultOptions
+	var immutable bool
+	c := &cobra.Command{
+		Use:   "set NAME POLICY|-",
+		Short: "Replace the release policy of a key",
+		Long: `Replace the release policy of an exportable key, for all of its versions and from the next
+release on. What was released before stays where it is: rotate the key, too, if guests of
+the old policy must not have it any more. An immutable policy can not be replaced.
+` + aboutVault,
+		Example: `  cofferdam key policy set db release.json
+  cofferdam key policy set db release.json --immutable`,
+		Args: arguments(2, 2, "the key's name and a policy"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, err := parseObject(cmd, keyKind, args[0], false)
+			if err != nil {
+				return err
+			}
+			p, err := a.readReleasePolicy(args[1])
+			if err != nil {
+				return err
+			}
+			sent, err := sendPolicy(p, immutable)
+			if err != nil {
+				return err
+			}
+			return a.askKey(cmd, &v, http.MethodPatch, "/keys/"+name.Name, name.Name, client.Update{Policy: sent}, args[1])
+		},
+	}
+	c.Flags().BoolVar(&immutable, "immutable", false, "let nobody ever replace it again")
+	v.flags(c)
+	a.outputFlag(c)
+	return c
+}

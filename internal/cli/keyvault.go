@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/vault/client"
+	"cofferdam.dev/release"
+)
+
+// vaultOptions say which vault is meant, how it is trusted, and who asks.
+type vaultOptions struct {
+	vault, ca, tokenFile, clientCertificate, clientKey string
+	// version is the API version, token an access token that a configuration file brought.
+	version, token string
+}
+
+// aboutVault is what the help of each of these commands says about the vault.
+const aboutVault = `
+The vault is --vault, else $COFFERDAM_VAULT, else the one that ` + "`cofferdam serve vault`" + ` runs
+with this state directory, whose operator's token is then used.`
+
+func (o *vaultOptions) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&o.vault, "vault", "", "the vault's URL: ours, an Azure key vault or managed HSM (default $COFFERDAM_VAULT)")
+	f.StringVar(&o.ca, "ca", "", "PEM file of the authority that the vault's TLS is trusted by (default $COFFERDAM_VAULT_CA)")
+	f.StringVar(&o.tokenFile, "token-file", "", "file of the access token, - for standard input (default $COFFERDAM_VAULT_TOKEN_FILE)")
+	f.StringVar(&o.clientCertificate, "client-certificate", "", "client certificate of who asks, in PEM, instead of a token")
+	f.StringVar(&o.clientKey, "client-key", "", "its private key in PEM")
+}
+
+// complete fills in what the flags leave open, from the environment and then from the vault of this state directory.
+func (o *vaultOptions) complete(a *app) {
+	for name, at := range map[string]*string{"COFFERDAM_VAULT": &o.vault, "COFFERDAM_VAULT_CA": &o.ca, "COFFERDAM_VAULT_TOKEN_FILE": &o.tokenFile} {
+		if *at == "" {
+			*at, _ = a.LookupEnv(name)
+		}
+	}
+	if o.vault != "" {
+		return
+	}
+	state := filepath.Join(a.home, "vault")
+	address, err := os.ReadFile(filepath.Join(state, "address"))
+	if err != nil {
+		return // then there is none, which check says
+	}
+	o.vault = strings.TrimSpace(string(address))
+	if o.ca == "" {
+		o.ca = filepath.Join(state, "tls-certificate.pem")
+	}
+	if o.tokenFile == "" && o.clientCertificate == "" && o.token == "" {
+		o.tokenFile = filepath.Join(state, "admin-token")
+	}
+}
+
+// check refuses flags that can not be meant.
+func (o *vaultOptions) check(cmd *cobra.Command) error {
+	if o.vault == "" {
+		return usage(cmd, "--vault is missing, and no vault runs with this state directory")
+	}
+	u, err := url.Parse(o.vault)
+	switch {
+	case err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.User != nil:
+		return usage(cmd, fmt.Sprintf("--vault is %q; want an https URL", o.vault))
+	case (o.clientCertificate == "") != (o.clientKey == ""):
+		return usage(cmd, "--client-certificate and --client-key go together")
+	}
+	return nil
+}
+
+// vaultClient returns what speaks to the vault. Standard input can be read for one thing alone; input is what else it is
+// wanted for, or empty.
+func (a *app) vaultClient(cmd *cobra.Command, o *vaultOptions, input string) (*client.Client, error) {
+	o.complete(a)
+	if err := o.check(cmd); err != nil {
+		return nil, err
+	}
+	if o.tokenFile == "-" && input == "-" {
+		return nil, usage(cmd, "standard input can not be the token and something else")
+	}
+	c, err := serviceClient(o.ca)
+	if err != nil {
+		return nil, err
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t, ok := c.Transport.(*http.Transport); ok {
+		config = t.TLSClientConfig
+	}
+	if o.clientCertificate != "" {
+		cert, err := tls.LoadX509KeyPair(o.clientCertificate, o.clientKey)
+		if err != nil {
+			return nil, fmt.Errorf("reading the client certificate: %w", err)
+		}
+		config.Certificates = []tls.Certificate{cert}
+	}
+	c.Transport = &http.Transport{TLSClientConfig: config, Proxy: http.ProxyFromEnvironment}
+	token := o.token
+	if o.tokenFile != "" {
+		b, err := readLimited(o.tokenFile, a.In, maxToken)
+		if err != nil {
+			return nil, fmt.Errorf("reading the access token: %w", err)
+		}
+		token = strings.TrimSpace(string(b))
+		if token == "" || strings.ContainsAny(token, " \r\n\t") {
+			return nil, fmt.Errorf("reading the access token: %s holds none", o.tokenFile)
+		}
+	}
+	return &client.Client{URL: o.vault, HTTP: c, Token: token, Version: o.version}, nil
+}
+
+// maxToken bounds a file with a token in bytes.
+const maxToken = 64 << 10
+
+// parseObject reads "name" or "name/version".
+func parseObject(cmd *cobra.Command, k objectKind, text string, versioned bool) (release.KeyName, error) {
+	n, err := release.ParseKeyName(text)
+	switch {
+	case err != nil:
+		return n, usage(cmd, fmt.Sprintf("%q is no %s's name: letters, digits and hyphens, and perhaps /VERSION", text, k.noun))
+	case n.Version != "" && !versioned:
+		return n, usage(cmd, fmt.Sprintf("%q has a version; want the name of the %s, of which all versions are meant", text, k.noun))
+	}
+	return n, nil
+}
+
+// skrFixes are what to do about errors of secure key release, by their numbers.
+var skrFixes = map[string]string{
+	"AKV.SKR.1001": "a premium vault, or a managed HSM",
+	"AKV.SKR.1003": "a key of another name: whether a key is exportable never changes",
+	"AKV.SKR.1004": "--release-policy FILE; cofferdam key policy make writes one",
+	"AKV.SKR.1005": "--exportable, if the key is to be released",
+	"AKV.SKR.1006": "a type that ends with -HSM",
+	"AKV.SKR.1016": "the name without a version",
+	"AKV.SKR.1020": "a key of another name: this policy was made immutable",
+}
+
+// vaultFailure says what to do about an error of a vault.
+func vaultFailure(o *vaultOptions, k objectKind, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	e, ok := errors.AsType[*client.Error](err)
+	if !ok {
+		if unknown, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+			return fixed(fmt.Errorf("asking the vault: %w", unknown), "--ca FILE with the authority of the vault's certificate (ours for development: tls-certificate.pem)")
+		}
+		return err
+	}
+	f := &failure{code: exitError, err: err}
+	switch {
+	case e.Status == http.StatusUnauthorized:
+		f.code, f.fix = exitRefused, "--token-file FILE with an access token"
+		if e.Resource != "" {
+			f.fix += fmt.Sprintf(" for %s of %s", e.Resource, e.Authorization)
+		}
+	case e.Status == http.StatusForbidden && e.Release != "":
+		f.code, f.fix = exitRefused, fmt.Sprintf("cofferdam key explain %s --vault %s (with the operator's token)", e.Release, o.vault)
+		f.details = []string{"release: " + e.Release}
+	case e.Status == http.StatusForbidden:
+		f.code = exitRefused
+	case e.Status == http.StatusNotFound:
+		f.fix = fmt.Sprintf("cofferdam %s list, or with --deleted", k.noun)
+	case e.Status == http.StatusConflict:
+		f.fix = fmt.Sprintf("cofferdam %s recover %s, or cofferdam %s purge %s", k.noun, name, k.noun, name)
+	}
+	for number, fix := range skrFixes {
+		if strings.Contains(e.Message, number) {
+			f.fix = fix
+		}
+	}
+	return f
+}

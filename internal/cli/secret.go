@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/vault"
+	"cofferdam.dev/internal/vault/client"
+)
+
+func (a *app) secretCommand() *cobra.Command {
+	list := a.listCommand(secretKind, `List the secrets of a vault, the versions of one, or those that are deleted and can still
+be recovered. Values are not shown.`)
+	return noun("secret", "Keep secrets in a vault",
+		a.secretSetCommand(), a.secretGetCommand(), list, a.releaseCommand(secretKind),
+		a.removeCommand(secretKind), a.recoverCommand(secretKind), a.purgeCommand(secretKind))
+}
+
+func (a *app) secretSetCommand() *cobra.Command {
+	var v vaultOptions
+	var o objectOptions
+	var contentType string
+	c := &cobra.Command{
+		Use:   "set NAME FILE|-",
+		Short: "Set a secret, or a new version of one",
+		Long: `Set a secret, or a new version of one, to the content of a file or of standard input: text
+of at most 25 KiB, each byte of it, also the last newline. It is never taken from the
+command line, which others can see.
+
+With --exportable and --release-policy our vault releases it to guests as it does keys.
+Azure's vaults do not: there, wrap it by a key that is released.
+` + aboutVault,
+		Example: `  cofferdam secret set database-password password.txt
+  printf %s "$PASSWORD" | cofferdam secret set database-password - --expires 8760h
+  cofferdam secret set config config.json --content-type application/json --exportable \
+    --release-policy release.json`,
+		Args: arguments(2, 2, "the secret's name and a file"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, err := parseObject(cmd, secretKind, args[0], false)
+			if err != nil {
+				return err
+			}
+			if args[1] == "-" && o.policyFile == "-" {
+				return usage(cmd, "standard input can not be the secret and the policy")
+			}
+			r := client.SetSecret{ContentType: contentType, Tags: o.tags}
+			if r.Attributes, err = o.attributes(cmd, a.Now()); err != nil {
+				return err
+			}
+			if r.Policy, err = o.releasePolicy(a, cmd); err != nil {
+				return err
+			}
+			input := args[1]
+			if o.policyFile == "-" {
+				input = "-"
+			}
+			vc, err := a.vaultClient(cmd, &v, input)
+			if err != nil {
+				return err
+			}
+			if r.Value, err = a.readSecret(args[1]); err != nil {
+				return err
+			}
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			var s client.Secret
+			if _, err := vc.Do(ctx, http.MethodPut, "/secrets/"+name.Name, r, &s); err != nil {
+				return vaultFailure(&v, secretKind, name.Name, err)
+			}
+			s.Value = "" // whoever set it knows it
+			return a.answerSecret(&s)
+		},
+	}
+	c.Flags().StringVar(&contentType, "content-type", "", "what kind of text it is, for its readers")
+	o.flags(c)
+	v.flags(c)
+	a.outputFlag(c)
+	return c
+}
+
+func (a *app) readSecret(name string) (string, error) {
+	b, err := readLimited(name, a.In, vault.MaxSecretSize)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("reading the secret: %w", err)
+	case len(b) == 0:
+		return "", fmt.Errorf("reading the secret: %s is empty", name)
+	case !utf8.Valid(b):
+		return "", fixed(fmt.Errorf("reading the secret: %s is no text, and the protocol carries nothing else", name), "base64 %s | cofferdam secret set NAME -", name)
+	}
+	return string(b), nil
+}
+
+func (a *app) secretGetCommand() *cobra.Command {
+	var v vaultOptions
+	var show bool
+	var out string
+	c := &cobra.Command{
+		Use:   "get NAME[/VERSION] --out FILE",
+		Short: "Get a secret's value",
+		Long: `Get a secret's value into a new file for its owner alone, or with --show-secret onto
+standard output: the bytes themselves, without a newline, or with -o json beside all else
+that the vault says. Without either nothing is asked for: the vault records who reads
+which secret.
+` + aboutVault,
+		Example: `  cofferdam secret get database-password --out password.txt
+  cofferdam secret get database-password --show-secret | psql-login`,
+		Args: arguments(1, 1, "the secret's name"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, err := parseObject(cmd, secretKind, args[0], true)
+			switch {
+			case err != nil:
+				return err
+			case !show && out == "":
+				return usage(cmd, "say where the value goes: --out FILE, or --show-secret for standard output")
+			case show && out != "":
+				return usage(cmd, "--out and --show-secret are two places for the value: give one")
+			}
+			vc, err := a.vaultClient(cmd, &v, "")
+			if err != nil {
+				return err
+			}
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			var s client.Secret
+			if _, err := vc.Do(ctx, http.MethodGet, "/secrets/"+name.String(), nil, &s); err != nil {
+				return vaultFailure(&v, secretKind, name.Name, err)
+			}
+			return a.answerValue(&s, out)
+		},
+	}
+	c.Flags().StringVar(&out, "out", "", "new file for the value")
+	c.Flags().BoolVar(&show, "show-secret", false, "print the value")
+	v.flags(c)
+	a.outputFlag(c)
+	return c
+}
+
+// answerValue puts a secret's value where it was asked for: into a file, or onto standard output when there is none.
+func (a *app) answerValue(s *client.Secret, out string) error {
+	switch {
+	case s.Value == "":
+		return errors.New("the vault's answer has no value in it")
+	case out != "":
+		if err := writeSecret(out, []byte(s.Value)); err != nil {
+			return err
+		}
+		s.Value = ""
+		return a.answerSecret(s)
+	case a.output == "table":
+		_, err := a.Out.WriteString(s.Value)
+		return err
+	}
+	return a.answerSecret(s)
+}
