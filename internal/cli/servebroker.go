@@ -222,9 +222,12 @@ type brokerParts struct {
 // brokerParts puts attestation service, vault and broker together: the vault believes the one attestation service.
 func (a *app) brokerParts(ctx context.Context, c *brokerConfig, baseline attestsvc.Baseline, st store.Store, log *audit.Log, root seal.Root) (*brokerParts, error) {
 	logger := a.serviceLog()
+	own, err := kbs.OpenStore(ctx, st, root)
+	if err != nil {
+		return nil, err
+	}
 	var p brokerParts
-	var err error
-	p.service, err = attestsvc.New(ctx, attestsvc.Options{Issuer: c.URL, Baseline: baseline, Store: st, Audit: log, Log: logger})
+	p.service, err = attestsvc.New(ctx, attestsvc.Options{Issuer: c.URL, Baseline: baseline, Store: own, Audit: log, Log: logger})
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +245,7 @@ func (a *app) brokerParts(ctx context.Context, c *brokerConfig, baseline attests
 		return nil, err
 	}
 	p.broker, err = kbs.New(ctx, kbs.Options{
-		Service: p.service, Authorities: believed, Vault: p.vault, Store: st, Root: root, Audit: log, Log: logger,
+		Service: p.service, Authorities: believed, Vault: p.vault, Store: own, Audit: log, Log: logger,
 	})
 	return &p, err
 }

@@ -226,8 +226,7 @@ func TestOptions(t *testing.T) {
 	w := newWorld(t, nil)
 	for name, change := range map[string]func(*Options){
 		"nothing": func(o *Options) { *o = Options{} }, "no service": func(o *Options) { o.Service = nil }, "no vault": func(o *Options) { o.Vault = nil },
-		"no authorities": func(o *Options) { o.Authorities = nil }, "no store": func(o *Options) { o.Store = nil }, "no root": func(o *Options) { o.Root = nil },
-		"no audit": func(o *Options) { o.Audit = nil }, "no tenant": func(o *Options) { o.Tenant = "No Tenant" },
+		"no authorities": func(o *Options) { o.Authorities = nil }, "no store": func(o *Options) { o.Store = nil }, "no audit": func(o *Options) { o.Audit = nil }, "no tenant": func(o *Options) { o.Tenant = "No Tenant" },
 	} {
 		o := w.opts
 		change(&o)
@@ -235,12 +234,9 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%s: there is a broker", name)
 		}
 	}
-	// A root that did not seal the store's keys opens nothing.
-	other := newWorld(t, nil)
-	o := w.opts
-	o.Root = other.root
-	if _, err := New(t.Context(), o); err == nil {
-		t.Error("a broker with another root")
+	// A root that did not seal the store's key opens nothing.
+	if _, err := OpenStore(t.Context(), w.store, newRoot(t)); err == nil {
+		t.Error("a store with another root")
 	}
 }
 

@@ -24,7 +24,7 @@ import (
 	"cofferdam.dev/internal/attestsvc"
 	"cofferdam.dev/internal/audit"
 	"cofferdam.dev/internal/seal"
-	"cofferdam.dev/internal/store"
+	"cofferdam.dev/internal/store/sealedstore"
 	"cofferdam.dev/internal/vault"
 	"cofferdam.dev/internal/vault/authority"
 )
@@ -41,10 +41,8 @@ type Options struct {
 	Authorities *authority.Set
 	// Vault has the resources. It must believe the same authorities.
 	Vault *vault.Vault
-	// Store has sessions and rules. It may be shared with other instances that have the same root.
-	Store store.Store
-	// Root wraps the keys of what is sealed in the store.
-	Root seal.Root
+	// Store has sessions and rules: what OpenStore returns, and what the service was given.
+	Store *sealedstore.Store
 	// Audit is written before anything is done.
 	Audit *audit.Log
 	// Log gets what operators need to know, and nothing of guests or secrets.
@@ -56,7 +54,6 @@ type Options struct {
 // Broker is the key broker. It is safe for concurrent use.
 type Broker struct {
 	opts       Options
-	shelf      *shelf
 	sessionKey *seal.Secret
 
 	mu    sync.Mutex // guards rules
@@ -65,8 +62,8 @@ type Broker struct {
 
 // New returns a broker on what the store has.
 func New(ctx context.Context, opts Options) (*Broker, error) {
-	if opts.Service == nil || opts.Authorities == nil || opts.Vault == nil || opts.Store == nil || opts.Root == nil || opts.Audit == nil {
-		return nil, errors.New("key broker: attestation service, authorities, vault, store, root key and audit log must be given")
+	if opts.Service == nil || opts.Authorities == nil || opts.Vault == nil || opts.Store == nil || opts.Audit == nil {
+		return nil, errors.New("key broker: attestation service, authorities, vault, store and audit log must be given")
 	}
 	if opts.Tenant == "" {
 		opts.Tenant = attestsvc.DefaultTenant
@@ -80,10 +77,10 @@ func New(ctx context.Context, opts Options) (*Broker, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	b := &Broker{opts: opts, shelf: &shelf{opts.Store, opts.Root}}
+	b := &Broker{opts: opts}
 	var err error
-	if b.sessionKey, err = b.shelf.once(ctx, sessionKeyPath, seal.NewRootKey()); err != nil {
-		return nil, fmt.Errorf("key broker: reading the key of sessions: %w", err)
+	if b.sessionKey, err = b.loadSessionKey(ctx); err != nil {
+		return nil, fmt.Errorf("key broker: %w", err)
 	}
 	return b, nil
 }

@@ -16,6 +16,7 @@ import (
 	"cofferdam.dev/internal/audit"
 	"cofferdam.dev/internal/seal"
 	"cofferdam.dev/internal/store"
+	"cofferdam.dev/internal/token"
 	"cofferdam.dev/internal/vault"
 )
 
@@ -240,7 +241,7 @@ func TestNothingWithoutAudit(t *testing.T) {
 	}
 }
 
-// TestStoreIsSealed looks for what must not be in the clear in the store, and changes what is there.
+// TestStoreIsSealed looks for what must not be in the clear in the store, and has somebody write to it who lacks the root.
 func TestStoreIsSealed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -248,7 +249,6 @@ func TestStoreIsSealed(t *testing.T) {
 	w.put("default/key/1", "SECRET-VALUE")
 	g := w.newGuest("P-256")
 	g.handshake()
-	session := g.request().cookies[0].Value
 	var all []store.Entry
 	if err := w.store.View(t.Context(), func(r store.Reader) error {
 		var err error
@@ -257,31 +257,55 @@ func TestStoreIsSealed(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	rules := 0
+	seen := map[string][]byte{}
 	for _, e := range all {
-		for _, s := range []string{"SECRET-VALUE", session, string(w.sessionKey.Expose()), "hostdata"} {
-			if strings.Contains(e.Key+string(e.Value), s) && !strings.HasPrefix(e.Key, sessionPrefix) {
-				t.Errorf("%s has %q", e.Key, s)
+		for _, s := range []string{"SECRET-VALUE", g.cookie(), g.token, string(w.sessionKey.Expose()), "hostdata"} {
+			if strings.Contains(e.Key+string(e.Value), s) {
+				t.Errorf("%s has %.20q", e.Key, s)
 			}
 		}
-		if e.Key == rulesPath {
-			rules++
-		}
+		seen[e.Key] = e.Value
 	}
-	if rules != 1 {
-		t.Error("the rules are not in the store")
-	}
-	// Other rules, sealed for another place, are not taken.
-	forged, err := w.shelf.seal(t.Context(), "kbs/other", []byte(rulesFor(simulated, theMachine(t).hostData, "*/*/*")))
+	mine, err := token.Generate(token.ES256, "mine", time.Now(), time.Now().Add(time.Hour), time.Now().Add(2*time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.store.Update(t.Context(), func(tx store.Tx) error { return tx.Put(rulesPath, forged) }); err != nil {
+	forged, err := mine.Sign(payloadOf(t, g.token), nil)
+	if err != nil {
 		t.Fatal(err)
 	}
-	g.handshake()
-	if a := g.get("default/key/1", ""); a.status != http.StatusInternalServerError || strings.Contains(string(a.body), rulesPath) {
-		t.Errorf("with forged rules: %d %s", a.status, a.body)
+	rules := rulesFor(simulated, theMachine(t).hostData, "*/*/*")
+	for name, c := range map[string]struct {
+		key    string
+		value  []byte
+		bearer string
+	}{
+		"rules in the clear":  {"kbs/rules", []byte(rules), g.token},
+		"rules of elsewhere":  {"kbs/rules", seen["kbs/session-key"], g.token},
+		"a key to sign with":  {"kbs/keys/" + mine.Public().ID, asJSON(t, mine.Public()), forged},
+		"a session of anyone": {"kbs/" + sessionPath(g.cookie()), []byte(`{"until":99999999999,"token":"x"}`), ""},
+	} {
+		if c.key == "kbs/rules" && seen[c.key] == nil {
+			t.Fatal("the rules are not in the store")
+		}
+		set := func(value []byte) {
+			if err := w.store.Update(t.Context(), func(tx store.Tx) error {
+				if value == nil {
+					return tx.Delete(c.key)
+				}
+				return tx.Put(c.key, value)
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		set(c.value)
+		if a := g.get("default/key/1", c.bearer); a.status == http.StatusOK || strings.Contains(string(a.body), "kbs/rules") {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+		set(seen[c.key])
+	}
+	if got := g.mustGet("default/key/1", ""); got != "SECRET-VALUE" {
+		t.Errorf("afterwards: %q", got)
 	}
 }
 
@@ -293,7 +317,7 @@ func TestSweep(t *testing.T) {
 		var list []store.Entry
 		if err := w.store.View(t.Context(), func(r store.Reader) error {
 			var err error
-			list, err = r.List(sessionPrefix, "", store.MaxList)
+			list, err = r.List(storePrefix+sessionPrefix, "", store.MaxList)
 			return err
 		}); err != nil {
 			t.Fatal(err)

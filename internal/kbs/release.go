@@ -11,6 +11,7 @@ import (
 	"cofferdam.dev/internal/auth"
 	"cofferdam.dev/internal/kbs/rcar"
 	"cofferdam.dev/internal/serve"
+	"cofferdam.dev/internal/store"
 	"cofferdam.dev/internal/strictjson"
 	"cofferdam.dev/internal/vault"
 	"cofferdam.dev/internal/vault/authority"
@@ -128,7 +129,7 @@ func (b *Broker) releaseByRules(ctx context.Context, g *caller, p Path, there bo
 		d.Reason = "there is no such resource"
 		return nil, b.deny(ctx, d, refuse(ResourceNotFound, "there is no resource %s", p))
 	}
-	_, value, err := b.opts.Vault.SecretValue(ctx, p.SecretName(), "")
+	s, value, err := b.opts.Vault.SecretValue(ctx, p.SecretName(), "")
 	var refusal *vault.Error
 	if errors.As(err, &refusal) {
 		d.Reason = refusal.Message
@@ -138,6 +139,10 @@ func (b *Broker) releaseByRules(ctx context.Context, g *caller, p Path, there bo
 		return nil, err
 	}
 	defer value.Destroy()
+	if s.Policy != nil { // since it was looked for
+		d.Reason = "the secret has a release policy of its own"
+		return nil, b.deny(ctx, d, errDenied(""))
+	}
 	answer, err := g.key.Encrypt(value.Expose())
 	if err != nil {
 		return nil, err
@@ -239,5 +244,5 @@ func (b *Broker) SetRules(ctx context.Context, text []byte) error {
 	if _, err := b.opts.Audit.Append(ctx, "kbs.rules.set", event); err != nil {
 		return fmt.Errorf("recording the rules: %w", err)
 	}
-	return b.shelf.put(ctx, rulesPath, text)
+	return b.opts.Store.Update(ctx, func(tx store.Tx) error { return tx.Put(rulesPath, text) })
 }

@@ -26,7 +26,7 @@ const (
 	maxRules    = 200
 	maxPatterns = 50
 
-	rulesPath = "kbs/rules"
+	rulesPath = "rules"
 )
 
 // Rules say to whom resources are released: the first rule whose patterns match a resource decides about it, and without
@@ -145,7 +145,12 @@ func (b *Broker) Rules(ctx context.Context) ([]byte, error) {
 
 // currentRules reads the rules each time, because another instance may have set them, and parses them when they changed.
 func (b *Broker) currentRules(ctx context.Context) (*Rules, error) {
-	v, err := b.shelf.get(ctx, rulesPath)
+	var text []byte
+	err := b.opts.Store.View(ctx, func(r store.Reader) error {
+		var err error
+		text, err = r.Get(rulesPath)
+		return err
+	})
 	if errors.Is(err, store.ErrNotFound) {
 		return &Rules{}, nil
 	}
@@ -154,9 +159,9 @@ func (b *Broker) currentRules(ctx context.Context) (*Rules, error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.rules != nil && string(b.rules.text) == string(v.Expose()) {
+	if b.rules != nil && string(b.rules.text) == string(text) {
 		return b.rules, nil
 	}
-	b.rules, err = ParseRules(v.Expose())
+	b.rules, err = ParseRules(text)
 	return b.rules, err
 }

@@ -18,6 +18,7 @@ import (
 
 	"cofferdam.dev/internal/attestsvc"
 	"cofferdam.dev/internal/kbs/rcar"
+	"cofferdam.dev/internal/seal"
 	"cofferdam.dev/internal/serve"
 	"cofferdam.dev/internal/store"
 	"cofferdam.dev/verify"
@@ -32,8 +33,8 @@ const (
 	sessionMAC    = 16
 	sessionSize   = sessionRandom + 1 + sessionMAC
 
-	sessionKeyPath = "kbs/session-key"
-	sessionPrefix  = "kbs/session/"
+	sessionKeyPath = "session-key"
+	sessionPrefix  = "session/"
 )
 
 // tees are the kinds of evidence by their numbers in sessions, which never change.
@@ -79,6 +80,25 @@ func (b *Broker) Begin(_ context.Context, request []byte) (*Session, error) {
 	raw = append(raw, byte(slices.Index(tees, tee)))
 	raw = append(raw, b.sessionMAC(raw, nonce)...)
 	return &Session{base64.RawURLEncoding.EncodeToString(raw), until, rcar.Challenge(nonce)}, nil
+}
+
+// loadSessionKey returns the key that all instances share, and makes it when there is none.
+func (b *Broker) loadSessionKey(ctx context.Context) (*seal.Secret, error) {
+	key := seal.NewRootKey().Expose()
+	err := b.opts.Store.Update(ctx, func(tx store.Tx) error {
+		there, err := tx.Get(sessionKeyPath)
+		if errors.Is(err, store.ErrNotFound) {
+			return tx.Put(sessionKeyPath, key)
+		}
+		if err == nil {
+			key = there
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the key of sessions: %w", err)
+	}
+	return seal.NewSecret(key), nil
 }
 
 func (b *Broker) sessionMAC(head []byte, nonce string) []byte {

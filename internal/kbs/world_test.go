@@ -189,7 +189,11 @@ func newWorldOn(t testing.TB, st store.Store, root seal.Root, change func(*attes
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.log.Close() })
-	opts := attestsvc.Options{Issuer: brokerURL, Baseline: attestsvc.DefaultBaseline(), Store: st, Audit: w.log, Now: w.Now}
+	sealed, err := OpenStore(t.Context(), st, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := attestsvc.Options{Issuer: brokerURL, Baseline: attestsvc.DefaultBaseline(), Store: sealed, Audit: w.log, Now: w.Now}
 	opts.Baseline.Roots = append(opts.Baseline.Roots, theMachine(t).root)
 	opts.Baseline.AllowSimulated = true
 	if change != nil {
@@ -210,7 +214,7 @@ func newWorldOn(t testing.TB, st store.Store, root seal.Root, change func(*attes
 		t.Fatal(err)
 	}
 	w.Broker, err = New(t.Context(), Options{
-		Service: w.attestsvc, Authorities: believed, Vault: w.vault, Store: st, Root: root, Audit: w.log, Now: w.Now,
+		Service: w.attestsvc, Authorities: believed, Vault: w.vault, Store: sealed, Audit: w.log, Now: w.Now,
 	})
 	if err != nil {
 		t.Fatal(err)
