@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -199,6 +200,20 @@ func (c *attestationConfig) override(cmd *cobra.Command, flags *attestationConfi
 	c.Collateral = append(c.Collateral, flags.Collateral...)
 }
 
+// check refuses what would only be found out later, or by relying parties.
+func (c *attestationConfig) check() error {
+	u, err := url.Parse(c.Issuer)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return fmt.Errorf("issuer %q is no https URL", c.Issuer)
+	}
+	for _, t := range c.Tenants {
+		if err := attestsvc.CheckTenant(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // serveAttestation runs the service until ctx ends.
 func (a *app) serveAttestation(ctx context.Context, cmd *cobra.Command, c *attestationConfig, state string) (err error) {
 	if err := os.MkdirAll(state, 0o700); err != nil {
@@ -213,6 +228,9 @@ func (a *app) serveAttestation(ctx context.Context, cmd *cobra.Command, c *attes
 			return usage(cmd, "--issuer is missing: relying parties need a URL that does not change")
 		}
 		c.Issuer = "https://" + c.Listen.Listen
+	}
+	if err := c.check(); err != nil {
+		return err
 	}
 	baseline, err := a.attestationBaseline(ctx, cmd, c)
 	if err != nil {

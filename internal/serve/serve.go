@@ -60,6 +60,15 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+func (l *Limits) check() error {
+	least := min(l.Body, int64(l.Header), int64(l.Read), int64(l.Request), int64(l.Idle), int64(l.Concurrent), l.Memory, int64(l.Connections),
+		int64(l.ClientBurst))
+	if least < 0 || !(l.ClientRate >= 0) { // which is not so for what is no number, either
+		return errors.New("a limit is negative")
+	}
+	return nil
+}
+
 func set[T comparable](v *T, to T) {
 	var zero T
 	if *v == zero {
@@ -127,6 +136,9 @@ func newServer(ctx context.Context, opts Options) (*Server, error) {
 		return nil, errors.New("it has no handler or no name")
 	}
 	opts.Limits = opts.Limits.withDefaults()
+	if err := opts.Limits.check(); err != nil {
+		return nil, err
+	}
 	set(&opts.Drain, 10*time.Second)
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)

@@ -5,6 +5,7 @@ package serve
 import (
 	"context"
 	"crypto/tls"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -137,5 +138,18 @@ func TestNoHTTP2(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLimits refuses limits that would turn everybody away.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	for name, l := range map[string]Limits{
+		"places": {Concurrent: -1}, "rate": {ClientRate: -5}, "no number": {ClientRate: math.NaN()}, "body": {Body: -1}, "memory": {Memory: -1},
+		"time": {Read: -1},
+	} {
+		if _, err := New(t.Context(), Options{Name: "test", Address: "127.0.0.1:0", Handler: http.NotFoundHandler(), Limits: l}); err == nil {
+			t.Errorf("%s: it starts", name)
+		}
 	}
 }

@@ -79,6 +79,9 @@ func (f *certFiles) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if err == nil {
 		c, err = tls.LoadX509KeyPair(f.cert, f.key)
 	}
+	if now := time.Now(); err == nil && c.Leaf != nil && now.After(c.Leaf.NotAfter) {
+		err = fmt.Errorf("%s expired at %s", f.cert, c.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
 	if err != nil {
 		if f.current != nil {
 			return f.current, nil
