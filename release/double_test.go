@@ -94,7 +94,7 @@ func newDouble(t testing.TB) *double {
 
 func (d *double) issue(c, parent *x509.Certificate, public any) *x509.Certificate {
 	d.t.Helper()
-	c.SerialNumber, c.Subject = big.NewInt(1), pkix.Name{CommonName: "test"}
+	c.SerialNumber, c.Subject = big.NewInt(1), pkix.Name{CommonName: map[bool]string{false: "leaf", true: "authority"}[c.IsCA]}
 	if c.NotAfter.IsZero() {
 		c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
 	}

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -18,7 +17,6 @@ import (
 	"cofferdam.dev/attest"
 	"cofferdam.dev/evidence/snp"
 	"cofferdam.dev/internal/serve"
-	"cofferdam.dev/internal/strictjson"
 	"cofferdam.dev/release"
 )
 
@@ -132,83 +130,6 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	_, _ = w.Write(b) // the client may be gone
-}
-
-// fields are the members of a request's body.
-type fields strictjson.Object
-
-func readFields(r *http.Request) (fields, error) {
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		if _, large := errors.AsType[*http.MaxBytesError](err); large {
-			return nil, &failure{http.StatusRequestEntityTooLarge, serve.CodeTooLarge, "the body is larger than the sidecar takes"}
-		}
-		return nil, invalid("the body did not arrive whole")
-	}
-	o, err := strictjson.Parse(b)
-	if err != nil {
-		return nil, invalid("the body is no JSON object of the form that is wanted: %v", err)
-	}
-	return fields(o), nil
-}
-
-// texts returns members that must be there and not be empty. All that are missing are named at once.
-func (f fields) texts(names ...string) ([]string, error) {
-	out := make([]string, len(names))
-	var missing []string
-	for i, n := range names {
-		t, err := f.text(n)
-		if err != nil {
-			return nil, err
-		}
-		if t == "" {
-			missing = append(missing, n)
-		}
-		out[i] = t
-	}
-	if len(missing) > 0 {
-		return nil, invalid("missing or empty: %s", strings.Join(missing, ", "))
-	}
-	return out, nil
-}
-
-// text returns a member that may be absent.
-func (f fields) text(name string) (string, error) {
-	raw, ok := f[name]
-	if !ok || string(raw) == "null" {
-		return "", nil
-	}
-	t, err := strictjson.Object(f).Text(name)
-	if err != nil {
-		return "", invalid("%s is no text", name)
-	}
-	return t, nil
-}
-
-// object returns the members of a member that is an object, and nil when it is absent.
-func (f fields) object(name string) (fields, error) {
-	raw, ok := f[name]
-	if !ok || string(raw) == "null" {
-		return nil, nil //nolint:nilnil // absent
-	}
-	o, err := strictjson.Object(f).Object(name)
-	if err != nil {
-		return nil, invalid("%s is no object", name)
-	}
-	return fields(o), nil
-}
-
-// bytes returns what a member encodes that must be there.
-func (f fields) bytes(name string) ([]byte, error) {
-	t, err := f.texts(name)
-	if err != nil {
-		return nil, err
-	}
-	b, err := decode64(t[0])
-	if err != nil {
-		return nil, invalid("decoding %s: %v", name, err)
-	}
-	return b, nil
 }
 
 func (s *Server) status(context.Context, fields) (any, error) {
@@ -328,21 +249,4 @@ func (s *Server) releaseSecret(ctx context.Context, in fields) (any, error) {
 		out["content_type"] = secret.ContentType()
 	}
 	return out, nil
-}
-
-// releaseRequest reads what a release needs from members of these names.
-func releaseRequest(in fields, attestation, vault, kid string) (*release.Request, error) {
-	t, err := in.texts(attestation, vault, kid)
-	if err != nil {
-		return nil, err
-	}
-	name, err := release.ParseKeyName(t[2])
-	if err != nil {
-		return nil, err
-	}
-	access, err := in.text("access_token")
-	if err != nil {
-		return nil, err
-	}
-	return &release.Request{Attestation: t[0], Vault: t[1], Key: name, AccessToken: access}, nil
 }
