@@ -139,8 +139,11 @@ func (k Kind) hardware(simulated bool) string {
 	return ""
 }
 
-// debugStatus is that of EAT; a guest that can be debugged is one whose claims say so.
+// debugStatus is that of EAT; a guest that can be debugged is one whose claims say so, or those of the machine beneath it.
 func debugStatus(claims map[string]any) string {
+	if beneath, ok := claims["x-ms-isolation-tee"].(map[string]any); ok && debugStatus(beneath) == "enabled" {
+		return "enabled"
+	}
 	for _, name := range []string{"x-ms-sevsnpvm-is-debuggable", "x-ms-sgx-is-debuggable", "tdx_td_attributes_debug"} {
 		if v, ok := claims[name].(bool); ok && v {
 			return "enabled"

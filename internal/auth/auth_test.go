@@ -276,6 +276,12 @@ func TestCertificates(t *testing.T) {
 		if _, err := a.Authenticate(r); !errors.Is(err, auth.ErrNoCredentials) {
 			t.Errorf("%s: an unverified certificate: %v", name, err)
 		}
+		// A certificate that no rule knows leaves a token to others; one that a rule knows decides.
+		r.TLS = &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{c.cert}}}
+		r.Header.Set("Authorization", "Bearer x")
+		if _, err := a.Authenticate(r); errors.Is(err, auth.ErrNoCredentials) != (len(c.roles) == 0) {
+			t.Errorf("%s with a token: %v", name, err)
+		}
 	}
 	for _, bad := range []auth.CertificateRule{{}, {URI: "a"}, {URI: "a", DNS: "b", Roles: []auth.Role{admin}}} {
 		if _, err := auth.NewCertificates([]auth.CertificateRule{bad}); err == nil {

@@ -29,7 +29,7 @@ func RunWithin(t *testing.T, maxValue int, open func(t *testing.T) store.Store) 
 	for name, test := range map[string]func(*testing.T, store.Store){
 		"values": values, "lists": lists, "own writes": ownWrites, "failing writes nothing": failing,
 		"limits":              func(t *testing.T, s store.Store) { limits(t, s, maxValue) },
-		"concurrent counters": counters, "no phantom": phantoms, "write skew": writeSkew, "ended context": ended,
+		"concurrent counters": counters, "no phantom": phantoms, "write skew": writeSkew, "ended context": ended, "list twice": listTwice,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -270,5 +270,27 @@ func ended(t *testing.T, s store.Store) {
 	}
 	if _, found := get(t, s, "a"); found {
 		t.Error("its write is there")
+	}
+}
+
+// listTwice has a transaction read a range again, and keys of it, which are tracked once.
+func listTwice(t *testing.T, s store.Store) {
+	const keys = store.MaxTracked * 3 / 4
+	for i := range keys {
+		put(t, s, fmt.Sprintf("l/%03d", i), "1")
+	}
+	err := s.Update(t.Context(), func(tx store.Tx) error {
+		for range 3 {
+			if list, err := tx.List("l/", "", keys); err != nil || len(list) != keys {
+				return fmt.Errorf("%d entries, %w", len(list), err)
+			}
+		}
+		if _, err := tx.Get("l/001"); err != nil {
+			return err
+		}
+		return tx.Delete("l/001")
+	})
+	if _, found := get(t, s, "l/001"); err != nil || found {
+		t.Errorf("deleted: %v, %v", !found, err)
 	}
 }
