@@ -4,7 +4,9 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"time"
 
 	"cofferdam.dev/internal/store"
 )
@@ -27,6 +29,8 @@ type group struct {
 
 // maxGroup and maxGroupBytes bound what is written together, by what the store takes in a transaction.
 const (
+	// writeWait bounds how long a group is written.
+	writeWait     = 30 * time.Second
 	maxGroup      = store.MaxTracked / 2
 	maxGroupBytes = store.MaxValueSize
 )
@@ -38,14 +42,27 @@ func (b *batch) put(ctx context.Context, s store.Store, key string, value []byte
 		<-g.done
 		return g.err
 	}
+	b.write(ctx, s, g)
+	return g.err
+}
+
+var errWriter = errors.New("the writer of a group of entries did not come to its end")
+
+// write stores a group. Whatever becomes of the caller that writes, nobody waits for it for ever.
+func (b *batch) write(ctx context.Context, s store.Store, g *group) {
 	b.writing.Lock()
+	defer b.writing.Unlock()
 	b.mu.Lock()
 	if b.pending == g {
 		b.pending = nil // nobody joins any more
 	}
 	b.mu.Unlock()
+	g.err = errWriter
+	defer close(g.done)
 	// What others wait for must not end with the request of one.
-	g.err = s.Update(context.WithoutCancel(ctx), func(tx store.Tx) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeWait)
+	defer cancel()
+	g.err = s.Update(ctx, func(tx store.Tx) error {
 		for _, e := range g.entries {
 			if err := tx.Put(e.Key, e.Value); err != nil {
 				return err
@@ -53,9 +70,6 @@ func (b *batch) put(ctx context.Context, s store.Store, key string, value []byte
 		}
 		return nil
 	})
-	b.writing.Unlock()
-	close(g.done)
-	return g.err
 }
 
 // join adds the entry to the group that is waiting, or begins one.

@@ -4,7 +4,9 @@ package vault
 
 import (
 	"context"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -119,11 +121,27 @@ func (v *Vault) decisionPath(id string) string { return "vault/" + v.opts.Name +
 // recordKey encrypts decisions: they say what guests are.
 type recordKey struct {
 	mu   sync.Mutex
-	root *seal.Memory
+	root *seal.Secret
+}
+
+// decisionBox encrypts one decision. Each has a key of its own, which follows from that of all: there are more of them than
+// one key may encrypt.
+func (v *Vault) decisionBox(ctx context.Context, id string) (*seal.Box, error) {
+	root, err := v.decisionKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b, err := hkdf.Key(sha256.New, root.Expose(), nil, "cofferdam.dev/vault/decision/v1\x00"+id, seal.RootKeySize)
+	if err != nil {
+		return nil, fmt.Errorf("deriving the key of the decision %s: %w", id, err)
+	}
+	key := seal.NewSecret(b)
+	defer key.Destroy()
+	return seal.NewBox(key)
 }
 
 // decisionKey returns the key of all decisions, and makes it when there is none.
-func (v *Vault) decisionKey(ctx context.Context) (*seal.Memory, error) {
+func (v *Vault) decisionKey(ctx context.Context) (*seal.Secret, error) {
 	v.records.mu.Lock()
 	defer v.records.mu.Unlock()
 	if v.records.root != nil {
@@ -131,7 +149,7 @@ func (v *Vault) decisionKey(ctx context.Context) (*seal.Memory, error) {
 	}
 	path := "vault/" + v.opts.Name + "/decision-key"
 	key := seal.NewRootKey()
-	defer func() { key.Destroy() }()
+	defer key.Destroy()
 	fresh, err := v.opts.Root.Wrap(ctx, key.Expose(), bind("key", path, nil))
 	if err != nil {
 		return nil, fmt.Errorf("wrapping the key of decisions: %w", err)
@@ -153,10 +171,8 @@ func (v *Vault) decisionKey(ctx context.Context) (*seal.Memory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the key of decisions: %w", err)
 	}
-	key.Destroy()
-	key = seal.NewSecret(b)
-	v.records.root, err = seal.NewMemory(key, "decisions")
-	return v.records.root, err
+	v.records.root = seal.NewSecret(b)
+	return v.records.root, nil
 }
 
 // maxOutcome bounds a decision in bytes; a larger one loses the conditions that held.
@@ -176,16 +192,12 @@ func (v *Vault) keepDecision(ctx context.Context, d *Decision) error {
 	if err != nil {
 		return fmt.Errorf("encoding the decision %s: %w", d.ID, err)
 	}
-	key, err := v.decisionKey(ctx)
+	box, err := v.decisionBox(ctx, d.ID)
 	if err != nil {
 		return err
 	}
 	path := v.decisionPath(d.ID)
-	sealed, err := key.Wrap(ctx, b, bind("decision", path, nil))
-	if err != nil {
-		return err
-	}
-	return v.batch.put(ctx, v.opts.Store, path, sealed)
+	return v.batch.put(ctx, v.opts.Store, path, box.Seal(b, bind("decision", path, nil)))
 }
 
 // Explain returns a decision for an operator.
@@ -207,11 +219,11 @@ func (v *Vault) Explain(ctx context.Context, id string) (*Decision, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := v.decisionKey(ctx)
+	box, err := v.decisionBox(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	b, err := key.Unwrap(ctx, sealed, bind("decision", path, nil))
+	b, err := box.Open(sealed, bind("decision", path, nil))
 	if err != nil {
 		return nil, fmt.Errorf("reading the decision %s: %w", id, err)
 	}

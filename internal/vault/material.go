@@ -135,7 +135,9 @@ func NewMaterial(key any) (*Material, error) {
 		if _, err := curve.params(); err != nil {
 			return nil, err
 		}
-		if _, err := k.ECDH(); err != nil {
+		private, err := k.ECDH() // which does not look at the public half
+		public, publicErr := k.PublicKey.ECDH()
+		if err != nil || publicErr != nil || !private.PublicKey().Equal(public) {
 			return nil, bad("The parts of the EC key do not belong together.")
 		}
 		return newMaterial(EC, curve, k.Curve.Params().BitSize, k, k.Public())

@@ -69,6 +69,9 @@ func (v *Vault) release(ctx context.Context, c class, r ReleaseRequest) (*Releas
 	if r.Wrap == nil && !slices.Contains(wrap.Formats(), r.Enc) {
 		return nil, v.refused(ctx, string(c)+".release", path, bad("The encryption algorithm (enc) %.100q is not known.", r.Enc))
 	}
+	// The token comes first: its issuer may be slow to tell its keys, and the object must be read as it is after that, not
+	// as it was before somebody disabled it.
+	st, tokenErr := v.opts.Authorities.Verify(ctx, r.Target, v.opts.Now())
 	o, rec, material, err := v.read(ctx, c, r.Name, r.Version)
 	if err != nil {
 		return nil, v.refused(ctx, string(c)+".release", path, err)
@@ -83,7 +86,10 @@ func (v *Vault) release(ctx context.Context, c class, r ReleaseRequest) (*Releas
 	if r.Wrap != nil {
 		d.Enc = ""
 	}
-	wrapped, err := v.decide(ctx, d, o, rec, material, r)
+	if errors.Is(tokenErr, authority.ErrUnavailable) {
+		return nil, fmt.Errorf("releasing %s: %w", path, tokenErr)
+	}
+	wrapped, err := d.decide(o, rec, material, r, st, tokenErr)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +113,7 @@ func (v *Vault) release(ctx context.Context, c class, r ReleaseRequest) (*Releas
 
 // decide fills in the decision, and returns the wrapped material when it is a release. An error means that nothing could be
 // decided.
-func (v *Vault) decide(ctx context.Context, d *Decision, o *object, rec record, material *seal.Secret, r ReleaseRequest) ([]byte, error) {
+func (d *Decision) decide(o *object, rec record, material *seal.Secret, r ReleaseRequest, st *authority.Statement, tokenErr error) ([]byte, error) {
 	sum := sha256.Sum256([]byte(r.Target))
 	d.Token = hex.EncodeToString(sum[:])
 	if !rec.Attributes.Exportable || o.head.Policy == nil {
@@ -115,12 +121,8 @@ func (v *Vault) decide(ctx context.Context, d *Decision, o *object, rec record, 
 		return nil, nil
 	}
 	d.Policy = o.head.Policy.Data
-	st, err := v.opts.Authorities.Verify(ctx, r.Target, d.Time)
-	if errors.Is(err, authority.ErrUnavailable) {
-		return nil, fmt.Errorf("releasing %s: %w", d.Object, err)
-	}
-	if err != nil {
-		d.deny(ReasonToken, err.Error())
+	if tokenErr != nil {
+		d.deny(ReasonToken, tokenErr.Error())
 		return nil, nil
 	}
 	d.Issuer, d.TokenID, d.Simulated = st.Issuer, st.ID, st.Simulated

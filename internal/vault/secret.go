@@ -111,7 +111,8 @@ func (v *Vault) Secret(ctx context.Context, name, version string) (*Secret, erro
 	return newSecret(o, rec), nil
 }
 
-// SecretValue returns a version of a secret with its value, which the caller destroys.
+// SecretValue returns a version of a secret with its value, which the caller destroys. What may be released by its policy
+// leaves the vault by that alone: no role takes the policy's place.
 func (v *Vault) SecretValue(ctx context.Context, name, version string) (*Secret, *seal.Secret, error) {
 	o, rec, material, err := v.read(ctx, secrets, name, version)
 	if err != nil {
@@ -119,6 +120,9 @@ func (v *Vault) SecretValue(ctx context.Context, name, version string) (*Secret,
 	}
 	path := "secret/" + o.head.Name + "/" + rec.Version
 	err = rec.usable(secrets, name, v.opts.Now())
+	if err == nil && rec.Attributes.Exportable {
+		err = &Error{Code: Denied, Message: "The secret has a release policy, and is released by that alone."}
+	}
 	if err == nil {
 		_, err = v.Record(ctx, "secret.get", path, true, "")
 	} else {

@@ -5,7 +5,8 @@
 //
 // It trusts its root key, its clock, and the issuers that it was configured with. It trusts the store to keep what was
 // written, but not to keep it secret or unchanged: what the store holds of an object is encrypted and authenticated, its
-// release policy included. A store that brings back an old state of an object as a whole is not noticed.
+// release policy included. A store that brings back an old state of an object, or of one of its versions, is not noticed:
+// what was disabled or purged, or a policy that was replaced, comes back with it.
 //
 // It decides who may do what with key material by the key's own rules: operations, times, policy. Who may call it at all
 // is its callers' business. What it does is in the audit log before it is done, and nothing secret is in logs or errors.

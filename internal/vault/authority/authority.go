@@ -83,8 +83,13 @@ func NewSet(list ...Authority) (*Set, error) {
 		if a.Issuer == "" || a.Keys == nil || a.MaxAge < 0 {
 			return nil, fmt.Errorf("authority %q: issuer and keys must be given", a.Issuer)
 		}
-		if _, twice := s.find(a.Issuer); twice {
-			return nil, fmt.Errorf("authority %q is there twice", a.Issuer)
+		// Policies name issuers in more than one way. Two that a policy can not tell apart would have each other's keys, and
+		// one of them may be for simulated evidence.
+		same := func(o Authority) bool {
+			return releasepolicy.NormalIssuer(o.Issuer) == releasepolicy.NormalIssuer(a.Issuer)
+		}
+		if slices.ContainsFunc(s.list, same) {
+			return nil, fmt.Errorf("authority %q is there twice, or a release policy takes it for another", a.Issuer)
 		}
 		if len(a.Algorithms) == 0 {
 			a.Algorithms = []token.Algorithm{token.RS256, token.ES256, token.ES384}
@@ -135,11 +140,7 @@ type header struct {
 }
 
 type claims struct {
-	Issuer    string   `json:"iss"`
-	ID        string   `json:"jti"`
-	Issued    *float64 `json:"iat"`
-	NotBefore *float64 `json:"nbf"`
-	Expires   float64  `json:"exp"`
+	Issuer string `json:"iss"`
 }
 
 // Verify returns what the token says, or why it is not believed. Errors quote the token's issuer and key ID at most.
@@ -191,15 +192,25 @@ func (a *Authority) read(payload json.RawMessage, now time.Time) (*Statement, er
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", token.ErrMalformed, err)
 	}
-	var c claims
-	if err := json.Unmarshal(payload, &c); err != nil {
-		return nil, fmt.Errorf("%w: %w", token.ErrMalformed, err)
+	// Names count as they are spelt: encoding/json would take a claim IAT, which a policy may have issued, for iat.
+	st := &Statement{Issuer: a.Issuer, Claims: parsed, Payload: payload}
+	st.ID, _ = parsed["jti"].(string) // empty when there is none
+	expires, ok := date(parsed, "exp")
+	if iss, isText := parsed["iss"].(string); !ok || !isText || iss != a.Issuer {
+		return nil, fmt.Errorf("%w: it has no iss or no exp of its own", token.ErrMalformed)
 	}
-	st := &Statement{Issuer: a.Issuer, ID: c.ID, Expires: date(c.Expires), Claims: parsed, Payload: payload}
-	switch issued := firstOf(c.Issued, c.NotBefore); {
-	case issued != nil:
-		st.Issued = date(*issued)
-	case a.MaxAge > 0:
+	st.Expires = expires
+	if now.After(expires.Add(token.Skew)) {
+		return nil, fmt.Errorf("%w: it expired at %s", token.ErrTime, expires.Format(time.RFC3339))
+	}
+	begins, begun := date(parsed, "nbf")
+	if begun && now.Add(token.Skew).Before(begins) {
+		return nil, fmt.Errorf("%w: it begins at %s", token.ErrTime, begins.Format(time.RFC3339))
+	}
+	if st.Issued, ok = date(parsed, "iat"); !ok {
+		st.Issued, ok = begins, begun
+	}
+	if !ok && a.MaxAge > 0 {
 		return nil, fmt.Errorf("%w: it does not say when", ErrOld)
 	}
 	if a.MaxAge > 0 && now.After(st.Issued.Add(a.MaxAge+token.Skew)) {
@@ -216,19 +227,18 @@ func (a *Authority) read(payload json.RawMessage, now time.Time) (*Statement, er
 	return st, nil
 }
 
-func firstOf(list ...*float64) *float64 {
-	for _, v := range list {
-		if v != nil {
-			return v
-		}
+// date reads a NumericDate, within the years of four digits.
+func date(c releasepolicy.Claims, name string) (t time.Time, ok bool) {
+	n, ok := c[name].(json.Number)
+	if !ok {
+		return t, false
 	}
-	return nil
-}
-
-// date converts a NumericDate, within the years of four digits.
-func date(seconds float64) time.Time {
+	seconds, err := n.Float64()
+	if err != nil {
+		return t, false
+	}
 	const most = 253402300799 // the end of 9999
-	return time.Unix(int64(max(0, min(most, seconds))), 0).UTC()
+	return time.Unix(int64(max(0, min(most, seconds))), 0).UTC(), true
 }
 
 // WrappingKeys returns the keys in the guest's runtime data, which the issuer bound to the evidence: the list keys of the
