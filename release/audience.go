@@ -19,7 +19,7 @@ var knownAudiences = map[string]string{
 
 // audience returns the resource for which a vault wants access tokens. Vaults that are not known say it when they are asked
 // without one. What they say counts only if the vault lies in the resource's domain: a host can not have us get a token
-// that is good at somebody else's vault.
+// that is good at somebody else's vault. The resource is empty where the vault does not ask who asks.
 func (v *Vault) audience(ctx context.Context, u *url.URL) (string, error) {
 	host := u.Hostname()
 	for domain, resource := range knownAudiences {
@@ -27,8 +27,8 @@ func (v *Vault) audience(ctx context.Context, u *url.URL) (string, error) {
 			return resource, nil
 		}
 	}
-	header, err := v.challenge(ctx, u)
-	if err != nil {
+	header, wanted, err := v.challenge(ctx, u)
+	if err != nil || !wanted {
 		return "", err
 	}
 	resource := challengeResource(header)
@@ -42,12 +42,12 @@ func (v *Vault) audience(ctx context.Context, u *url.URL) (string, error) {
 	return resource, nil
 }
 
-// challenge asks the vault for a key list without saying who asks, and returns what it says about that.
-func (v *Vault) challenge(ctx context.Context, u *url.URL) (string, error) {
+// challenge asks the vault for a key list without saying who asks, and returns whether it wants to know, and what it says
+// about that.
+func (v *Vault) challenge(ctx context.Context, u *url.URL) (header string, wanted bool, err error) {
 	if v.HTTP == nil {
-		return "", malformed("no HTTP client is configured for the vault")
+		return "", false, malformed("no HTTP client is configured for the vault")
 	}
-	header := ""
 	inner := v.HTTP.Transport
 	if inner == nil {
 		inner = http.DefaultTransport
@@ -60,11 +60,11 @@ func (v *Vault) challenge(ctx context.Context, u *url.URL) (string, error) {
 		}
 		return resp, err
 	})}
-	_, err := watch.ask(ctx, u, http.MethodGet, "/keys", "", nil)
-	if err != nil && !errors.Is(err, ErrUnauthorized) {
-		return "", err
+	_, err = watch.ask(ctx, u, http.MethodGet, "/keys", "", nil)
+	if errors.Is(err, ErrUnauthorized) {
+		return header, true, nil
 	}
-	return header, nil
+	return "", false, err
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

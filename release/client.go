@@ -193,6 +193,9 @@ func (c *Client) authorized(ctx context.Context, v *Vault, accessToken string, f
 		if err != nil {
 			return err
 		}
+		if resource == "" {
+			return f("")
+		}
 		t, err := c.opts.Credential.AccessToken(ctx, resource)
 		if err != nil {
 			return err

@@ -70,6 +70,9 @@ func ask(ctx context.Context, client *http.Client, r *request) ([]byte, error) {
 		if err == nil || attempt == maxAttempts || !errors.Is(err, ErrUnavailable) || ctx.Err() != nil {
 			return body, err
 		}
+		if _, stranger := errors.AsType[*tls.CertificateVerificationError](err); stranger {
+			return nil, err // and will be one
+		}
 		pause := firstPause<<(attempt-1)/2 + rand.N(firstPause<<(attempt-1)) //nolint:gosec // nobody gains by guessing it
 		if e, ok := errors.AsType[*Error](err); ok {
 			if e.wait > maxPause || e.Status == http.StatusInternalServerError {

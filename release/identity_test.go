@@ -175,6 +175,19 @@ func TestAudience(t *testing.T) {
 			}
 		})
 	}
+	d, cred := newDouble(t), &counting{}
+	d.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/keys" {
+			_, _ = w.Write([]byte(`{"value":[]}`))
+			return true
+		}
+		return false
+	}
+	r := d.request("oct")
+	r.AccessToken = ""
+	if _, err := d.client(func(o *Options) { o.Credential = Cached(cred) }).Release(t.Context(), r); err != nil || cred.n.Load() != 0 {
+		t.Errorf("a vault that does not ask who asks: %d tokens, %v", cred.n.Load(), err)
+	}
 	for _, host := range []string{"a.vault.azure.net", "a.managedhsm.azure.net"} {
 		u, err := ParseEndpoint(host)
 		if err != nil {
