@@ -5,12 +5,12 @@ package seal
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 
+	"cofferdam.dev/internal/strictjson"
 	"cofferdam.dev/internal/wholefile"
 )
 
@@ -78,23 +78,16 @@ func (d *document) openKey(key *Secret) (*Secret, error) {
 }
 
 // create writes a file that is not there yet: a root that is overwritten is a vault that is lost.
-func (d *document) create(path string) error {
-	_, err := os.Lstat(path)
-	if err == nil {
-		return fs.ErrExist
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return d.replace(path)
-}
+func (d *document) create(path string) error { return d.write(path, wholefile.Create) }
 
-func (d *document) replace(path string) error {
+func (d *document) replace(path string) error { return d.write(path, wholefile.Replace) }
+
+func (d *document) write(path string, put func(string, []byte, fs.FileMode) error) error {
 	b, err := json.MarshalIndent(d, "", "  ")
 	if err != nil {
 		return err
 	}
-	return wholefile.Replace(path, append(b, '\n'), 0o600)
+	return put(path, append(b, '\n'), 0o600)
 }
 
 func readDocument(path, kind string) (*document, error) {
@@ -107,13 +100,19 @@ func readDocument(path, kind string) (*document, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(b) > maxFile {
+		return nil, fmt.Errorf("it has more than %d bytes", maxFile)
+	}
+	if _, err := strictjson.Parse(b); err != nil {
+		return nil, err
+	}
 	var d document
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&d); err != nil {
 		return nil, err
 	}
-	if len(b) > maxFile || d.Schema != fileSchema || kind != "" && d.Kind != kind {
+	if d.Schema != fileSchema || kind != "" && d.Kind != kind {
 		return nil, fmt.Errorf("it has schema %q and kind %q, not %q and %q", d.Schema, d.Kind, fileSchema, kind)
 	}
 	return &d, nil

@@ -23,6 +23,8 @@ const (
 
 	maxArgonTime      = 64
 	maxArgonMemoryKiB = 1 << 20
+	// maxArgonWork bounds passes times memory at sixteen times ours: a file that someone else wrote must not take minutes.
+	maxArgonWork = 16 * argonTime * argonMemoryKiB
 )
 
 // MinPassphrase is the least length of a passphrase in bytes.
@@ -37,7 +39,7 @@ type argonCost struct {
 
 func (a *argonCost) validate() error {
 	if a == nil || a.Time == 0 || a.Time > maxArgonTime || a.MemoryKiB < 8*uint32(a.Threads) || a.MemoryKiB > maxArgonMemoryKiB ||
-		a.Threads == 0 || len(a.Salt) < saltSize {
+		uint64(a.Time)*uint64(a.MemoryKiB) > maxArgonWork || a.Threads == 0 || len(a.Salt) < saltSize {
 		return errors.New("its costs of Argon2id are missing or out of range")
 	}
 	return nil

@@ -112,7 +112,7 @@ var rooms = map[string][]string{
 	"internal/audit":           {"internal/wholefile"},
 	"internal/serve":           {"internal/wholefile"},
 	"internal/wholefile":       {},
-	"internal/seal":            {"evidence/snp", "internal/wholefile"},
+	"internal/seal":            {"evidence/snp", "internal/strictjson", "internal/wholefile"},
 	"internal/vault":           {"internal/audit", "internal/auth", "internal/seal", "internal/store", "internal/strictjson", "internal/strictpem", "internal/token", "internal/vault/wrap"},
 	"internal/vault/devissuer": {"internal/auth", "internal/token"},
 	"internal/vault/wrap":      {"internal/testcap"},

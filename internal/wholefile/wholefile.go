@@ -15,6 +15,19 @@ import (
 // Replace writes a file as a whole: beside its place, synced, and renamed. The file has exactly the mode. When an error is
 // returned before the rename, nothing has changed; one after it says that the change may not survive a crash.
 func Replace(path string, b []byte, mode fs.FileMode) error {
+	return write(path, b, mode, os.Rename)
+}
+
+// Create is Replace for a file that is not there. One that is there stays, and the error is fs.ErrExist, also when several
+// are at it at a time.
+func Create(path string, b []byte, mode fs.FileMode) error {
+	return write(path, b, mode, func(from, to string) error {
+		return errors.Join(os.Link(from, to), os.Remove(from))
+	})
+}
+
+// write writes a file beside its place, and has it put there.
+func write(path string, b []byte, mode fs.FileMode, place func(from, to string) error) error {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, ".new-*")
 	if err != nil {
@@ -23,7 +36,7 @@ func Replace(path string, b []byte, mode fs.FileMode) error {
 	_, err = f.Write(b)
 	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = place(f.Name(), path)
 	}
 	if err != nil {
 		_ = os.Remove(f.Name()) // the first error says more

@@ -3,6 +3,7 @@
 package wholefile
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -35,5 +36,29 @@ func TestReplace(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) != 1 {
 		t.Errorf("there are %d files, %v", len(left), err)
+	}
+}
+
+func TestCreate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	if err := Create(path, []byte("one"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := Create(path, []byte("two"), 0o600); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("over one that is there: %v", err)
+	}
+	if err := os.Symlink("elsewhere", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := Create(filepath.Join(dir, "link"), []byte("two"), 0o600); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("over a link to nothing: %v", err)
+	}
+	b, err := os.ReadFile(path)
+	info, errStat := os.Stat(path)
+	left, errDir := os.ReadDir(dir)
+	if err != nil || errStat != nil || errDir != nil || string(b) != "one" || info.Mode().Perm() != 0o640 || len(left) != 2 {
+		t.Errorf("%q, %v, %v; errors %v, %v, %v", b, info.Mode(), left, err, errStat, errDir)
 	}
 }
