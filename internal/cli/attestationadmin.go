@@ -205,8 +205,9 @@ func (a *app) attestationSignerListCommand() *cobra.Command {
 		Short: "List the certificates that may sign policies",
 		Long: `List the certificates of which one must sign each change of a policy. Without any, whoever
 administers changes policies. A certificate stands for its key: its dates do not count.`,
-		Example: `  cofferdam attestation signer list --service https://127.0.0.1:8443 --ca tls.pem --token-file admin-token`,
-		Args:    arguments(0, 0, "no arguments"),
+		Example: `  cofferdam attestation signer list --service https://127.0.0.1:8443 --ca tls.pem \
+    --token-file admin-token`,
+		Args: arguments(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(cmd); err != nil {
 				return err
@@ -274,10 +275,12 @@ func (a *app) attestationSignerChange(verb string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   verb + " CERTIFICATE --service URL --sign-key KEY --sign-certificate CERT",
 		Short: short,
-		Long: short + `. The change is signed by one of the tenant's certificates; the first
-certificate of a tenant signs itself in, and the last can not be removed.`,
-		Example: "  cofferdam attestation signer " + verb + ` new.pem --service https://127.0.0.1:8443 --ca tls.pem \
-    --token-file admin-token --sign-key key.pem --sign-certificate cert.pem`,
+		Long: short + `.
+
+The change is signed by one of the tenant's certificates; the first certificate of a
+tenant signs itself in, and the last can not be removed.`,
+		Example: "  cofferdam attestation signer " + verb + ` new.pem --service https://127.0.0.1:8443 \
+    --ca tls.pem --token-file admin-token --sign-key key.pem --sign-certificate cert.pem`,
 		Args: arguments(1, 1, "one certificate in PEM"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.check(cmd); err != nil {

@@ -165,7 +165,7 @@ tokens over it have an issuer of their own, and say that they are simulated.`,
 	f.BoolVar(&flags.RequireNonce, "require-nonce", false, "refuse requests without a nonce of /challenge")
 	f.BoolVar(&flags.RefuseReplays, "refuse-replays", false, "refuse evidence that was accepted before")
 	f.StringVar(&flags.AttestSelf, "attest-self", "", "answer /attest/self with evidence of this machine's device: its kind, such as configfs-tsm or socket, or the path of an evidence socket")
-	f.StringVar(&flags.AttestedTLS, "attested-tls", "", "serve by attested TLS, with evidence of this device: as for --attest-self")
+	f.StringVar(&flags.AttestedTLS, "attested-tls", "", "serve by attested TLS, with evidence of this device, named as for attest-self")
 	return c
 }
 
