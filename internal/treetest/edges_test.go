@@ -115,7 +115,7 @@ var rooms = map[string][]string{
 	"internal/seal":            {"evidence/snp", "internal/strictjson", "internal/wholefile"},
 	"internal/vault":           {"internal/audit", "internal/auth", "internal/seal", "internal/store", "internal/strictjson", "internal/strictpem", "internal/token", "internal/vault/wrap"},
 	"internal/vault/devissuer": {"internal/auth", "internal/token"},
-	"internal/vault/wrap":      {"internal/testcap"},
+	"internal/vault/wrap":      {"internal/strictjson", "internal/testcap"},
 	"internal/vault/rest": {
 		"internal/audit", "internal/auth", "internal/seal", "internal/serve", "internal/store", "internal/strictjson", "internal/vault",
 		"internal/vault/authority", "internal/vault/wrap",

@@ -208,7 +208,9 @@ func (o Operator) holds(got, want scalar) (satisfied bool, problem string) {
 	case Equals:
 		return got.text == want.text, ""
 	case NotEquals:
-		return got.text != want.text, ""
+		// Neither by text nor by number: what is to be kept out must not come in by being spelt in another way.
+		alike := got.number != nil && want.number != nil && got.number.Cmp(want.number) == 0
+		return got.text != want.text && !alike, ""
 	}
 	if got.number == nil || want.number == nil {
 		return false, "the claim is no number"

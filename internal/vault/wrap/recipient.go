@@ -12,8 +12,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"slices"
+
+	"cofferdam.dev/internal/strictjson"
 )
 
 const (
@@ -54,8 +57,28 @@ const (
 	algHybrid  = "X-Wing"
 )
 
+// readJWK reads a key whose members count as they are spelt, once each: encoding/json would take N for n, and the last of
+// two.
+func readJWK(raw json.RawMessage) (*jwk, bool) {
+	o, err := strictjson.Parse(raw)
+	if err != nil {
+		return nil, false
+	}
+	names := []string{"kid", "kty", "use", "key_ops", "alg", "crv", "n", "e", "x", "y", "pub"}
+	maps.DeleteFunc(o, func(name string, _ json.RawMessage) bool { return !slices.Contains(names, name) })
+	b, err := json.Marshal(o)
+	if err != nil {
+		return nil, false
+	}
+	var k jwk
+	return &k, json.Unmarshal(b, &k) == nil
+}
+
 // suits reports whether the key is for wrapping in the format: it says that it is for encryption, and has the type.
 func (k *jwk) suits(e Enc) bool {
+	if k.Use != "" && k.Use != "enc" {
+		return false // whatever its operations are: the two must agree (RFC 7517 section 4.3)
+	}
 	encrypts := k.Use == "enc" || slices.Contains(k.Operations, "encrypt") || slices.Contains(k.Operations, "wrapKey")
 	switch e {
 	case CKMRSAAESKeyWrap, RSAAESKeyWrap256, RSAAESKeyWrap384:
@@ -76,8 +99,8 @@ func Select(keys []json.RawMessage, e Enc) (*Recipient, error) {
 		return nil, fmt.Errorf("there are %d keys, more than %d", len(keys), maxKeys)
 	}
 	for i, raw := range keys {
-		var k jwk
-		if err := json.Unmarshal(raw, &k); err != nil || !k.suits(e) {
+		k, ok := readJWK(raw)
+		if !ok || !k.suits(e) {
 			continue
 		}
 		public, err := k.public()

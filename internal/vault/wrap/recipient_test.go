@@ -171,6 +171,10 @@ func TestSelect(t *testing.T) {
 		"low order":             {set(map[string]any{"kty": "OKP", "crv": "X25519", "x": encode(make([]byte, 31)), "use": "enc", "kid": "a"}), HPKEECDH, ""},
 		"short hybrid":          {set(map[string]any{"kty": "AKP", "alg": "X-Wing", "pub": "AAAA", "use": "enc", "kid": "a"}), HPKEHybrid, ""},
 		"no object":             {[]json.RawMessage{[]byte(`"x"`), []byte(`[]`), []byte(`null`)}, RSAAESKeyWrap256, ""},
+		"contradiction":         {set(with(key, "kid", "a", "use", "sig", "key_ops", encrypt), with(key, "kid", "b", "use", "enc")), RSAAESKeyWrap256, "b"},
+		"twice":                 {[]json.RawMessage{[]byte(strings.Replace(string(set(with(key, "kid", "a", "use", "enc"))[0]), `"kid"`, `"n":"AQAB","kid"`, 1))}, RSAAESKeyWrap256, ""},
+		"another case":          {set(map[string]any{"KTY": "RSA", "N": key["n"], "E": key["e"], "Use": "enc", "KID": "a"}), RSAAESKeyWrap256, ""},
+		"another case besides":  {set(with(key, "kid", "a", "use", "enc", "N", "AQAB", "uSE", "sig", "kID", "b")), RSAAESKeyWrap256, "a"},
 		"too many":              {set(make([]map[string]any, maxKeys+1)...), RSAAESKeyWrap256, ""},
 	} {
 		r, err := Select(c.keys, c.format)
@@ -180,6 +184,35 @@ func TestSelect(t *testing.T) {
 		case c.want != "" && (err != nil || r.KeyID != c.want):
 			t.Errorf("%s: %v, %v, want %q", name, r, err, c.want)
 		}
+	}
+}
+
+// TestLowOrder has public keys with which everybody agrees on the same secret.
+func TestLowOrder(t *testing.T) {
+	t.Parallel()
+	one := make([]byte, 32)
+	one[0] = 1
+	eight, err := base64.RawURLEncoding.DecodeString("4Ot6fDtBuK4WVuP68Z_EatoJjeucMrH9hmIFFl9JuAA")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, point := range map[string][]byte{"zero": make([]byte, 32), "one": one, "order eight": eight} {
+		r, err := Select(set(map[string]any{"kty": "OKP", "crv": "X25519", "x": encode(point), "use": "enc"}), HPKEECDH)
+		if err != nil {
+			continue
+		}
+		if b, err := Seal(HPKEECDH, r.Public, []byte("secret")); err == nil {
+			t.Errorf("%s: sealed as %x", name, b)
+		}
+	}
+	hybrid := newHPKE(t, hpke.MLKEM768X25519()).PublicKey().Bytes()
+	copy(hybrid[len(hybrid)-32:], make([]byte, 32)) // the half for X25519
+	r, err := Select(set(map[string]any{"kty": "AKP", "alg": "X-Wing", "pub": encode(hybrid), "use": "enc"}), HPKEHybrid)
+	if err != nil {
+		return
+	}
+	if b, err := Seal(HPKEHybrid, r.Public, []byte("secret")); err == nil {
+		t.Errorf("hybrid: sealed as %x", b)
 	}
 }
 
