@@ -48,6 +48,8 @@ type Error struct {
 	Status int
 	// Code, Inner and Message are what the server said, cut to some hundred bytes. They are empty when it said nothing.
 	Code, Inner, Message string
+	// Release is the ID under which the operator of the vault of this module finds why a release was refused; else empty.
+	Release string
 
 	wait time.Duration
 }
@@ -60,6 +62,9 @@ func (e *Error) Error() string {
 		if s != "" {
 			b.WriteString(": " + s)
 		}
+	}
+	if e.Release != "" {
+		b.WriteString(" (release " + e.Release + ")")
 	}
 	return b.String()
 }

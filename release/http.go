@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"time"
 )
@@ -123,10 +124,18 @@ func once(ctx context.Context, client *http.Client, r *request) ([]byte, error) 
 	return body, nil
 }
 
+// releaseHeader is where the vault of this module says under which ID a release is in its audit log.
+const releaseHeader = "X-Cofferdam-Release"
+
+var releaseID = regexp.MustCompile(`^[0-9a-zA-Z-]{1,64}$`)
+
 // refusal reads the body of an error: Azure's {"error":{code,message,innererror{code}}}, or an identity provider's
 // {"error":"…","error_description":"…"}.
 func refusal(server Server, host string, resp *http.Response, body []byte) *Error {
 	e := &Error{Server: server, Host: host, Status: resp.StatusCode}
+	if id := resp.Header.Get(releaseHeader); releaseID.MatchString(id) {
+		e.Release = id
+	}
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
 		e.wait = time.Duration(min(s, 3600)) * time.Second
 	}

@@ -203,6 +203,7 @@ func TestRefusals(t *testing.T) {
 					return false
 				}
 				w.Header().Set("Retry-After", "6") // longer than is waited
+				w.Header().Set(releaseHeader, "0123abc")
 				w.Header().Set("Location", "/keys/oct/0123/release")
 				w.WriteHeader(c.status)
 				_, _ = w.Write([]byte(c.body))
@@ -211,6 +212,9 @@ func TestRefusals(t *testing.T) {
 			_, err := d.client(nil).Release(t.Context(), d.request("oct"))
 			if err == nil || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), "who") {
 				t.Fatalf("%v; want %q", err, c.text)
+			}
+			if e, ok := errors.AsType[*Error](err); ok && (e.Release != "0123abc" || e.Status != c.status || e.Host != d.host()) {
+				t.Errorf("%+v", e)
 			}
 			for _, e := range is {
 				if errors.Is(err, e) != (e == c.want) { //nolint:errorlint // compares the sentinels

@@ -38,13 +38,15 @@ type failure struct {
 	status  int
 	code    string
 	message string
+	// release is the vault's ID of a release that it refused, or empty.
+	release string
 }
 
 // Error implements error.
 func (f *failure) Error() string { return f.message }
 
 func invalid(format string, args ...any) error {
-	return &failure{http.StatusBadRequest, codeInvalid, fmt.Sprintf(format, args...)}
+	return &failure{status: http.StatusBadRequest, code: codeInvalid, message: fmt.Sprintf(format, args...)}
 }
 
 // failureOf says what clients see of an error. What a server of the outside said about status 401, 403 and 404 is passed on
@@ -55,7 +57,7 @@ func failureOf(err error) *failure {
 	}
 	if e, ok := errors.AsType[*release.Error](err); ok {
 		status, code := statusOf(e)
-		return &failure{status, code, err.Error()}
+		return &failure{status: status, code: code, message: err.Error(), release: e.Release}
 	}
 	for _, c := range []struct {
 		is     error
@@ -70,10 +72,10 @@ func failureOf(err error) *failure {
 		{release.ErrUnavailable, http.StatusServiceUnavailable, codeUnavailable},
 	} {
 		if errors.Is(err, c.is) {
-			return &failure{c.status, c.code, err.Error()}
+			return &failure{status: c.status, code: c.code, message: err.Error()}
 		}
 	}
-	return &failure{http.StatusInternalServerError, codeInternal, err.Error()}
+	return &failure{status: http.StatusInternalServerError, code: codeInternal, message: err.Error()}
 }
 
 // statusOf is what a server's refusal becomes.

@@ -53,7 +53,7 @@ func TestFailureOf(t *testing.T) {
 		{fmt.Errorf("x: %w: %w", release.ErrUnavailable, context.DeadlineExceeded), 504, codeTimeout, codes.DeadlineExceeded},
 		{context.Canceled, 504, codeTimeout, codes.DeadlineExceeded},
 		{errors.New("x"), 500, codeInternal, codes.Internal},
-		{fmt.Errorf("x: %w", &failure{http.StatusForbidden, codeUnwrap, "m"}), 403, codeUnwrap, codes.PermissionDenied},
+		{fmt.Errorf("x: %w", &failure{status: http.StatusForbidden, code: codeUnwrap, message: "m"}), 403, codeUnwrap, codes.PermissionDenied},
 	} {
 		f := failureOf(c.err)
 		if f.status != c.status || f.code != c.code || f.message == "" || grpcCode(f) != c.grpc {

@@ -20,7 +20,7 @@ func readFields(r *http.Request) (fields, error) {
 	b, err := io.ReadAll(r.Body)
 	if err != nil {
 		if _, large := errors.AsType[*http.MaxBytesError](err); large {
-			return nil, &failure{http.StatusRequestEntityTooLarge, serve.CodeTooLarge, "the body is larger than the sidecar takes"}
+			return nil, &failure{status: http.StatusRequestEntityTooLarge, code: serve.CodeTooLarge, message: "the body is larger than the sidecar takes"}
 		}
 		return nil, invalid("the body did not arrive whole")
 	}

@@ -134,14 +134,14 @@ func (s keyProvider) WrapKey(_ context.Context, in *kp.KeyProviderKeyWrapProtoco
 		return nil, invalid("the parameter %s is not %s:KEY", agentParameter, agents[0])
 	}
 	if s.opts.KeyDirectory == "" {
-		return nil, &failure{http.StatusForbidden, codeInvalid, "the sidecar wraps nothing: it was started without a directory of public keys"}
+		return nil, &failure{status: http.StatusForbidden, code: codeInvalid, message: "the sidecar wraps nothing: it was started without a directory of public keys"}
 	}
 	if len(v.Wrap.Data) == 0 {
 		return nil, invalid("missing or empty: optsdata")
 	}
 	b, err := WrapOffline(s.opts.KeyDirectory, key, v.Wrap.Data)
 	if errors.Is(err, errNoKey) {
-		return nil, &failure{http.StatusNotFound, codeInvalid, err.Error()}
+		return nil, &failure{status: http.StatusNotFound, code: codeInvalid, message: err.Error()}
 	}
 	if err != nil {
 		return nil, err

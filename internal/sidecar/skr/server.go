@@ -74,7 +74,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	rt, ok := s.routes[path]
 	if !ok {
-		writeFailure(w, &failure{http.StatusNotFound, codeNoRoute, "there is no such endpoint"})
+		writeFailure(w, &failure{status: http.StatusNotFound, code: codeNoRoute, message: "there is no such endpoint"})
 		return
 	}
 	serve.Route(rt.name, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, rt) })).ServeHTTP(w, r)
@@ -83,7 +83,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, rt route) {
 	if r.Method != rt.method {
 		// Not 405: clients of the sidecar know 404 for this.
-		writeFailure(w, &failure{http.StatusNotFound, codeNoRoute, "the endpoint takes " + rt.method})
+		writeFailure(w, &failure{status: http.StatusNotFound, code: codeNoRoute, message: "the endpoint takes " + rt.method})
 		return
 	}
 	in := fields{}
@@ -108,17 +108,24 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, rt route) {
 // asked for everything.
 func (s *Server) logRefusal(f *failure, about ...any) {
 	log := s.opts.Log.With(about...).With(slog.String("code", f.code))
+	if f.release != "" {
+		log = log.With(slog.String("release", f.release))
+	}
 	log.Warn("refused")
 	log.Debug("refused because", slog.String("error", f.message))
 }
 
 // Error writes an error in the sidecar's form. It is a serve.ErrorFunc, for what the frame itself refuses.
 func Error(w http.ResponseWriter, _ *http.Request, status int, code, message string) {
-	writeFailure(w, &failure{status, code, message})
+	writeFailure(w, &failure{status: status, code: code, message: message})
 }
 
 func writeFailure(w http.ResponseWriter, f *failure) {
-	writeJSON(w, f.status, map[string]string{"error": f.message, "code": f.code})
+	out := map[string]string{"error": f.message, "code": f.code}
+	if f.release != "" {
+		out["release"] = f.release
+	}
+	writeJSON(w, f.status, out)
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

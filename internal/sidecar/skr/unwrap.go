@@ -89,7 +89,7 @@ func (s *Server) openSecret(ctx context.Context, r *release.Request, format, vau
 	}
 	wrapped, err := decode64(strings.TrimSpace(text))
 	if err != nil {
-		return nil, &failure{http.StatusForbidden, codeUnwrap, "the secret " + n.String() + " is no base64: it is not a wrapped one"}
+		return nil, &failure{status: http.StatusForbidden, code: codeUnwrap, message: "the secret " + n.String() + " is no base64: it is not a wrapped one"}
 	}
 	return s.open(ctx, r, format, wrapped)
 }
@@ -141,7 +141,7 @@ func openWith(k *release.Key, format string, wrapped []byte) ([]byte, error) {
 
 func opened(b []byte, err error) ([]byte, error) {
 	if err != nil {
-		return nil, &failure{http.StatusForbidden, codeUnwrap, "what was wrapped can not be opened with the key that was released"}
+		return nil, &failure{status: http.StatusForbidden, code: codeUnwrap, message: "what was wrapped can not be opened with the key that was released"}
 	}
 	return b, nil
 }
