@@ -128,7 +128,7 @@ func (o *importOptions) material(a *app) (*vault.Material, error) {
 	if o.generate {
 		return vault.Generate(vault.KeyType(o.kind), o.bits, vault.Curve(o.curve))
 	}
-	b, err := readLimited(o.file, a.In, maxKeyFile)
+	b, err := readLimited(o.file, a.In, maxPrivateKey)
 	if err != nil {
 		return nil, fmt.Errorf("reading the key: %w", err)
 	}

@@ -22,8 +22,8 @@ import (
 	"cofferdam.dev/release"
 )
 
-// maxKeyFile bounds a file with a key in bytes.
-const maxKeyFile = 64 << 10
+// maxPrivateKey bounds a file with a key in bytes.
+const maxPrivateKey = 64 << 10
 
 // keyFormats are those in which keys are read.
 var keyFormats = []string{"auto", "pem", "jwk", "raw", "hex"}

@@ -157,7 +157,7 @@ func (a *app) keyExplainCommand() *cobra.Command {
 		Short: "Say why a release was allowed or denied",
 		Long: `Say why a release was allowed or denied: which conditions of the policy held, what each
 expected, and what the guest's token said. The ID is in the answer to whoever asked for
-the release (header X-Cofferdam-Release), in the sidecar's log, and in the audit log.
+the release (header X-Cofferdam-Release), and in the audit log.
 
 This is for the operator of our own vault: who asked for a release is not told.
 ` + aboutVault,

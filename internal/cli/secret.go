@@ -33,8 +33,8 @@ func (a *app) secretSetCommand() *cobra.Command {
 of at most 25 KiB, each byte of it, also the last newline. It is never taken from the
 command line, which others can see.
 
-With --exportable and --release-policy our vault releases it to guests as it does keys.
-Azure's vaults do not: there, wrap it by a key that is released.
+With --exportable and --release-policy our vault releases it to guests as it does keys, and
+gives it to nobody else. Azure's vaults do not: there, wrap it by a key that is released.
 ` + aboutVault,
 		Example: `  cofferdam secret set database-password password.txt
   printf %s "$PASSWORD" | cofferdam secret set database-password - --expires 8760h
@@ -107,7 +107,7 @@ func (a *app) secretGetCommand() *cobra.Command {
 		Long: `Get a secret's value into a new file for its owner alone, or with --show-secret onto
 standard output: the bytes themselves, without a newline, or with -o json beside all else
 that the vault says. Without either nothing is asked for: the vault records who reads
-which secret.
+which secret. One with a release policy can not be got so, but is released to guests.
 ` + aboutVault,
 		Example: `  cofferdam secret get database-password --out password.txt
   cofferdam secret get database-password --show-secret | psql-login`,
