@@ -91,8 +91,8 @@ func (a *app) attestationSetCommand() *cobra.Command {
 		Use:   "set TYPE FILE|- --service URL",
 		Short: "Set the policy that a service decides by",
 		Long: `Set the policy of a running service for a type of evidence. The policy is checked before
-it is sent. Once the tenant has policy certificates (` + "`cofferdam attestation signer`" + `), the
-change must be signed by one of them.
+it is sent. Once the tenant has policy certificates (see
+` + "`cofferdam attestation signer add`" + `), the change must be signed by one of them.
 
 Exits with 3 when the policy has a mistake, or the service refuses.`,
 		Example: `  cofferdam attestation policy set SevSnpVm policy.txt --service https://127.0.0.1:8443 \
