@@ -113,11 +113,8 @@ type testKeys struct {
 // setup says how a world differs from the usual one.
 type setup struct {
 	store   store.Store
+	root    seal.Root
 	managed bool
-	url     string
-	protect bool
-	change  func(*rest.Options)
-	vault   func(*vault.Options)
 }
 
 func newWorld(t testing.TB, s setup) *world {
@@ -134,11 +131,9 @@ func newWorld(t testing.TB, s setup) *world {
 		t.Cleanup(func() { _ = st.Close() })
 		s.store = st
 	}
-	key := seal.NewRootKey()
-	defer key.Destroy()
-	root, err := seal.NewMemory(key, "memory")
-	if err != nil {
-		t.Fatal(err)
+	root := s.root
+	if root == nil {
+		root = newRoot(t)
 	}
 	keys, err := sharedKeys()
 	if err != nil {
@@ -149,24 +144,15 @@ func newWorld(t testing.TB, s setup) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := vault.Options{Name: "test", Authorities: set, Managed: s.managed, Store: s.store, Root: root, Audit: openAudit(t, w.auditIn), PurgeProtected: s.protect, Now: w.clock.Now}
-	if s.vault != nil {
-		s.vault(&o)
-	}
+	o := vault.Options{Name: "test", Authorities: set, Managed: s.managed, Store: s.store, Root: root, Audit: openAudit(t, w.auditIn), Now: w.clock.Now}
 	if w.vault, err = vault.New(o); err != nil {
 		t.Fatal(err)
 	}
 	w.root = x509.NewCertPool()
 	w.root.AppendCertsFromPEM(keys.ca)
-	if s.url == "" {
-		s.url = vaultURL
-	}
 	opts := rest.Options{
-		Vault: w.vault, Auth: w.tokens, Signer: keys.signer, URL: s.url, Authority: "https://login.example/tenant",
+		Vault: w.vault, Auth: w.tokens, Signer: keys.signer, URL: vaultURL, Authority: "https://login.example/tenant",
 		Log: slog.New(slog.NewTextHandler(w.log, nil)),
-	}
-	if s.change != nil {
-		s.change(&opts)
 	}
 	h, err := rest.New(opts)
 	if err != nil {
@@ -174,6 +160,17 @@ func newWorld(t testing.TB, s setup) *world {
 	}
 	w.handler = h
 	return w
+}
+
+func newRoot(t testing.TB) seal.Root {
+	t.Helper()
+	key := seal.NewRootKey()
+	defer key.Destroy()
+	root, err := seal.NewMemory(key, "memory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
 }
 
 func openAudit(t testing.TB, dir string) *audit.Log {
