@@ -87,7 +87,9 @@ func createPKCS11(ctx context.Context, path string, h *HSM) (*Memory, error) {
 		return nil, err
 	}
 	// A root that could not be opened again would lose the vault.
-	if again, err := h.do(ctx, hsmwire.Decrypt, d.Sealed, aad); err != nil || !bytes.Equal(again, root.Expose()) {
+	again, err := h.do(ctx, hsmwire.Decrypt, d.Sealed, aad)
+	defer clear(again)
+	if err != nil || !bytes.Equal(again, root.Expose()) {
 		return nil, errors.Join(errors.New("the module does not give back what it encrypted"), err)
 	}
 	if err := d.create(path); err != nil {

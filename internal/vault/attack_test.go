@@ -3,6 +3,7 @@
 package vault
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -94,6 +95,15 @@ func TestImmutable(t *testing.T) {
 		}
 	}
 	if _, err := w.RotateKey(ctx, "k"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.UpdateKey(ctx, "k", "", KeyUpdate{Attributes: AttributeChange{Enabled: ptr(false)}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.RotateKey(ctx, "k"); codeOf(err) != Disabled {
+		t.Errorf("a disabled key was rotated into use: %v", err)
+	}
+	if _, err := w.UpdateKey(ctx, "k", "", KeyUpdate{Attributes: AttributeChange{Enabled: ptr(true)}}); err != nil {
 		t.Fatal(err)
 	}
 	bad := g.token(t, map[string]any{"x-ms-sevsnpvm-hostdata": "00"})
@@ -215,5 +225,43 @@ func TestHostileJWK(t *testing.T) {
 		} else if strings.Contains(err.Error(), "_____") {
 			t.Errorf("%s: the error quotes the key: %v", name, err)
 		}
+	}
+}
+
+// changing is a file that somebody shortens after it was read once.
+type changing struct {
+	*bytes.Reader
+	text  []byte
+	seeks int
+}
+
+func (c *changing) Seek(offset int64, whence int) (int64, error) {
+	if c.seeks++; c.seeks == 2 {
+		lines := bytes.SplitAfter(c.text, []byte("\n"))
+		c.Reader = bytes.NewReader(bytes.Join(append(lines[:2:2], lines[3:]...), nil))
+	}
+	return c.Reader.Seek(offset, whence)
+}
+
+// TestChangingBackup takes an entry out of a backup between its being checked and its being restored.
+func TestChangingBackup(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	for _, name := range []string{"a", "b", "c"} {
+		if _, err := w.CreateKey(t.Context(), name, KeyRequest{Type: EC}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var b bytes.Buffer
+	if _, err := w.Backup(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	other := w.another(t, nil)
+	_, err := other.Restore(t.Context(), &changing{Reader: bytes.NewReader(b.Bytes()), text: b.Bytes()})
+	if err == nil || !strings.Contains(err.Error(), "changed while") {
+		t.Errorf("restored: %v", err)
+	}
+	if page, _, err := other.Keys(t.Context(), "", MaxPage); err != nil || len(page) != 0 {
+		t.Errorf("there are %d keys, %v", len(page), err)
 	}
 }

@@ -98,7 +98,7 @@ func (v *Vault) Restore(ctx context.Context, r io.ReadSeeker) (*BackupSummary, e
 	if _, err := v.Record(ctx, "vault.restore", "vault/"+v.opts.Name, true, ""); err != nil {
 		return nil, err
 	}
-	out, err := v.CheckBackup(ctx, r)
+	out, sum, err := v.checkBackup(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -114,15 +114,15 @@ func (v *Vault) Restore(ctx context.Context, r io.ReadSeeker) (*BackupSummary, e
 	}
 	// Versions lie where nobody looks before their head is there.
 	for _, heads := range []bool{false, true} {
-		if err := v.restorePart(ctx, r, heads); err != nil {
+		if err := v.restorePart(ctx, r, heads, sum); err != nil {
 			return nil, fmt.Errorf("restoring: %w", err)
 		}
 	}
 	return out, nil
 }
 
-// restorePart writes the heads of objects, or all else.
-func (v *Vault) restorePart(ctx context.Context, r io.ReadSeeker, heads bool) error {
+// restorePart writes the heads of objects, or all else, of a backup with this digest.
+func (v *Vault) restorePart(ctx context.Context, r io.ReadSeeker, heads bool, sum []byte) error {
 	var pending []store.Entry
 	size := 0
 	flush := func() error {
@@ -137,7 +137,8 @@ func (v *Vault) restorePart(ctx context.Context, r io.ReadSeeker, heads bool) er
 		pending, size = nil, 0
 		return err
 	}
-	_, err := v.readBackup(r, nil, func(e backupEntry) error {
+	h := sha256.New()
+	_, err := v.readBackup(r, h, func(e backupEntry) error {
 		if isHead(e.Key) != heads {
 			return nil
 		}
@@ -149,7 +150,13 @@ func (v *Vault) restorePart(ctx context.Context, r io.ReadSeeker, heads bool) er
 		pending, size = append(pending, store.Entry{Key: v.prefix() + e.Key, Value: e.Value}), size+len(e.Value)
 		return nil
 	})
-	return errors.Join(err, flush())
+	if err == nil && !bytes.Equal(sum, h.Sum(nil)) {
+		err = errors.New("the backup was changed while it was read")
+	}
+	if err != nil {
+		return err
+	}
+	return flush()
 }
 
 func isHead(key string) bool {
@@ -159,6 +166,12 @@ func isHead(key string) bool {
 
 // CheckBackup says what a backup of this vault has, and whether it is whole and unchanged.
 func (v *Vault) CheckBackup(ctx context.Context, r io.ReadSeeker) (*BackupSummary, error) {
+	out, _, err := v.checkBackup(ctx, r)
+	return out, err
+}
+
+// checkBackup also returns the digest of the backup's lines.
+func (v *Vault) checkBackup(ctx context.Context, r io.ReadSeeker) (*BackupSummary, []byte, error) {
 	h := sha256.New()
 	var out BackupSummary
 	end, err := v.readBackup(r, h, func(e backupEntry) error {
@@ -166,17 +179,17 @@ func (v *Vault) CheckBackup(ctx context.Context, r io.ReadSeeker) (*BackupSummar
 		return store.CheckEntry(v.prefix()+e.Key, e.Value)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("reading the backup: %w", err)
+		return nil, nil, fmt.Errorf("reading the backup: %w", err)
 	}
 	sum, err := v.opts.Root.Unwrap(ctx, end.end, v.endBinding())
 	if err != nil {
-		return nil, fmt.Errorf("reading the backup: its end: %w", err)
+		return nil, nil, fmt.Errorf("reading the backup: its end: %w", err)
 	}
 	if !bytes.Equal(sum, h.Sum(nil)) {
-		return nil, errors.New("reading the backup: it was changed or lost something")
+		return nil, nil, errors.New("reading the backup: it was changed or lost something")
 	}
 	out.Vault, out.Time = end.heading.Vault, end.heading.Time
-	return &out, nil
+	return &out, sum, nil
 }
 
 // backupEnds are the first and the last line.
@@ -214,10 +227,8 @@ func (v *Vault) readBackup(r io.ReadSeeker, h hash.Hash, visit func(backupEntry)
 				return nil, fmt.Errorf("line %d: %w", n, err)
 			}
 		}
-		if h != nil {
-			_, _ = h.Write(s.Bytes())    // a hash never fails
-			_, _ = h.Write([]byte{'\n'}) // nor here
-		}
+		_, _ = h.Write(s.Bytes())    // a hash never fails
+		_, _ = h.Write([]byte{'\n'}) // nor here
 	}
 	if err := s.Err(); err != nil {
 		return nil, err

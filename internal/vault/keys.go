@@ -237,9 +237,13 @@ func headKey(o *object, err error) (*Key, error) {
 	return newKey(o, o.head.Current)
 }
 
-// RotateKey makes a new version of a key, of the same kind as the current one, under the same policy.
+// RotateKey makes a new version of a key, of the same kind as the current one, under the same policy. A disabled key stays
+// disabled: rotating it would put it into use again.
 func (v *Vault) RotateKey(ctx context.Context, name string) (*Key, error) {
 	was, err := v.Key(ctx, name, "")
+	if err == nil && !was.Attributes.Enabled {
+		err = &Error{Code: Disabled, Message: "Operation is not allowed on a disabled key."}
+	}
 	if err != nil {
 		return nil, v.refused(ctx, "key.rotate", "key/"+name, err)
 	}
