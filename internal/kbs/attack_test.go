@@ -3,6 +3,7 @@
 package kbs
 
 import (
+	"crypto"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -258,7 +259,7 @@ func TestTokens(t *testing.T) {
 		// Bound to a key, as the protocol has it, but to no challenge of the service.
 		g.nonce = "my own"
 		runtime := fmt.Sprintf(`{"additional-evidence":"","nonce":"my own","tee-pubkey":%s}`, asJSON(t, g.Public))
-		r := &attestsvc.Request{Kind: attestsvc.SevSnpVM, Nonce: "my own", Form: form, Runtime: &attestsvc.Data{Bytes: []byte(runtime), JSON: true, Hash: 6}}
+		r := &attestsvc.Request{Kind: attestsvc.SevSnpVM, Nonce: "my own", Form: form, Runtime: &attestsvc.Data{Bytes: []byte(runtime), JSON: true, Hash: crypto.SHA384}}
 		res := g.report(theMachine(t))
 		r.Report = res.Report
 		r.Certificates = certificates(t, res.Certificates)

@@ -5,6 +5,7 @@ package kbs
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -263,5 +264,27 @@ func TestTenant(t *testing.T) {
 	}
 	if attestsvc.DefaultTenant == "contoso" {
 		t.Fatal("it is the default")
+	}
+}
+
+// TestCookieIsForTLS has the session stay off connections without TLS, once it was given over one.
+func TestCookieIsForTLS(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	server := httptest.NewTLSServer(w.server.Config.Handler)
+	defer server.Close()
+	for _, c := range []struct {
+		client *http.Client
+		url    string
+		secure bool
+	}{{server.Client(), server.URL, true}, {http.DefaultClient, w.server.URL, false}} {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", c.url+"/kbs/v0/auth", strings.NewReader(`{"version":"0.4.0","tee":"snp"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := send(t, c.client, req)
+		if len(a.cookies) != 1 || a.cookies[0].Secure != c.secure || a.cookies[0].SameSite != http.SameSiteStrictMode {
+			t.Errorf("%s: %v", c.url, a.cookies)
+		}
 	}
 }
