@@ -6,10 +6,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"cofferdam.dev/evidence/hcl"
+	"cofferdam.dev/internal/testcap"
 	"cofferdam.dev/verify"
 	"cofferdam.dev/verify/anchor"
 	rules "cofferdam.dev/verify/appraisal"
@@ -111,6 +115,52 @@ func TestPolicyBaselineTypes(t *testing.T) {
 			t.Errorf("%s: %v", k, err)
 		} else if k != OpenEnclave && !slices.Contains(refused.Verdict.Codes, string(check.CodeEvidenceType)) {
 			t.Errorf("%s: %q", k, refused.Verdict.Codes)
+		}
+	}
+}
+
+// TestPolicyBaselineAzure has a policy admit a real confidential VM with a paravisor, by its registers, and no other.
+func TestPolicyBaselineAzure(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile(testcap.Vectors(t, "azure-vtpm/snp/a1-3/evidence-v1.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := hcl.ParseEvidence(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	text := fmt.Sprintf("schema: cofferdam.dev/appraisal-policy/v1\nevidence: [azure-vtpm]\ndomains: [amd]\nsnp:\n  tcb:\n    Milan: {reported: {}}\n"+
+		"azure:\n  measurements: [\"%x\"]\n  pcrs:\n    4: [\"%x\"]\n    7: [\"%x\"]\n", e.Report[32+0x90:32+0x90+48], e.Quote.PCRs[4], e.Quote.PCRs[7])
+	for name, c := range map[string]struct {
+		from, to string
+		code     check.Code
+	}{
+		"this one":          {},
+		"another register":  {"    7: [\"", "    7: [\"" + strings.Repeat("00", 32) + "\"]\n    0: [\"", check.CodePCR},
+		"another paravisor": {"measurements: [\"", "measurements: [\"" + strings.Repeat("00", 48) + "\"]\n  allowInsecureBoot: true\n  #", check.CodeMeasurement},
+	} {
+		p, err := rules.Parse([]byte(strings.Replace(text, c.from, c.to, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := PolicyBaseline(p, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newService(t, func(o *Options) { o.Baseline, o.Now = b, func() time.Time { return now } })
+		a, err := s.Attest(t.Context(), DefaultTenant, &Request{Kind: AzureGuest, Report: raw})
+		var refused *RefusedError
+		switch {
+		case c.code == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case c.code == "":
+			if got := body(t, a.Token); got["x-ms-attestation-type"] != "azurevm" || got["x-ms-isolation-tee"] == nil {
+				t.Errorf("%v", got)
+			}
+		case !errors.As(err, &refused) || !slices.Contains(refused.Verdict.Codes, string(c.code)):
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
