@@ -3,9 +3,7 @@
 package kbs
 
 import (
-	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,14 +13,11 @@ import (
 	"slices"
 	"strings"
 
-	"cofferdam.dev/internal/audit"
 	"cofferdam.dev/internal/auth"
 	"cofferdam.dev/internal/kbs/rcar"
 	"cofferdam.dev/internal/seal"
 	"cofferdam.dev/internal/serve"
-	"cofferdam.dev/internal/store"
 	"cofferdam.dev/internal/strictjson"
-	"cofferdam.dev/internal/vault/authority"
 )
 
 // Prefix is the path below which the protocol lies.
@@ -253,70 +248,4 @@ func (h *Handler) setRules(c *call) error {
 	}
 	c.w.WriteHeader(http.StatusOK)
 	return nil
-}
-
-// errorPrefix is before the kind of an error: clients tell errors apart by it.
-const errorPrefix = "https://github.com/confidential-containers/kbs/errors/"
-
-// answerError writes an error in the protocol's form.
-func answerError(w http.ResponseWriter, status int, kind, detail string) {
-	b, err := json.Marshal(map[string]string{"type": errorPrefix + kind, "detail": detail})
-	if err != nil {
-		http.Error(w, kind, status) // strings always encode
-		return
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Cache-Control", "no-store")
-	if status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
-	}
-	w.WriteHeader(status)
-	_, _ = w.Write(append(b, '\n')) // the client may be gone
-}
-
-// Error writes an error in the protocol's form. It is a serve.ErrorFunc, for what the frame itself refuses.
-func Error(w http.ResponseWriter, _ *http.Request, status int, code, message string) {
-	answerError(w, status, code, message)
-}
-
-// denied answers whoever may not administer. The protocol has one status for it.
-func denied(w http.ResponseWriter, _ *http.Request, status int, message string) {
-	if status == http.StatusForbidden {
-		status = http.StatusUnauthorized
-	}
-	answerError(w, status, "AdminAuthAccess", message)
-}
-
-// statuses are those of the protocol: 401 has a guest attest again, anything else does not.
-var statuses = map[Kind]int{
-	AttestationError: http.StatusUnauthorized, TokenNotFound: http.StatusUnauthorized, TokenVerifierError: http.StatusUnauthorized,
-	PolicyDeny: http.StatusForbidden, ResourceNotFound: http.StatusNotFound, InvalidRequestPath: http.StatusNotFound,
-	Invalid: http.StatusBadRequest, Conflict: http.StatusConflict, ParsePolicyError: http.StatusBadRequest, Undecided: http.StatusServiceUnavailable,
-}
-
-// fail answers with an error. Whatever is not the client's to know is logged instead.
-func (h *Handler) fail(c *call, err error) {
-	var refusal *Refusal
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &refusal):
-		detail := refusal.Detail
-		if id := serve.RequestID(c.r.Context()); id != "" {
-			detail += " (request " + id + ")"
-		}
-		answerError(c.w, statuses[refusal.Kind], string(refusal.Kind), detail)
-		return
-	case errors.As(err, &large):
-		answerError(c.w, http.StatusRequestEntityTooLarge, serve.CodeTooLarge, fmt.Sprintf("the body has more than %d bytes", large.Limit))
-		return
-	}
-	if c.r.Context().Err() == nil {
-		h.log.Error("a request failed", slog.String("id", serve.RequestID(c.r.Context())), slog.Any("error", err))
-	}
-	if errors.Is(err, authority.ErrUnavailable) || errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrConflict) || errors.Is(err, audit.ErrClosed) ||
-		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		answerError(c.w, http.StatusServiceUnavailable, serve.CodeUnavailable, "the broker can not answer now; try again")
-		return
-	}
-	answerError(c.w, http.StatusInternalServerError, serve.CodeInternal, "the request could not be handled; the operator finds it in the log by its ID")
 }
