@@ -167,3 +167,18 @@ func TestFewerNeeded(t *testing.T) {
 		t.Errorf("%v, %v", err, rootErr)
 	}
 }
+
+// TestHSMOverRoot makes a root where one is: the module is not even asked for a key.
+func TestHSMOverRoot(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "root")
+	if err := os.WriteFile(path, []byte("a root"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := CreatePKCS11(t.Context(), path, &HSM{Helper: "/nowhere"}); !errors.Is(err, fs.ErrExist) {
+		t.Error(err)
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != "a root" {
+		t.Errorf("%q, %v", b, err)
+	}
+}

@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"os/exec"
 	"time"
 
@@ -73,6 +75,9 @@ func CreatePKCS11(ctx context.Context, path string, h *HSM) (*Memory, error) {
 }
 
 func createPKCS11(ctx context.Context, path string, h *HSM) (*Memory, error) {
+	if _, err := os.Lstat(path); err == nil {
+		return nil, fs.ErrExist // before the module has a key that nobody needs
+	}
 	root := NewRootKey()
 	defer root.Destroy()
 	d := &document{Schema: fileSchema, Kind: KindPKCS11, HSM: &hsmSeal{h.Token, h.Key}}

@@ -3,9 +3,27 @@
 package releasepolicy
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 )
+
+// TestLongClaims shows claims that are as long as a token can be: the same as if all of them was encoded, and in no time.
+func TestLongClaims(t *testing.T) {
+	t.Parallel()
+	for _, r := range []string{"x", "é", "€", "𝄞", "\"", "<"} {
+		for skip := range 4 {
+			v := strings.Repeat("y", skip) + strings.Repeat(r, 1<<16)
+			b, err := json.Marshal(v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := shorten(v), strings.ToValidUTF8(string(b[:maxActual]), "")+"…"; got != want {
+				t.Errorf("%q after %d: %q, want %q", r, skip, got, want)
+			}
+		}
+	}
+}
 
 // TestSpellings has claims that mean, or nearly mean, something else than how they are spelt. None may satisfy what it is
 // held to.

@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"cofferdam.dev/internal/strictjson"
 )
@@ -233,6 +234,9 @@ func (o Operator) holds(got, want scalar) (satisfied bool, problem string) {
 const maxActual = 256
 
 func shorten(v any) string {
+	if s, ok := v.(string); ok && len(s) > maxActual+utf8.UTFMax {
+		v = s[:maxActual+utf8.UTFMax] // each condition may look at the same long claim
+	}
 	b, err := json.Marshal(v)
 	if err != nil {
 		return ""
