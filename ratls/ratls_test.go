@@ -13,7 +13,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"io"
-	"log"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -46,7 +46,7 @@ func startServer(t testing.TB, c *tls.Config, h http.Handler) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	go func() { _ = s.Serve(l) }()      // ends with Close
 	t.Cleanup(func() { _ = s.Close() }) // at the end
 	return &server{"https://" + l.Addr().String()}

@@ -26,9 +26,8 @@ type members struct {
 	err    *error
 }
 
-// readBody reads the request's body, an object in which no member occurs twice. An empty body has no members if it may
-// be empty.
-func (c *call) readBody(mayBeEmpty bool) (members, error) {
+// readBody reads the request's body, an object in which no member occurs twice.
+func (c *call) readBody() (members, error) {
 	b, err := io.ReadAll(c.r.Body)
 	if err != nil {
 		return members{}, err
@@ -36,9 +35,6 @@ func (c *call) readBody(mayBeEmpty bool) (members, error) {
 	first := error(nil)
 	m := members{"", strictjson.Object{}, &first}
 	if len(bytes.TrimSpace(b)) == 0 {
-		if mayBeEmpty {
-			return m, nil
-		}
 		return m, bad("The request has no body.")
 	}
 	if m.o, err = parseObject(b); err != nil {
@@ -134,8 +130,8 @@ func (m members) list(name string) []string {
 }
 
 // tags are a map of strings; nil when they are missing.
-func (m members) tags(name string) map[string]string {
-	if t := take[map[string]string](m, name, "an object of strings"); t != nil {
+func (m members) tags() map[string]string {
+	if t := take[map[string]string](m, "tags", "an object of strings"); t != nil {
 		return *t
 	}
 	return nil

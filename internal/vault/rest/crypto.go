@@ -30,7 +30,7 @@ type operands struct {
 }
 
 func (c *call) readOperands() (*operands, error) {
-	m, err := c.readBody(false)
+	m, err := c.readBody()
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 
@@ -101,7 +102,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		f.Inner.Code = innerSecret
 	}
 	if f.status >= http.StatusInternalServerError && r.Context().Err() == nil {
-		h.opts.Log.Error("a request failed", "id", serve.RequestID(r.Context()), "error", err)
+		h.opts.Log.Error("a request failed", slog.String("id", serve.RequestID(r.Context())), slog.Any("error", err))
 	}
 	write(w, f)
 }

@@ -18,13 +18,13 @@ import (
 
 // createKey answers POST /keys/{name}/create.
 func (h *Handler) createKey(c *call) error {
-	m, err := c.readBody(false)
+	m, err := c.readBody()
 	if err != nil {
 		return err
 	}
 	r := vault.KeyRequest{
 		Type: vault.KeyType(m.text("kty")), Bits: m.number("key_size"), Curve: vault.Curve(m.text("crv")), Operations: m.operations(),
-		Attributes: m.attributes(), Tags: m.tags("tags"), Policy: m.releasePolicy(),
+		Attributes: m.attributes(), Tags: m.tags(), Policy: m.releasePolicy(),
 	}
 	const exponent = 65537
 	if e := m.number("public_exponent"); e != 0 && e != exponent {
@@ -53,12 +53,12 @@ func (c *call) releasable(a vault.AttributeChange, p *vault.ReleasePolicy) error
 
 // importKey answers PUT /keys/{name}.
 func (h *Handler) importKey(c *call) error {
-	m, err := c.readBody(false)
+	m, err := c.readBody()
 	if err != nil {
 		return err
 	}
 	hsm := m.boolean("hsm")
-	r := vault.KeyRequest{Operations: m.object("key").operations(), Attributes: m.attributes(), Tags: m.tags("tags"), Policy: m.releasePolicy()}
+	r := vault.KeyRequest{Operations: m.object("key").operations(), Attributes: m.attributes(), Tags: m.tags(), Policy: m.releasePolicy()}
 	kty := m.object("key").text("kty")
 	if *m.err != nil {
 		return *m.err
@@ -117,11 +117,11 @@ func (h *Handler) key(c *call) error {
 
 // updateKey answers PATCH /keys/{name}[/{version}].
 func (h *Handler) updateKey(c *call) error {
-	m, err := c.readBody(false)
+	m, err := c.readBody()
 	if err != nil {
 		return err
 	}
-	u := vault.KeyUpdate{Operations: m.operations(), Attributes: m.attributes(), Tags: m.tags("tags"), Policy: m.releasePolicy()}
+	u := vault.KeyUpdate{Operations: m.operations(), Attributes: m.attributes(), Tags: m.tags(), Policy: m.releasePolicy()}
 	if *m.err != nil {
 		return *m.err
 	}
@@ -241,7 +241,7 @@ func (h *Handler) nextLink(c *call, path, next string) *string {
 
 // random answers POST /rng.
 func (h *Handler) random(c *call) error {
-	m, err := c.readBody(false)
+	m, err := c.readBody()
 	if err != nil {
 		return err
 	}

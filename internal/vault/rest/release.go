@@ -69,7 +69,7 @@ func (c *call) readRelease() (r vault.ReleaseRequest, nonce string, err error) {
 	if slices.Contains(withoutRelease, c.version) {
 		return r, "", bad("The api-version %s has no releases: they came with 7.3.", c.version)
 	}
-	m, err := c.readBody(false)
+	m, err := c.readBody()
 	if err != nil {
 		return r, "", err
 	}

@@ -31,7 +31,7 @@ const (
 	keysRandom     permission = "keys/random"
 	secretsRead    permission = "secrets/readMetadata"
 	secretsGet     permission = "secrets/getSecret"
-	secretsSet     permission = "secrets/setSecret"
+	secretsSet     permission = "secrets/setSecret" //nolint:gosec // the name of a permission
 	secretsUpdate  permission = "secrets/update"
 	secretsDelete  permission = "secrets/delete"
 	secretsRecover permission = "secrets/recover"

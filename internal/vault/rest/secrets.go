@@ -46,13 +46,13 @@ func (h *Handler) bareSecret(c *call, s *vault.Secret, err error) error {
 
 // setSecret answers PUT /secrets/{name}.
 func (h *Handler) setSecret(c *call) error {
-	m, err := c.readBody(false)
+	m, err := c.readBody()
 	if err != nil {
 		return err
 	}
 	value := m.text("value")
 	r := vault.SecretRequest{
-		Value: seal.NewSecret([]byte(value)), ContentType: m.text("contentType"), Attributes: m.attributes(), Tags: m.tags("tags"), Policy: m.releasePolicy(),
+		Value: seal.NewSecret([]byte(value)), ContentType: m.text("contentType"), Attributes: m.attributes(), Tags: m.tags(), Policy: m.releasePolicy(),
 	}
 	defer r.Value.Destroy()
 	if *m.err != nil {
@@ -81,11 +81,11 @@ func (h *Handler) secret(c *call) error {
 
 // updateSecret answers PATCH /secrets/{name}[/{version}].
 func (h *Handler) updateSecret(c *call) error {
-	m, err := c.readBody(false)
+	m, err := c.readBody()
 	if err != nil {
 		return err
 	}
-	u := vault.SecretUpdate{ContentType: m.optional("contentType"), Attributes: m.attributes(), Tags: m.tags("tags"), Policy: m.releasePolicy()}
+	u := vault.SecretUpdate{ContentType: m.optional("contentType"), Attributes: m.attributes(), Tags: m.tags(), Policy: m.releasePolicy()}
 	if m.has("value") {
 		return bad("The value of a secret can not be changed: set a new version.")
 	}
