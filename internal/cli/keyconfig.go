@@ -77,8 +77,8 @@ func (o *importOptions) apply(cmd *cobra.Command, c *importConfig) error {
 	if o.name == "" {
 		return errors.New("key.kid is missing: the key's name")
 	}
-	if strings.HasPrefix(o.token, "<") {
-		o.token = "" // the sample's; --token-file brings one
+	if strings.HasPrefix(o.token, "<") || cmd.Flags().Changed("vault") {
+		o.token = "" // the sample's, or for another vault; --token-file brings one
 	}
 	o.version = strings.TrimPrefix(c.Key.Vault.APIVersion, "api-version=")
 	for _, m := range []struct {
@@ -95,6 +95,7 @@ func (o *importOptions) apply(cmd *cobra.Command, c *importConfig) error {
 			return err
 		}
 		*m.to = m.value
+		o.kindSaid = o.kindSaid || m.to == &o.kind
 	}
 	if !cmd.Flags().Changed("vault") && o.vault != "" {
 		u, err := release.ParseEndpoint(o.vault)
@@ -153,13 +154,13 @@ func (c *importConfig) policy() (*releasepolicy.Policy, error) {
 
 // text is the value as text, whether it is written as a string, a number or a boolean.
 func (c *importClaim) text() (string, error) {
+	text := string(bytes.TrimSpace(c.Equals))
+	if text == "" || text == "null" || strings.ContainsAny(text[:1], "{[") {
+		return "", fmt.Errorf("claim %q: equals is no string, number or boolean", c.Claim)
+	}
 	var s string
 	if json.Unmarshal(c.Equals, &s) == nil {
 		return s, nil
 	}
-	s = string(c.Equals)
-	if s == "" || strings.ContainsAny(s[:1], "{[n") {
-		return "", fmt.Errorf("claim %q: equals is no string, number or boolean", c.Claim)
-	}
-	return s, nil
+	return text, nil
 }

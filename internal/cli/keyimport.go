@@ -27,6 +27,8 @@ type importOptions struct {
 	name, file, format, config, keyOut string
 	generate, hsm                      bool
 	operations                         []string
+	// kindSaid is set when the type of the key was said, and not only taken for granted.
+	kindSaid bool
 	// kept are the files with secrets that were written.
 	kept []string
 }
@@ -74,7 +76,7 @@ release policy. Flags win over it; NAME is then left out.
 	f.StringVar(&o.label, "label", "", "label of the derivation (default \""+release.DerivationLabel+"\")")
 	f.BoolVar(&o.hsm, "hsm", false, "make it an HSM key, which exportable ones are in any case")
 	f.StringSliceVar(&o.operations, "ops", nil, "what can be done with it: encrypt, decrypt, sign, verify, wrapKey, unwrapKey (default: all that its type can)")
-	o.keyKindOptions.flags(c, "type of a key that is made")
+	o.keyKindOptions.flags(c, "type of a key that is made, and what one that is read has to be")
 	o.objectOptions.flags(c)
 	o.vaultOptions.flags(c)
 	a.outputFlag(c)
@@ -93,6 +95,7 @@ func (o *importOptions) complete(a *app, cmd *cobra.Command, args []string) erro
 		}
 		o.name, args = args[0], args[1:]
 	}
+	o.kindSaid = o.kindSaid || cmd.Flags().Changed("type")
 	if !slices.Contains(keyFormats, o.format) {
 		return usage(cmd, fmt.Sprintf("--format is %q; want one of %s", o.format, strings.Join(keyFormats, ", ")))
 	}
@@ -137,6 +140,10 @@ func (o *importOptions) material(a *app) (*vault.Material, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the key: %s: %w", o.file, err)
 	}
+	if want := vault.KeyType(o.kind); o.kindSaid && want.Base() != m.Type() {
+		m.Destroy()
+		return nil, fmt.Errorf("reading the key: %s: it is of type %s, not %s", o.file, m.Type(), want)
+	}
 	return m, nil
 }
 
@@ -152,7 +159,7 @@ func (a *app) importKey(ctx context.Context, cmd *cobra.Command, o *importOption
 	if err != nil {
 		return err
 	}
-	r := client.Import{HSM: o.hsm || o.exportable || strings.HasSuffix(o.kind, "-HSM") && o.generate, Tags: o.tags}
+	r := client.Import{HSM: o.hsm || o.exportable || vault.KeyType(o.kind).HSM() && (o.kindSaid || o.generate), Tags: o.tags}
 	if r.Attributes, err = o.attributes(cmd, a.Now()); err != nil {
 		return err
 	}

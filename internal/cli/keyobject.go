@@ -33,6 +33,7 @@ func (o *objectOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.notBefore, "not-before", "", "when its use begins: a time as 2030-01-02T15:04:05Z, or from now, as 24h")
 	f.StringVar(&o.expires, "expires", "", "when its use ends, likewise")
 	f.StringToStringVar(&o.tags, "tag", nil, "NAME=VALUE to put beside it, for all to see; may be given several times")
+	f.Lookup("tag").DefValue = "" // the library would show "[]"
 }
 
 // attributes returns those of the request.

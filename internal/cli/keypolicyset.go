@@ -73,7 +73,8 @@ the old policy must not have it any more. An immutable policy can not be replace
 			if err != nil {
 				return err
 			}
-			return a.askKey(cmd, &v, http.MethodPatch, "/keys/"+name.Name, name.Name, client.Update{Policy: sent}, args[1])
+			// The empty version at the end is what Azure's clients send.
+			return a.askKey(cmd, &v, http.MethodPatch, "/keys/"+name.Name+"/", name.Name, client.Update{Policy: sent}, args[1])
 		},
 	}
 	c.Flags().BoolVar(&immutable, "immutable", false, "let nobody ever replace it again")

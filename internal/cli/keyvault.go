@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -43,7 +44,7 @@ func (o *vaultOptions) flags(c *cobra.Command) {
 // complete fills in what the flags leave open, from the environment and then from the vault of this state directory.
 func (o *vaultOptions) complete(a *app) {
 	for name, at := range map[string]*string{"COFFERDAM_VAULT": &o.vault, "COFFERDAM_VAULT_CA": &o.ca, "COFFERDAM_VAULT_TOKEN_FILE": &o.tokenFile} {
-		if *at == "" {
+		if *at == "" && (at != &o.tokenFile || o.token == "") {
 			*at, _ = a.LookupEnv(name)
 		}
 	}
@@ -155,6 +156,9 @@ func vaultFailure(o *vaultOptions, k objectKind, name string, err error) error {
 		if unknown, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 			return fixed(fmt.Errorf("asking the vault: %w", unknown), "--ca FILE with the authority of the vault's certificate (ours for development: tls-certificate.pem)")
 		}
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return fixed(err, "cofferdam serve vault, or the URL of a vault that runs: --vault URL")
+		}
 		return err
 	}
 	f := &failure{code: exitError, err: err}
@@ -169,7 +173,7 @@ func vaultFailure(o *vaultOptions, k objectKind, name string, err error) error {
 		f.details = []string{"release: " + e.Release}
 	case e.Status == http.StatusForbidden:
 		f.code = exitRefused
-	case e.Status == http.StatusNotFound:
+	case e.Status == http.StatusNotFound && name != "":
 		f.fix = fmt.Sprintf("cofferdam %s list, or with --deleted", k.noun)
 	case e.Status == http.StatusConflict:
 		f.fix = fmt.Sprintf("cofferdam %s recover %s, or cofferdam %s purge %s", k.noun, name, k.noun, name)

@@ -55,13 +55,12 @@ func (c *Client) Do(ctx context.Context, method, path string, body, into any) (r
 
 func (c *Client) send(ctx context.Context, method, to string, body, into any) (release string, err error) {
 	var sent io.Reader
+	var encoded []byte
 	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
-			return "", fmt.Errorf("encoding the request: %w", err)
+		if encoded, err = json.Marshal(body); err != nil {
+			return "", errors.New("encoding the request: it can not be written as JSON") // the encoder's error may quote it
 		}
-		defer clear(b) // it may hold a key
-		sent = bytes.NewReader(b)
+		sent = bytes.NewReader(encoded)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, to, sent)
 	if err != nil {
@@ -83,7 +82,9 @@ func (c *Client) send(ctx context.Context, method, to string, body, into any) (r
 		return "", fmt.Errorf("asking the vault: %w", err)
 	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err = errors.Join(err, resp.Body.Close()); err != nil {
+	err = errors.Join(err, resp.Body.Close())
+	clear(encoded) // it may hold a key; until now the connection could read it
+	if err != nil {
 		return "", fmt.Errorf("asking the vault: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusNoContent {
