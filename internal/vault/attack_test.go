@@ -265,3 +265,30 @@ func TestChangingBackup(t *testing.T) {
 		t.Errorf("there are %d keys, %v", len(page), err)
 	}
 }
+
+// TestStatement shows the vault what an attestation service signs about itself, such as a tenant's policy, in place of what
+// it signs about a guest: there is no guest's key in it, so that even a policy which asks for nothing gives nothing away.
+func TestStatement(t *testing.T) {
+	t.Parallel()
+	w, g := releaseWorld(t, nil)
+	ctx := t.Context()
+	r := exportable()
+	r.Policy = &ReleasePolicy{Data: []byte(`{"version":"1.0","anyOf":[{"authority":"` + attestIssuer + `","allOf":[{"claim":"x","exists":false}]}]}`)}
+	if _, err := w.CreateKey(ctx, "k", r); err != nil {
+		t.Fatal(err)
+	}
+	for name, runtime := range map[string]any{
+		"none": nil, "text": "{\"keys\":[]}", "a list": []any{map[string]any{"keys": []any{g.jwk()}}}, "keys of another name": map[string]any{"Keys": []any{g.jwk()}},
+		"no list": map[string]any{"keys": g.jwk()}, "empty": map[string]any{"keys": []any{}}, "deeper": map[string]any{"x": map[string]any{"keys": []any{g.jwk()}}},
+	} {
+		_, err := w.Release(ctx, ReleaseRequest{Name: "k", Target: g.token(t, map[string]any{"x-ms-runtime": runtime, "X-MS-Runtime": map[string]any{"keys": []any{g.jwk()}}})})
+		var refusal *Error
+		if !errors.As(err, &refusal) || refusal.Code != Denied {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if d, err := w.Explain(ctx, refusal.Release); err != nil || d.Reason != ReasonWrappingKey {
+			t.Errorf("%s: %+v, %v", name, d, err)
+		}
+	}
+}
