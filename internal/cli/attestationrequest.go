@@ -68,7 +68,7 @@ Exits with 3 when the service refuses the evidence.`,
 		},
 	}
 	f := c.Flags()
-	o.serviceOptions.flags(c)
+	o.flags(c)
 	f.StringVar(&o.form, "form", "", "form of the token: maa, maa-es256, ear, kbs or oidc (default: the service's)")
 	f.StringVar(&o.audience, "audience", "", "audience of the token")
 	f.StringVar(&o.runtimeData, "runtime-data", "", "file of the data whose SHA-256 the report carries")

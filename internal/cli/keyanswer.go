@@ -35,7 +35,7 @@ type vaultSecret struct {
 
 const (
 	vaultKeySchema    = "cofferdam.dev/vault-key/v1"
-	vaultSecretSchema = "cofferdam.dev/vault-secret/v1"
+	vaultSecretSchema = "cofferdam.dev/vault-secret/v1" //nolint:gosec // the name of a schema
 )
 
 // policyOf returns the text of a policy in an answer, or nil.

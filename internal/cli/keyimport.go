@@ -58,7 +58,7 @@ release policy. Flags win over it; NAME is then left out.
   cofferdam key import -c importkeyconfig.json --generate --derived-out disk.key`,
 		Args: arguments(0, 2, "a name and a file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.complete(a, cmd, args); err != nil {
+			if err := o.complete(cmd, args); err != nil {
 				return err
 			}
 			ctx, stop := interruptible(cmd.Context())
@@ -71,7 +71,7 @@ release policy. Flags win over it; NAME is then left out.
 	f.StringVar(&o.format, "format", "auto", "format of the file: "+strings.Join(keyFormats, ", "))
 	f.BoolVar(&o.generate, "generate", false, "make the key here, instead of reading it")
 	f.StringVar(&o.keyOut, "out", "", "new file in which the key is kept, too")
-	f.StringVar(&o.derivation.out, "derived-out", "", "new file for the bytes that are derived from the key")
+	f.StringVar(&o.derivedOut, "derived-out", "", "new file for the bytes that are derived from the key")
 	f.StringVar(&o.salt, "salt", "", "salt of the derivation in hexadecimal")
 	f.StringVar(&o.label, "label", "", "label of the derivation (default \""+release.DerivationLabel+"\")")
 	f.BoolVar(&o.hsm, "hsm", false, "make it an HSM key, which exportable ones are in any case")
@@ -84,7 +84,7 @@ release policy. Flags win over it; NAME is then left out.
 }
 
 // complete takes arguments and configuration apart, and refuses what can not be meant.
-func (o *importOptions) complete(a *app, cmd *cobra.Command, args []string) error {
+func (o *importOptions) complete(cmd *cobra.Command, args []string) error {
 	if o.config != "" {
 		if err := o.readImportConfig(cmd); err != nil {
 			return err
@@ -111,14 +111,14 @@ func (o *importOptions) complete(a *app, cmd *cobra.Command, args []string) erro
 		return usage(cmd, "--generate makes the key: give no file")
 	case len(args) == 0 && !o.generate:
 		return usage(cmd, "the file with the key is missing (- is standard input), or --generate")
-	case o.derivation.out != "" && o.salt == "":
+	case o.derivedOut != "" && o.salt == "":
 		return usage(cmd, "--derived-out needs --salt, or the salt of -c")
-	case o.generate && !o.exportable && o.keyOut == "" && o.derivation.out == "":
+	case o.generate && !o.exportable && o.keyOut == "" && o.derivedOut == "":
 		return usage(cmd, "a key that is made here and not kept is better made by the vault: cofferdam key create")
 	case len(args) == 1:
 		o.file = args[0]
 	}
-	for _, out := range []string{o.keyOut, o.derivation.out} {
+	for _, out := range []string{o.keyOut, o.derivedOut} {
 		if _, err := os.Lstat(out); out != "" && err == nil {
 			return usage(cmd, fmt.Sprintf("%s is there already, and may hold the only copy of a key: name a new file", out))
 		}
@@ -194,11 +194,11 @@ func (a *app) importKey(ctx context.Context, cmd *cobra.Command, o *importOption
 
 // keep writes the files with secrets that were asked for.
 func (o *importOptions) keep(m *vault.Material) error {
-	if o.derivation.out != "" {
+	if o.derivedOut != "" {
 		if err := o.derive(m); err != nil {
 			return err
 		}
-		o.kept = append(o.kept, o.derivation.out)
+		o.kept = append(o.kept, o.derivedOut)
 	}
 	if o.keyOut == "" {
 		return nil

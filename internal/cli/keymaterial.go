@@ -123,7 +123,7 @@ func materialJWK(m *vault.Material, hsm bool, operations []string) (json.RawMess
 }
 
 // derivation is how a key of an encrypted filesystem follows from an RSA key.
-type derivation struct{ salt, label, out string }
+type derivation struct{ salt, label, derivedOut string }
 
 // derive writes the derived key, 32 bytes, to a file for its owner alone: HKDF with SHA-256 over the private exponent, as
 // guests do after a release.
@@ -146,7 +146,7 @@ func (d *derivation) derive(m *vault.Material) error {
 		return fmt.Errorf("deriving a key: %w", err)
 	}
 	defer clear(b)
-	return writeSecret(d.out, b)
+	return writeSecret(d.derivedOut, b)
 }
 
 // writeSecret writes a new file for its owner alone. A file that is there is left alone: it may hold the only copy of a key.

@@ -24,7 +24,6 @@ import (
 	"cofferdam.dev/internal/audit"
 	"cofferdam.dev/internal/serve"
 	"cofferdam.dev/internal/store"
-	"cofferdam.dev/internal/store/open"
 	"cofferdam.dev/internal/wholefile"
 	"cofferdam.dev/verify/anchor"
 	"cofferdam.dev/verify/uvm"
@@ -39,6 +38,8 @@ type attestationConfig struct {
 	Issuer string `json:"issuer"`
 	// Store is where policies, public keys and used nonces are kept: bolt:PATH or etcd://….
 	Store string `json:"store"`
+	// StoreKey is the file of the key under which the store's values are sealed.
+	StoreKey string `json:"storeKey"`
 	// Instance names this instance in the audit log.
 	Instance string `json:"instance"`
 	// Tenants are the tenants besides the default one.
@@ -125,7 +126,7 @@ tokens over it have an issuer of their own, and say that they are simulated.`,
 		Example: `  cofferdam serve attestation --simulated-root local
   cofferdam serve attestation --listen 0.0.0.0:443 --issuer https://attest.example \
     --tls-certificate cert.pem --tls-key key.pem --fetch
-  cofferdam serve attestation --config config.yaml --store etcd://127.0.0.1:2379/attest`,
+  cofferdam serve attestation --config c.yaml --store etcd://127.0.0.1:2379/a --store-key k`,
 		Args: arguments(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			config := attestationConfig{}
@@ -156,6 +157,7 @@ tokens over it have an issuer of their own, and say that they are simulated.`,
 	f.StringVar(&flags.Listen.ClientCA, "client-ca", "", "authorities of client certificates in PEM")
 	f.StringVar(&flags.Issuer, "issuer", "", "the service's URL as relying parties see it (default: https:// and the address)")
 	f.StringVar(&flags.Store, "store", "", "bolt:PATH, or etcd://HOST:PORT/PREFIX?ca=…&cert=…&key=… (default: a file in the state directory)")
+	f.StringVar(&flags.StoreKey, "store-key", "", "file of the key that seals what is stored, made when it is missing (default: in the state directory)")
 	f.StringArrayVar(&flags.Tenants, "tenant", nil, "serve this tenant, too, under /tenants/NAME; may be given several times")
 	f.StringArrayVar(&flags.SimulatedRoots, "simulated-root", nil, "accept this simulated root: local, a name that trust add knows, or a PEM file")
 	f.StringVar(&flags.Baseline, "baseline", "", "appraisal policy that all evidence must satisfy (default: hardware without known holes, no debugging)")
@@ -188,6 +190,7 @@ func (c *attestationConfig) override(cmd *cobra.Command, flags *attestationConfi
 	text(&c.Listen.ClientCA, "client-ca", flags.Listen.ClientCA)
 	text(&c.Issuer, "issuer", flags.Issuer)
 	text(&c.Store, "store", flags.Store)
+	text(&c.StoreKey, "store-key", flags.StoreKey)
 	text(&c.AttestSelf, "attest-self", flags.AttestSelf)
 	text(&c.AttestedTLS, "attested-tls", flags.AttestedTLS)
 	text(&c.Baseline, "baseline", flags.Baseline)
@@ -239,7 +242,7 @@ func (a *app) serveAttestation(ctx context.Context, cmd *cobra.Command, c *attes
 	if c.Store == "" {
 		c.Store = "bolt:" + filepath.Join(state, "store.db")
 	}
-	st, err := open.URL(ctx, c.Store)
+	st, err := a.openSealed(ctx, c.Store, c.StoreKey, state)
 	if err != nil {
 		return err
 	}
