@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"cofferdam.dev/internal/strictjson"
 )
 
 const (
@@ -117,13 +119,31 @@ type Expect struct {
 	Now      time.Time
 }
 
-// times are the claims that Verify looks at itself.
-type times struct {
-	Issuer    string   `json:"iss"`
-	Audience  audience `json:"aud"`
-	Expires   *float64 `json:"exp"`
-	NotBefore *float64 `json:"nbf"`
-	IssuedAt  *float64 `json:"iat"`
+// registered are the claims that Verify looks at itself.
+type registered struct {
+	Issuer                       string
+	Audience                     audience
+	Expires, NotBefore, IssuedAt *float64
+}
+
+// read takes the claims by their exact names: who can have claims added to a token must not overrule "exp" with "eXP".
+func (r *registered) read(payload []byte) error {
+	claims, err := strictjson.Parse(payload)
+	if err != nil {
+		return err
+	}
+	for name, to := range map[string]any{
+		"iss": &r.Issuer, "aud": &r.Audience, "exp": &r.Expires, "nbf": &r.NotBefore, "iat": &r.IssuedAt,
+	} {
+		raw, ok := claims[name]
+		if !ok {
+			continue
+		}
+		if err := json.Unmarshal(raw, to); err != nil {
+			return fmt.Errorf("claim %q: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // audience is one string or a list.
@@ -148,8 +168,8 @@ func Verify(compact string, e Expect) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	var t times
-	if err := json.Unmarshal(payload, &t); err != nil {
+	var t registered
+	if err := t.read(payload); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	switch now, skew := e.Now, Skew; {

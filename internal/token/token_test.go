@@ -163,6 +163,9 @@ func TestAttacks(t *testing.T) {
 		"not yet":                  {sign(t, k, with("nbf", now.Add(2*time.Minute).Unix())), token.ErrTime},
 		"issued later":             {sign(t, k, with("iat", now.Add(2*time.Minute).Unix())), token.ErrTime},
 		"claims are a list":        {raw(t, k, []int{1}), token.ErrMalformed},
+		"expiry in another case":   {sign(t, k, claims{"iss": "https://here", "exp": now.Add(-time.Hour).Unix(), "eXP": now.Add(time.Hour).Unix()}), token.ErrTime},
+		"issuer in another case":   {sign(t, k, claims{"ISS": "https://here", "exp": now.Add(time.Hour).Unix()}), token.ErrIssuer},
+		"expiry twice":             {raw(t, k, json.RawMessage(fmt.Sprintf(`{"iss":"https://here","exp":1,"exp":%d}`, now.Add(time.Hour).Unix()))), token.ErrMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -136,7 +136,7 @@ var rooms = map[string][]string{
 		"attest", "evidence", "internal/attestsvc", "internal/audit", "internal/auth", "internal/serve", "internal/store",
 		"internal/strictjson", "internal/strictpem", "verify",
 	},
-	"internal/token":     {},
+	"internal/token":     {"internal/strictjson"},
 	"internal/maapolicy": {},
 	"internal/trust":     {"internal/strictjson", "internal/wholefile", "verify/anchor", "verify/check"},
 	"internal/testcap":   {},
