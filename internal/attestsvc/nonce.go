@@ -210,34 +210,11 @@ func (s *Service) sweep(ctx context.Context) {
 // is over by another's clock, and must find that it was used.
 const sweepLater = time.Hour
 
-// sweepPrefix removes entries whose time is over, a few at a time: other writers must not wait.
+// sweepPrefix removes entries whose time is over.
 func (s *Service) sweepPrefix(ctx context.Context, prefix string) error {
 	now := s.opts.Now().Add(-sweepLater).Unix()
-	after := ""
-	for {
-		var list []store.Entry
-		err := s.opts.Store.View(ctx, func(r store.Reader) error {
-			var err error
-			list, err = r.List(prefix, after, store.MaxTracked/2)
-			return err
-		})
-		if err != nil || len(list) == 0 {
-			return err
-		}
-		after = list[len(list)-1].Key
-		err = s.opts.Store.Update(ctx, func(tx store.Tx) error {
-			for _, e := range list {
-				if until, err := strconv.ParseInt(string(e.Value), 10, 64); err != nil || until >= now {
-					continue
-				}
-				if err := tx.Delete(e.Key); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
+	return store.Sweep(ctx, s.opts.Store, prefix, func(e store.Entry) bool {
+		until, err := strconv.ParseInt(string(e.Value), 10, 64)
+		return err == nil && until < now
+	})
 }

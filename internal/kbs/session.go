@@ -219,34 +219,11 @@ func (b *Broker) tokenOf(ctx context.Context, id string) (string, error) {
 	return s.Token, nil
 }
 
-// sweep removes sessions that are over, a few at a time: other writers must not wait.
+// sweep removes sessions that are over, and what is none.
 func (b *Broker) sweep(ctx context.Context) error {
-	now, after := b.opts.Now().Unix(), ""
-	for {
-		var list []store.Entry
-		err := b.opts.Store.View(ctx, func(r store.Reader) error {
-			var err error
-			list, err = r.List(sessionPrefix, after, store.MaxTracked/2)
-			return err
-		})
-		if err != nil || len(list) == 0 {
-			return err
-		}
-		after = list[len(list)-1].Key
-		err = b.opts.Store.Update(ctx, func(tx store.Tx) error {
-			for _, e := range list {
-				var s attested
-				if err := json.Unmarshal(e.Value, &s); err == nil && now < s.Until {
-					continue
-				}
-				if err := tx.Delete(e.Key); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
+	now := b.opts.Now().Unix()
+	return store.Sweep(ctx, b.opts.Store, sessionPrefix, func(e store.Entry) bool {
+		var s attested
+		return json.Unmarshal(e.Value, &s) != nil || now >= s.Until
+	})
 }

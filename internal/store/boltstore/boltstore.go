@@ -67,7 +67,7 @@ func (s *Store) Update(ctx context.Context, fn func(store.Tx) error) error {
 	}
 	var own error // the caller's, or one about limits
 	err := s.db.Update(func(tx *bbolt.Tx) error {
-		t := &transaction{reader: reader{tx.Bucket(bucket)}, writes: map[string][]byte{}}
+		t := &transaction{reader: reader{tx.Bucket(bucket)}, writes: store.Writes{}}
 		if own = fn(t); own != nil {
 			return own
 		}
@@ -135,37 +135,22 @@ func (r reader) List(prefix, after string, limit int) ([]store.Entry, error) {
 type transaction struct {
 	reader
 
-	writes map[string][]byte // nil deletes
+	writes store.Writes
 }
 
 // Get implements store.Reader and sees the transaction's own writes.
 func (t *transaction) Get(key string) ([]byte, error) {
-	if v, ok := t.writes[key]; ok {
-		if v == nil {
-			return nil, store.NotFound(key)
-		}
-		return bytes.Clone(v), nil
+	if v, written, err := t.writes.Get(key); written {
+		return v, err
 	}
 	return t.reader.Get(key)
 }
 
 // Put implements store.Tx.
-func (t *transaction) Put(key string, value []byte) error {
-	if err := store.CheckEntry(key, value); err != nil {
-		return err
-	}
-	t.writes[key] = append([]byte{}, value...)
-	return nil
-}
+func (t *transaction) Put(key string, value []byte) error { return t.writes.Put(key, value) }
 
 // Delete implements store.Tx.
-func (t *transaction) Delete(key string) error {
-	if err := store.CheckKey(key); err != nil {
-		return err
-	}
-	t.writes[key] = nil
-	return nil
-}
+func (t *transaction) Delete(key string) error { return t.writes.Delete(key) }
 
 func (t *transaction) limits() error {
 	if len(t.writes) > store.MaxTracked {

@@ -3,7 +3,6 @@
 package etcdstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,20 +19,17 @@ type transaction struct {
 
 	read   map[string]int64 // key in etcd → revision at which it was last changed, 0 when it was not there
 	spans  []span
-	writes map[string][]byte // nil deletes
+	writes store.Writes
 }
 
 func newTransaction(ctx context.Context, s *Store) *transaction {
-	return &transaction{snapshot: snapshot{ctx: ctx, s: s}, read: map[string]int64{}, writes: map[string][]byte{}}
+	return &transaction{snapshot: snapshot{ctx: ctx, s: s}, read: map[string]int64{}, writes: store.Writes{}}
 }
 
 // Get implements store.Reader and sees the transaction's own writes.
 func (t *transaction) Get(key string) ([]byte, error) {
-	if v, ok := t.writes[key]; ok {
-		if v == nil {
-			return nil, store.NotFound(key)
-		}
-		return bytes.Clone(v), nil
+	if v, written, err := t.writes.Get(key); written {
+		return v, err
 	}
 	v, modified, err := t.value(key)
 	if err == nil || errors.Is(err, store.ErrNotFound) {
@@ -52,22 +48,10 @@ func (t *transaction) List(prefix, after string, limit int) ([]store.Entry, erro
 }
 
 // Put implements store.Tx.
-func (t *transaction) Put(key string, value []byte) error {
-	if err := store.CheckEntry(key, value); err != nil {
-		return err
-	}
-	t.writes[key] = append([]byte{}, value...)
-	return nil
-}
+func (t *transaction) Put(key string, value []byte) error { return t.writes.Put(key, value) }
 
 // Delete implements store.Tx.
-func (t *transaction) Delete(key string) error {
-	if err := store.CheckKey(key); err != nil {
-		return err
-	}
-	t.writes[key] = nil
-	return nil
-}
+func (t *transaction) Delete(key string) error { return t.writes.Delete(key) }
 
 // commit makes the writes if nothing that was read has changed. It returns false when something has.
 func (t *transaction) commit(ctx context.Context) (bool, error) {

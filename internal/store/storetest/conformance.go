@@ -29,7 +29,8 @@ func RunWithin(t *testing.T, maxValue int, open func(t *testing.T) store.Store) 
 	for name, test := range map[string]func(*testing.T, store.Store){
 		"values": values, "lists": lists, "own writes": ownWrites, "failing writes nothing": failing,
 		"limits":              func(t *testing.T, s store.Store) { limits(t, s, maxValue) },
-		"concurrent counters": counters, "no phantom": phantoms, "write skew": writeSkew, "ended context": ended, "list twice": listTwice,
+		"concurrent counters": counters, "no phantom": phantoms, "write skew": writeSkew, "ended context": ended,
+		"sweep": sweep, "list twice": listTwice,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -257,6 +258,30 @@ func writeSkew(t *testing.T, s store.Store) {
 		_, a := get(t, s, "a")
 		if _, b := get(t, s, "b"); !a && !b {
 			t.Fatalf("round %d: both are gone", round)
+		}
+	}
+}
+
+// sweep removes what is over below a prefix, over several rounds, and keeps what was written again meanwhile.
+func sweep(t *testing.T, s store.Store) {
+	const n = 2*store.MaxTracked + 7
+	for i := range n {
+		put(t, s, fmt.Sprintf("p/%04d", i), []string{"over", "stays"}[i%2])
+	}
+	put(t, s, "q/1", "over")
+	asked := 0
+	err := store.Sweep(t.Context(), s, "p/", func(e store.Entry) bool {
+		if asked++; asked == 1 && e.Key == "p/0000" {
+			put(t, s, "p/0000", "again") // as another writer does between list and removal
+		}
+		return string(e.Value) == "over"
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, there := range map[string]bool{"p/0000": true, "p/0001": true, "p/0002": false, fmt.Sprintf("p/%04d", n-1): n%2 == 0, "q/1": true} {
+		if _, found := get(t, s, key); found != there {
+			t.Errorf("%s is there: %v, want %v", key, found, there)
 		}
 	}
 }
