@@ -45,6 +45,40 @@ type listenConfig struct {
 	Concurrent int `json:"concurrent"`
 }
 
+// flags defines the flags that stand for members of the file.
+func (c *listenConfig) flags(cmd *cobra.Command, address string) {
+	f := cmd.Flags()
+	f.StringVar(&c.Listen, "listen", address, "address to listen on")
+	f.StringVar(&c.Metrics, "metrics", "", "address of /metrics, without TLS (default: none)")
+	f.StringVar(&c.Certificate, "tls-certificate", "", "certificate chain in PEM (default: one for development)")
+	f.StringVar(&c.Key, "tls-key", "", "its private key in PEM")
+	f.StringVar(&c.ClientCA, "client-ca", "", "authorities of client certificates in PEM")
+}
+
+func (c *listenConfig) override(said givenFlags, flags *listenConfig) {
+	said.text(&c.Listen, "listen", flags.Listen)
+	said.text(&c.Metrics, "metrics", flags.Metrics)
+	said.text(&c.Certificate, "tls-certificate", flags.Certificate)
+	said.text(&c.Key, "tls-key", flags.Key)
+	said.text(&c.ClientCA, "client-ca", flags.ClientCA)
+}
+
+// givenFlags lays flags over a configuration file: those that were given win, and others say something only where the
+// file does not.
+type givenFlags struct{ cmd *cobra.Command }
+
+func (g givenFlags) text(to *string, name, value string) {
+	if g.cmd.Flags().Changed(name) || *to == "" {
+		*to = value
+	}
+}
+
+func (g givenFlags) yes(to *bool, name string, value bool) {
+	if g.cmd.Flags().Changed(name) {
+		*to = value
+	}
+}
+
 // adminConfig is who may administer a service.
 type adminConfig struct {
 	Certificates []auth.CertificateRule `json:"certificates"`

@@ -150,11 +150,7 @@ tokens over it have an issuer of their own, and say that they are simulated.`,
 	f := c.Flags()
 	f.StringVar(&file, "config", "", "configuration file in YAML (docs/reference/attestation-service.md); flags win over it")
 	f.StringVar(&state, "state", "", "directory of the service's state (default: attestation in the state directory)")
-	f.StringVar(&flags.Listen.Listen, "listen", "127.0.0.1:8443", "address to listen on")
-	f.StringVar(&flags.Listen.Metrics, "metrics", "", "address of /metrics, without TLS (default: none)")
-	f.StringVar(&flags.Listen.Certificate, "tls-certificate", "", "certificate chain in PEM (default: one for development)")
-	f.StringVar(&flags.Listen.Key, "tls-key", "", "its private key in PEM")
-	f.StringVar(&flags.Listen.ClientCA, "client-ca", "", "authorities of client certificates in PEM")
+	flags.Listen.flags(c, "127.0.0.1:8443")
 	f.StringVar(&flags.Issuer, "issuer", "", "the service's URL as relying parties see it (default: https:// and the address)")
 	f.StringVar(&flags.Store, "store", "", "bolt:PATH, or etcd://HOST:PORT/PREFIX?ca=…&cert=…&key=… (default: a file in the state directory)")
 	f.StringVar(&flags.StoreKey, "store-key", "", "file of the key that seals what is stored, made when it is missing (default: in the state directory)")
@@ -173,31 +169,18 @@ tokens over it have an issuer of their own, and say that they are simulated.`,
 
 // override takes over what flags say. A flag that was not given says something only where the file does not.
 func (c *attestationConfig) override(cmd *cobra.Command, flags *attestationConfig) {
-	text := func(to *string, name, value string) {
-		if cmd.Flags().Changed(name) || *to == "" {
-			*to = value
-		}
-	}
-	yes := func(to *bool, name string, value bool) {
-		if cmd.Flags().Changed(name) {
-			*to = value
-		}
-	}
-	text(&c.Listen.Listen, "listen", flags.Listen.Listen)
-	text(&c.Listen.Metrics, "metrics", flags.Listen.Metrics)
-	text(&c.Listen.Certificate, "tls-certificate", flags.Listen.Certificate)
-	text(&c.Listen.Key, "tls-key", flags.Listen.Key)
-	text(&c.Listen.ClientCA, "client-ca", flags.Listen.ClientCA)
-	text(&c.Issuer, "issuer", flags.Issuer)
-	text(&c.Store, "store", flags.Store)
-	text(&c.StoreKey, "store-key", flags.StoreKey)
-	text(&c.AttestSelf, "attest-self", flags.AttestSelf)
-	text(&c.AttestedTLS, "attested-tls", flags.AttestedTLS)
-	text(&c.Baseline, "baseline", flags.Baseline)
-	yes(&c.AllowDebug, "allow-debug", flags.AllowDebug)
-	yes(&c.Fetch, "fetch", flags.Fetch)
-	yes(&c.RequireNonce, "require-nonce", flags.RequireNonce)
-	yes(&c.RefuseReplays, "refuse-replays", flags.RefuseReplays)
+	said := givenFlags{cmd}
+	c.Listen.override(said, &flags.Listen)
+	said.text(&c.Issuer, "issuer", flags.Issuer)
+	said.text(&c.Store, "store", flags.Store)
+	said.text(&c.StoreKey, "store-key", flags.StoreKey)
+	said.text(&c.AttestSelf, "attest-self", flags.AttestSelf)
+	said.text(&c.AttestedTLS, "attested-tls", flags.AttestedTLS)
+	said.text(&c.Baseline, "baseline", flags.Baseline)
+	said.yes(&c.AllowDebug, "allow-debug", flags.AllowDebug)
+	said.yes(&c.Fetch, "fetch", flags.Fetch)
+	said.yes(&c.RequireNonce, "require-nonce", flags.RequireNonce)
+	said.yes(&c.RefuseReplays, "refuse-replays", flags.RefuseReplays)
 	c.Tenants = append(c.Tenants, flags.Tenants...)
 	c.SimulatedRoots = append(c.SimulatedRoots, flags.SimulatedRoots...)
 	c.Collateral = append(c.Collateral, flags.Collateral...)

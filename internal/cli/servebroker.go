@@ -122,11 +122,7 @@ which guests must be told to trust.`,
 // flags are those that stand for members of the file.
 func (c *brokerConfig) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&c.Listen.Listen, "listen", "127.0.0.1:8445", "address to listen on")
-	f.StringVar(&c.Listen.Metrics, "metrics", "", "address of /metrics, without TLS (default: none)")
-	f.StringVar(&c.Listen.Certificate, "tls-certificate", "", "certificate chain in PEM (default: one for development)")
-	f.StringVar(&c.Listen.Key, "tls-key", "", "its private key in PEM")
-	f.StringVar(&c.Listen.ClientCA, "client-ca", "", "authorities of client certificates in PEM")
+	c.Listen.flags(cmd, "127.0.0.1:8445")
 	f.StringVar(&c.URL, "url", "", "the broker's URL, the issuer of its tokens (default: https:// and the address)")
 	f.StringVar(&c.Baseline, "baseline", "", "appraisal policy that all evidence must satisfy (default: hardware without known holes, no debugging)")
 	f.StringArrayVar(&c.SimulatedRoots, "simulated-root", nil, "accept this simulated root: local, a name that trust add knows, or a PEM file")
@@ -136,27 +132,17 @@ func (c *brokerConfig) flags(cmd *cobra.Command) {
 
 // override takes over what flags say. A flag that was not given says something only where the file does not.
 func (c *brokerConfig) override(cmd *cobra.Command, flags *brokerConfig, kept *vaultConfig) {
-	text := func(to *string, name, value string) {
-		if cmd.Flags().Changed(name) || *to == "" {
-			*to = value
-		}
-	}
-	text(&c.Listen.Listen, "listen", flags.Listen.Listen)
-	text(&c.Listen.Metrics, "metrics", flags.Listen.Metrics)
-	text(&c.Listen.Certificate, "tls-certificate", flags.Listen.Certificate)
-	text(&c.Listen.Key, "tls-key", flags.Listen.Key)
-	text(&c.Listen.ClientCA, "client-ca", flags.Listen.ClientCA)
-	text(&c.URL, "url", flags.URL)
-	text(&c.Baseline, "baseline", flags.Baseline)
-	text(&c.Name, "name", kept.Name)
-	text(&c.Store, "store", kept.Store)
-	text(&c.RootKey, "root-key", kept.RootKey)
-	text(&c.Passphrase, "passphrase-file", kept.Passphrase)
-	text(&c.TEEDevice, "tee-device", kept.TEEDevice)
+	said := givenFlags{cmd}
+	c.Listen.override(said, &flags.Listen)
+	said.text(&c.URL, "url", flags.URL)
+	said.text(&c.Baseline, "baseline", flags.Baseline)
+	said.text(&c.Name, "name", kept.Name)
+	said.text(&c.Store, "store", kept.Store)
+	said.text(&c.RootKey, "root-key", kept.RootKey)
+	said.text(&c.Passphrase, "passphrase-file", kept.Passphrase)
+	said.text(&c.TEEDevice, "tee-device", kept.TEEDevice)
 	c.Shares = append(c.Shares, kept.Shares...)
-	if cmd.Flags().Changed("fetch") {
-		c.Fetch = flags.Fetch
-	}
+	said.yes(&c.Fetch, "fetch", flags.Fetch)
 	c.SimulatedRoots = append(c.SimulatedRoots, flags.SimulatedRoots...)
 	c.Collateral = append(c.Collateral, flags.Collateral...)
 }

@@ -65,11 +65,7 @@ type vaultClient struct {
 // flags are those that stand for members of the file.
 func (c *vaultConfig) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&c.Listen.Listen, "listen", "127.0.0.1:8444", "address to listen on")
-	f.StringVar(&c.Listen.Metrics, "metrics", "", "address of /metrics, without TLS (default: none)")
-	f.StringVar(&c.Listen.Certificate, "tls-certificate", "", "certificate chain in PEM (default: one for development)")
-	f.StringVar(&c.Listen.Key, "tls-key", "", "its private key in PEM")
-	f.StringVar(&c.Listen.ClientCA, "client-ca", "", "authorities of client certificates in PEM")
+	c.Listen.flags(cmd, "127.0.0.1:8444")
 	f.StringVar(&c.URL, "url", "", "the vault's URL as clients see it (default: https:// and the address)")
 	f.BoolVar(&c.ManagedHSM, "managed-hsm", false, "answer as a managed HSM does")
 	f.StringVar(&c.ReleaseCertificate, "release-certificate", "", "certificate chain in PEM that signs releases (default: one for development)")
@@ -93,38 +89,25 @@ func (c *vaultConfig) storeFlags(cmd *cobra.Command) {
 
 // override takes over what flags say. A flag that was not given says something only where the file does not.
 func (c *vaultConfig) override(cmd *cobra.Command, flags *vaultConfig) {
-	changed := cmd.Flags().Changed
-	text := func(to *string, name, value string) {
-		if changed(name) || *to == "" {
-			*to = value
-		}
-	}
-	text(&c.Listen.Listen, "listen", flags.Listen.Listen)
-	text(&c.Listen.Metrics, "metrics", flags.Listen.Metrics)
-	text(&c.Listen.Certificate, "tls-certificate", flags.Listen.Certificate)
-	text(&c.Listen.Key, "tls-key", flags.Listen.Key)
-	text(&c.Listen.ClientCA, "client-ca", flags.Listen.ClientCA)
-	text(&c.URL, "url", flags.URL)
-	text(&c.Name, "name", flags.Name)
-	text(&c.Store, "store", flags.Store)
-	text(&c.RootKey, "root-key", flags.RootKey)
-	text(&c.Passphrase, "passphrase-file", flags.Passphrase)
-	text(&c.ReleaseCertificate, "release-certificate", flags.ReleaseCertificate)
-	text(&c.ReleaseKey, "release-key", flags.ReleaseKey)
-	text(&c.TEEDevice, "tee-device", flags.TEEDevice)
-	text(&c.HSM.Module, "pkcs11-module", flags.HSM.Module)
-	text(&c.HSM.Helper, "pkcs11-helper", flags.HSM.Helper)
-	text(&c.HSM.PIN, "pin-file", flags.HSM.PIN)
+	said := givenFlags{cmd}
+	c.Listen.override(said, &flags.Listen)
+	said.text(&c.URL, "url", flags.URL)
+	said.text(&c.Name, "name", flags.Name)
+	said.text(&c.Store, "store", flags.Store)
+	said.text(&c.RootKey, "root-key", flags.RootKey)
+	said.text(&c.Passphrase, "passphrase-file", flags.Passphrase)
+	said.text(&c.ReleaseCertificate, "release-certificate", flags.ReleaseCertificate)
+	said.text(&c.ReleaseKey, "release-key", flags.ReleaseKey)
+	said.text(&c.TEEDevice, "tee-device", flags.TEEDevice)
+	said.text(&c.HSM.Module, "pkcs11-module", flags.HSM.Module)
+	said.text(&c.HSM.Helper, "pkcs11-helper", flags.HSM.Helper)
+	said.text(&c.HSM.PIN, "pin-file", flags.HSM.PIN)
 	c.Shares = append(c.Shares, flags.Shares...)
-	if changed("managed-hsm") {
-		c.ManagedHSM = flags.ManagedHSM
-	}
-	if changed("recoverable-days") {
+	said.yes(&c.ManagedHSM, "managed-hsm", flags.ManagedHSM)
+	if cmd.Flags().Changed("recoverable-days") {
 		c.RecoverableDays = flags.RecoverableDays
 	}
-	if changed("purge-protection") {
-		c.PurgeProtection = flags.PurgeProtection
-	}
+	said.yes(&c.PurgeProtection, "purge-protection", flags.PurgeProtection)
 }
 
 // addClients takes over the clients that flags name: ID=ROLE.
