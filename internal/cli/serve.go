@@ -4,6 +4,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,8 +14,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
@@ -77,6 +81,66 @@ func (g givenFlags) yes(to *bool, name string, value bool) {
 	if g.cmd.Flags().Changed(name) {
 		*to = value
 	}
+}
+
+// publicURL fills in the URL that others know the service by: that of the address, if it is one that does not change. Flag
+// is the one that would say it, and who are those that need it.
+func (c *listenConfig) publicURL(cmd *cobra.Command, public *string, flag, who string) error {
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return usage(cmd, fmt.Sprintf("--listen is %q; want HOST:PORT", c.Listen))
+	}
+	if *public != "" {
+		return nil
+	}
+	if port == "0" || host == "" || net.ParseIP(host).IsUnspecified() {
+		return usage(cmd, fmt.Sprintf("--%s is missing: %s need a URL that does not change", flag, who))
+	}
+	*public = "https://" + c.Listen
+	return nil
+}
+
+// names are those of the address for which a certificate for development is made.
+func (c *listenConfig) names() []string {
+	names := []string{"localhost", "127.0.0.1"}
+	if host, _, err := net.SplitHostPort(c.Listen); err == nil && host != "" && host != "127.0.0.1" {
+		names = append(names, host)
+	}
+	return names
+}
+
+// nameIn is the name in a service's URL, for such a certificate, unless it is one that the certificate has anyway.
+func nameIn(service string) []string {
+	u, err := url.Parse(service)
+	if err != nil || u.Hostname() == "" || u.Hostname() == "127.0.0.1" || u.Hostname() == "localhost" {
+		return nil
+	}
+	return []string{u.Hostname()}
+}
+
+// tellAddress says where a service listens: on standard output, and in a file of its state.
+func (a *app) tellAddress(srv *serve.Server, state string) error {
+	address := "https://" + srv.Addr()
+	if err := wholefile.Replace(filepath.Join(state, "address"), []byte(address+"\n"), 0o644); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(a.Out, address); err != nil {
+		return fmt.Errorf("writing the answer: %w", err)
+	}
+	return nil
+}
+
+// runServer serves until ctx ends, beside work that ends before it returns: what that work uses is closed next.
+func runServer(ctx context.Context, srv *serve.Server, background ...func(context.Context)) error {
+	ctx, stop := context.WithCancel(ctx)
+	var working sync.WaitGroup
+	for _, run := range background {
+		working.Go(func() { run(ctx) })
+	}
+	err := srv.Run(ctx)
+	stop()
+	working.Wait()
+	return err
 }
 
 // adminConfig is who may administer a service.

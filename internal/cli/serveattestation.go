@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -24,7 +23,6 @@ import (
 	"cofferdam.dev/internal/audit"
 	"cofferdam.dev/internal/serve"
 	"cofferdam.dev/internal/store"
-	"cofferdam.dev/internal/wholefile"
 	"cofferdam.dev/verify/anchor"
 	"cofferdam.dev/verify/uvm"
 )
@@ -205,15 +203,8 @@ func (a *app) serveAttestation(ctx context.Context, cmd *cobra.Command, c *attes
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return fmt.Errorf("making the state directory: %w", err)
 	}
-	host, port, err := net.SplitHostPort(c.Listen.Listen)
-	if err != nil {
-		return usage(cmd, fmt.Sprintf("--listen is %q; want HOST:PORT", c.Listen.Listen))
-	}
-	if c.Issuer == "" {
-		if port == "0" || host == "" || net.ParseIP(host).IsUnspecified() {
-			return usage(cmd, "--issuer is missing: relying parties need a URL that does not change")
-		}
-		c.Issuer = "https://" + c.Listen.Listen
+	if err := c.Listen.publicURL(cmd, &c.Issuer, "issuer", "relying parties"); err != nil {
+		return err
 	}
 	if err := c.check(); err != nil {
 		return err
@@ -346,30 +337,20 @@ func (a *app) runAttestation(ctx context.Context, c *attestationConfig, state st
 	if handler, err = rest.New(o); err != nil {
 		return err
 	}
-	address := "https://" + srv.Addr()
-	if err := wholefile.Replace(filepath.Join(state, "address"), []byte(address+"\n"), 0o644); err != nil {
+	if err := a.tellAddress(srv, state); err != nil {
 		return err
-	}
-	if _, err := fmt.Fprintln(a.Out, address); err != nil {
-		return fmt.Errorf("writing the answer: %w", err)
 	}
 	a.say("policies are set with the token in %s", token)
 	if baseline.AllowSimulated {
 		a.say("SIMULATED roots are accepted: tokens over such evidence say nothing about hardware")
 	}
-	ctx, stop := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() { defer close(ended); o.Service.Run(ctx) }()
-	err = srv.Run(ctx)
-	stop()
-	<-ended // the store is closed next
-	return err
+	return runServer(ctx, srv, o.Service.Run)
 }
 
 // attestationTLS fills in how the service is reached, and returns what answers challenges about attested TLS, or nil.
 func (a *app) attestationTLS(ctx context.Context, opts *serve.Options, c *attestationConfig, state string) (http.Handler, error) {
 	if c.AttestedTLS == "" {
-		return nil, a.tlsOptions(opts, &c.Listen, state, certificateNames(c))
+		return nil, a.tlsOptions(opts, &c.Listen, state, c.Listen.names())
 	}
 	c.Listen.apply(opts)
 	id, err := attestedTLS(ctx, opts, &c.Listen, c.AttestedTLS)
@@ -378,16 +359,6 @@ func (a *app) attestationTLS(ctx context.Context, opts *serve.Options, c *attest
 	}
 	a.say("TLS is attested: clients trust it by --service-policy")
 	return id.Handler(), nil
-}
-
-// certificateNames are the names for which a certificate for development is made.
-func certificateNames(c *attestationConfig) []string {
-	names := []string{"localhost", "127.0.0.1"}
-	host, _, err := net.SplitHostPort(c.Listen.Listen)
-	if err == nil && host != "" && host != "127.0.0.1" {
-		names = append(names, host)
-	}
-	return names
 }
 
 // attestationReady says whether the store answers and the audit log takes entries.

@@ -6,13 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -28,7 +25,6 @@ import (
 	"cofferdam.dev/internal/store/open"
 	"cofferdam.dev/internal/vault"
 	"cofferdam.dev/internal/vault/authority"
-	"cofferdam.dev/internal/wholefile"
 )
 
 // brokerConfig is the configuration file of the key broker. Flags win over it.
@@ -149,15 +145,8 @@ func (c *brokerConfig) override(cmd *cobra.Command, flags *brokerConfig, kept *v
 
 // checkURL fills in the broker's URL, which tokens and rules name and so must not change.
 func (c *brokerConfig) checkURL(cmd *cobra.Command) error {
-	host, port, err := net.SplitHostPort(c.Listen.Listen)
-	if err != nil {
-		return usage(cmd, fmt.Sprintf("--listen is %q; want HOST:PORT", c.Listen.Listen))
-	}
-	if c.URL == "" {
-		if port == "0" || host == "" || net.ParseIP(host).IsUnspecified() {
-			return usage(cmd, "--url is missing: rules need a URL that does not change")
-		}
-		c.URL = "https://" + c.Listen.Listen
+	if err := c.Listen.publicURL(cmd, &c.URL, "url", "rules"); err != nil {
+		return err
 	}
 	c.URL = strings.TrimSuffix(c.URL, "/")
 	return nil
@@ -262,26 +251,14 @@ func (a *app) runBroker(ctx context.Context, c *brokerConfig, state string, base
 	if err != nil {
 		return err
 	}
-	address := "https://" + srv.Addr()
-	if err := wholefile.Replace(filepath.Join(state, "address"), []byte(address+"\n"), 0o644); err != nil {
+	if err := a.tellAddress(srv, state); err != nil {
 		return err
-	}
-	if _, err := fmt.Fprintln(a.Out, address); err != nil {
-		return fmt.Errorf("writing the answer: %w", err)
 	}
 	a.say("secrets and rules are set with the token in %s", token)
 	if baseline.AllowSimulated {
 		a.say("SIMULATED roots are accepted: rules for %s/simulated give secrets to guests that nothing protects", c.URL)
 	}
-	ctx, stop := context.WithCancel(ctx)
-	var background sync.WaitGroup
-	for _, run := range []func(context.Context){p.service.Run, p.vault.Run, p.broker.Run} {
-		background.Go(func() { run(ctx) })
-	}
-	err = srv.Run(ctx)
-	stop()
-	background.Wait() // the store is closed next
-	return err
+	return runServer(ctx, srv, p.service.Run, p.vault.Run, p.broker.Run)
 }
 
 // attestationPaths are the endpoints of the attestation service that the broker has beside its own: what relying parties
@@ -308,13 +285,4 @@ func (p *brokerParts) handler(who auth.Authenticator, a *app) (http.Handler, err
 }
 
 // names are those for which a certificate for development is made.
-func (c *brokerConfig) names() []string {
-	names := []string{"localhost", "127.0.0.1"}
-	if host, _, err := net.SplitHostPort(c.Listen.Listen); err == nil && host != "" && host != "127.0.0.1" {
-		names = append(names, host)
-	}
-	if u, err := url.Parse(c.URL); err == nil && u.Hostname() != "" && u.Hostname() != "127.0.0.1" && u.Hostname() != "localhost" {
-		names = append(names, u.Hostname())
-	}
-	return names
-}
+func (c *brokerConfig) names() []string { return append(c.Listen.names(), nameIn(c.URL)...) }

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"path/filepath"
 	"time"
 
@@ -123,28 +122,18 @@ func (a *app) runVault(ctx context.Context, c *vaultConfig, state string, v *ope
 	if err != nil {
 		return err
 	}
-	address := "https://" + srv.Addr()
 	if c.URL == "" {
-		c.URL = address
+		c.URL = "https://" + srv.Addr()
 	}
 	if handler, err = a.vaultHandler(ctx, c, state, v.Vault, logger); err != nil {
 		return err
 	}
-	if err := wholefile.Replace(filepath.Join(state, "address"), []byte(address+"\n"), 0o644); err != nil {
+	if err := a.tellAddress(srv, state); err != nil {
 		return err
-	}
-	if _, err := fmt.Fprintln(a.Out, address); err != nil {
-		return fmt.Errorf("writing the answer: %w", err)
 	}
 	a.say("the operator's token is in %s", filepath.Join(state, "admin-token"))
 	c.warn(a)
-	ctx, stop := context.WithCancel(ctx)
-	swept := make(chan struct{})
-	go func() { defer close(swept); v.Run(ctx) }()
-	err = srv.Run(ctx)
-	stop()
-	<-swept // the store is closed next
-	return err
+	return runServer(ctx, srv, v.Run)
 }
 
 // warn says what of the configuration is not for production.
@@ -223,13 +212,4 @@ func (a *app) releaseSigner(c *vaultConfig, state string) (*rest.Signer, error) 
 }
 
 // names are those for which certificates for development are made.
-func (c *vaultConfig) names() []string {
-	names := []string{"localhost", "127.0.0.1"}
-	if host, _, err := net.SplitHostPort(c.Listen.Listen); err == nil && host != "" && host != "127.0.0.1" {
-		names = append(names, host)
-	}
-	if u, err := url.Parse(c.URL); err == nil && u.Hostname() != "" && u.Hostname() != "127.0.0.1" && u.Hostname() != "localhost" {
-		names = append([]string{u.Hostname()}, names...)
-	}
-	return names
-}
+func (c *vaultConfig) names() []string { return append(nameIn(c.URL), c.Listen.names()...) }

@@ -4,7 +4,6 @@ package kbs
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -61,18 +60,7 @@ const errorPrefix = "https://github.com/confidential-containers/kbs/errors/"
 
 // answerError writes an error in the protocol's form.
 func answerError(w http.ResponseWriter, status int, kind, detail string) {
-	b, err := json.Marshal(map[string]string{"type": errorPrefix + kind, "detail": detail})
-	if err != nil {
-		http.Error(w, kind, status) // strings always encode
-		return
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Cache-Control", "no-store")
-	if status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
-	}
-	w.WriteHeader(status)
-	_, _ = w.Write(append(b, '\n')) // the client may be gone
+	serve.WriteError(w, status, "application/problem+json", kind, map[string]string{"type": errorPrefix + kind, "detail": detail})
 }
 
 // Error writes an error in the protocol's form. It is a serve.ErrorFunc, for what the frame itself refuses.

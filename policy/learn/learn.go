@@ -207,14 +207,23 @@ func (p process) source(path string) string {
 	return path
 }
 
-func (l *learner) exec(s replay.Step) error {
+// within reads a step about a process of a container, and finds the container.
+func (l *learner) within(s replay.Step) (process, *policy.Container, error) {
 	in, err := read(s)
 	if err != nil {
-		return err
+		return in, nil, err
 	}
 	c := l.containers[in.ContainerID]
 	if c == nil {
-		return errors.New("the container is not recorded to be created")
+		return in, nil, errors.New("the container is not recorded to be created")
+	}
+	return in, c, nil
+}
+
+func (l *learner) exec(s replay.Step) error {
+	in, c, err := l.within(s)
+	if err != nil {
+		return err
 	}
 	for _, e := range in.EnvList {
 		if !slices.ContainsFunc(c.EnvRules, func(r policy.EnvRule) bool { return r.Pattern == e }) {
@@ -232,13 +241,9 @@ func (l *learner) exec(s replay.Step) error {
 }
 
 func (l *learner) signal(s replay.Step) error {
-	in, err := read(s)
+	in, c, err := l.within(s)
 	if err != nil {
 		return err
-	}
-	c := l.containers[in.ContainerID]
-	if c == nil {
-		return errors.New("the container is not recorded to be created")
 	}
 	if in.Init {
 		c.Signals = add(c.Signals, in.Signal)

@@ -4,7 +4,6 @@ package rest
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -78,21 +77,10 @@ func Error(w http.ResponseWriter, _ *http.Request, status int, code, message str
 }
 
 func write(w http.ResponseWriter, f *failure) {
-	b, err := json.Marshal(map[string]*failure{"error": f})
-	if err != nil {
-		http.Error(w, f.Code, f.status) // strings always encode
-		return
-	}
 	if f.release != "" {
 		w.Header().Set(ReleaseHeader, f.release)
 	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	if f.status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
-	}
-	w.WriteHeader(f.status)
-	_, _ = w.Write(append(b, '\n')) // the client may be gone
+	serve.WriteError(w, f.status, "application/json; charset=utf-8", f.Code, map[string]*failure{"error": f})
 }
 
 // fail answers with an error. Whatever is not the client's to know is logged instead.
