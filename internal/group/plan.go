@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"time"
+
+	"cofferdam.dev/internal/spec"
 )
 
 // PlanSchema names the form of a plan.
@@ -70,6 +72,19 @@ type Plan struct {
 	// TrustLists are signed lists of ledgers, loaded in this order before the fragments.
 	TrustLists [][]byte        `json:"trust_lists,omitempty"`
 	Containers []ContainerPlan `json:"containers"`
+	// RestartPolicy is for the containers that have none of their own; empty is RestartNever, which is what `run` means.
+	RestartPolicy spec.RestartPolicy `json:"restart_policy,omitempty"`
+	Volumes       []Volume           `json:"volumes,omitempty"`
+	DNS           spec.DNS           `json:"dns,omitzero"`
+	HostAliases   []spec.HostAlias   `json:"host_aliases,omitempty"`
+	// ScratchMiB asks for an encrypted scratch disk of this size for the group's volumes; 0 keeps them in memory.
+	ScratchMiB int `json:"scratch_mib,omitempty"`
+	// LogLimitBytes bounds what is kept of each container's output, the newest; 0 means the usual bound.
+	LogLimitBytes int64 `json:"log_limit_bytes,omitempty"`
+	// Source is where the group was described, for people: a file's path, or the caller of an API. Digest is the SHA-256 of
+	// the description in hexadecimal.
+	Source string `json:"source,omitempty"`
+	Digest string `json:"digest,omitempty"`
 	// Remove asks for the removal of the group as soon as it has ended.
 	Remove bool `json:"remove,omitempty"`
 	// Record is the file to record the requests to the guest in, made by the supervisor; empty for none.
@@ -118,8 +133,26 @@ type ContainerPlan struct {
 	MemoryLimitBytes uint64        `json:"memory_limit_bytes,omitempty"`
 	CPUMillis        uint32        `json:"cpu_millis,omitempty"`
 	// ScratchMiB asks for an encrypted scratch disk of this size under the writable layer; 0 keeps it in memory.
-	ScratchMiB int `json:"scratch_mib,omitempty"`
+	ScratchMiB   int  `json:"scratch_mib,omitempty"`
+	ReadOnlyRoot bool `json:"read_only_root,omitempty"`
+
+	// Life is when the container starts, what watches it, and what happens when it has ended.
+	Life spec.Life `json:"life,omitzero"`
 }
+
+// Volume is a volume of the group that needs more than to be made empty.
+type Volume struct {
+	// Source is what mounts of the volume name: "sandbox:///tmp/atlas/CLASS/NAME".
+	Source string `json:"source"`
+	// Volume says what to fill it with. The content of its files is not stored with the plan: see Contents.
+	spec.Volume
+	// HostDir is the directory of this machine that stands in for a file share, absolute.
+	HostDir string `json:"host_dir,omitempty"`
+}
+
+// Contents are the files of a plan's volumes with their content, by the volume's name. They are handed to a supervisor in
+// memory and stored nowhere.
+type Contents map[string][]spec.File
 
 // Layer is one converted image layer.
 type Layer struct {

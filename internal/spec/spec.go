@@ -6,6 +6,8 @@
 // nothing that it reads, and accepts nothing that could mean two things.
 package spec
 
+import "time"
+
 // Group is a set of containers that share one machine.
 type Group struct {
 	Name       string
@@ -37,6 +39,27 @@ type Group struct {
 	CPUs      int
 	MemoryMiB int
 	Ports     []Port
+
+	// Restart is the restart policy of the containers that have none of their own; empty is RestartAlways.
+	Restart RestartPolicy
+	// StopTimeout is how long each container may take to stop; nil is the usual time.
+	StopTimeout *time.Duration
+	Hostname    string
+	DNS         DNS
+	HostAliases []HostAlias
+	// Egress limits what the containers may connect to; nil does not.
+	Egress *Egress
+
+	// Volumes are where mounts that name one get their content from.
+	Volumes []Volume
+	// Credentials are for the registries that the images come from.
+	Credentials []RegistryCredential
+	// Identities are the managed identities that the description assigns: resource IDs, or "SystemAssigned".
+	Identities []string
+	// Diagnostics says that the description sends its logs to a service of the platform's.
+	Diagnostics bool
+	// SKU is the product name that the description asks for: "Standard", "Dedicated", "Confidential" or empty.
+	SKU string
 
 	// Debug allows shells in every container, stack dumps and the agent's log.
 	Debug bool
@@ -100,6 +123,22 @@ type Container struct {
 	AddCapabilities          []string
 	DropCapabilities         []string
 	SeccompProfileSHA256     string
+	// SeccompProfile is the profile itself, as JSON, where the description holds it.
+	SeccompProfile []byte
+	// ReadOnlyRoot makes the root filesystem read-only. A policy has no rule for it.
+	ReadOnlyRoot bool
+	// RunAsNonRoot refuses to start as user 0.
+	RunAsNonRoot bool
+
+	// Terminal and Stdin give the container a terminal, and an open standard input.
+	Terminal bool
+	Stdin    bool
+
+	Resources Resources
+	// Exposed are the container's ports that the group publishes or its neighbours use; they change nothing.
+	Exposed []Port
+
+	Life
 }
 
 // EnvVar is an environment variable.
@@ -124,6 +163,10 @@ const (
 	MountSecret     MountKind = "secretsVolume"
 	MountGitRepo    MountKind = "gitRepoVolume"
 	MountResolvConf MountKind = "resolvconf"
+
+	// MountTerminationLog is a file of the container's that the host may read when the container has ended. Groups on
+	// machines of our own have it; the service does not know it.
+	MountTerminationLog MountKind = "terminationLog"
 )
 
 // Mount is a directory of a container that does not come from its image.
@@ -131,6 +174,11 @@ type Mount struct {
 	Kind     MountKind
 	Path     string
 	ReadOnly bool
+
+	// Volume names the group's volume that is mounted; empty for one of this mount's own.
+	Volume string
+	// SubPath is the part of the volume that is mounted; empty for all of it.
+	SubPath string
 
 	// Options, if any, replace the usual ones.
 	Options []string

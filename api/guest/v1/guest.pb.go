@@ -851,7 +851,7 @@ type MountScratchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// serial is the SCSI serial number of the disk.
 	Serial string `protobuf:"bytes,1,opt,name=serial,proto3" json:"serial,omitempty"`
-	// target is /run/gcs/c/CONTAINER_ID.
+	// target is /run/gcs/c/CONTAINER_ID, or /run/gcs/c/sandbox for the group's volumes, before there are any.
 	Target        string `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1206,7 +1206,7 @@ func (*UnmountOverlayResponse) Descriptor() ([]byte, []int) {
 
 // Mount is a bind mount into a container. Its source is "sandbox:///tmp/atlas/CLASS/NAME", a directory or file that the
 // guest itself keeps for the group; it is made when it is first named. The classes are emptydir, azureFileVolume,
-// secretsVolume, gitRepoVolume and resolvconf. A new emptydir gets what the image has at the destination.
+// secretsVolume, gitRepoVolume, resolvconf and terminationLog. A new emptydir gets what the image has at the destination.
 type Mount struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Destination   string                 `protobuf:"bytes,1,opt,name=destination,proto3" json:"destination,omitempty"`
@@ -1505,8 +1505,10 @@ type CreateContainerRequest struct {
 	// memory_limit_bytes and cpu_millis bound the container's cgroup; zero means what all containers together may have.
 	MemoryLimitBytes uint64 `protobuf:"varint,13,opt,name=memory_limit_bytes,json=memoryLimitBytes,proto3" json:"memory_limit_bytes,omitempty"`
 	CpuMillis        uint32 `protobuf:"varint,14,opt,name=cpu_millis,json=cpuMillis,proto3" json:"cpu_millis,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// read_only_root mounts the root filesystem read-only. No policy asks for it; without it a container may write.
+	ReadOnlyRoot  bool `protobuf:"varint,15,opt,name=read_only_root,json=readOnlyRoot,proto3" json:"read_only_root,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateContainerRequest) Reset() {
@@ -1635,6 +1637,13 @@ func (x *CreateContainerRequest) GetCpuMillis() uint32 {
 		return x.CpuMillis
 	}
 	return 0
+}
+
+func (x *CreateContainerRequest) GetReadOnlyRoot() bool {
+	if x != nil {
+		return x.ReadOnlyRoot
+	}
+	return false
 }
 
 type CreateContainerResponse struct {
@@ -2337,6 +2346,771 @@ func (*ShutdownContainerResponse) Descriptor() ([]byte, []int) {
 	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{40}
 }
 
+type ConfigureNetworkRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// nameservers are addresses, at most 8; none keeps the built-in one.
+	Nameservers []string `protobuf:"bytes,1,rep,name=nameservers,proto3" json:"nameservers,omitempty"`
+	// search are domains and options are resolver options, as in resolv.conf(5); at most 32 and 16.
+	Search  []string `protobuf:"bytes,2,rep,name=search,proto3" json:"search,omitempty"`
+	Options []string `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty"`
+	// hosts are further lines of the hosts files, at most 64.
+	Hosts []*HostsEntry `protobuf:"bytes,4,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	// addresses are those of the network device, with the length of their prefix ("10.1.2.3/24", "fd00::3/64"), at
+	// most 4, and gateways the routers, at most one of each family. None keeps the built-in ones.
+	Addresses     []string `protobuf:"bytes,5,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Gateways      []string `protobuf:"bytes,6,rep,name=gateways,proto3" json:"gateways,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigureNetworkRequest) Reset() {
+	*x = ConfigureNetworkRequest{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigureNetworkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigureNetworkRequest) ProtoMessage() {}
+
+func (x *ConfigureNetworkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigureNetworkRequest.ProtoReflect.Descriptor instead.
+func (*ConfigureNetworkRequest) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *ConfigureNetworkRequest) GetNameservers() []string {
+	if x != nil {
+		return x.Nameservers
+	}
+	return nil
+}
+
+func (x *ConfigureNetworkRequest) GetSearch() []string {
+	if x != nil {
+		return x.Search
+	}
+	return nil
+}
+
+func (x *ConfigureNetworkRequest) GetOptions() []string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *ConfigureNetworkRequest) GetHosts() []*HostsEntry {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *ConfigureNetworkRequest) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *ConfigureNetworkRequest) GetGateways() []string {
+	if x != nil {
+		return x.Gateways
+	}
+	return nil
+}
+
+type HostsEntry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Names         []string               `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostsEntry) Reset() {
+	*x = HostsEntry{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostsEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostsEntry) ProtoMessage() {}
+
+func (x *HostsEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostsEntry.ProtoReflect.Descriptor instead.
+func (*HostsEntry) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *HostsEntry) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *HostsEntry) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+type ConfigureNetworkResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigureNetworkResponse) Reset() {
+	*x = ConfigureNetworkResponse{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigureNetworkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigureNetworkResponse) ProtoMessage() {}
+
+func (x *ConfigureNetworkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigureNetworkResponse.ProtoReflect.Descriptor instead.
+func (*ConfigureNetworkResponse) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{43}
+}
+
+type VolumeFile struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// path is relative and clean, at most 1024 bytes and 16 elements. Directories on the way are made.
+	Path    string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Content []byte `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	// mode are permission bits; 0 is 0644.
+	Mode uint32 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"`
+	// append adds to the file that an earlier request began.
+	Append        bool `protobuf:"varint,4,opt,name=append,proto3" json:"append,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeFile) Reset() {
+	*x = VolumeFile{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeFile) ProtoMessage() {}
+
+func (x *VolumeFile) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeFile.ProtoReflect.Descriptor instead.
+func (*VolumeFile) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *VolumeFile) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *VolumeFile) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *VolumeFile) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *VolumeFile) GetAppend() bool {
+	if x != nil {
+		return x.Append
+	}
+	return false
+}
+
+type FillVolumeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// source is "sandbox:///tmp/atlas/CLASS/NAME" as in Mount.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// files are at most 1 MiB in one request.
+	Files         []*VolumeFile `protobuf:"bytes,2,rep,name=files,proto3" json:"files,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FillVolumeRequest) Reset() {
+	*x = FillVolumeRequest{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FillVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FillVolumeRequest) ProtoMessage() {}
+
+func (x *FillVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FillVolumeRequest.ProtoReflect.Descriptor instead.
+func (*FillVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *FillVolumeRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *FillVolumeRequest) GetFiles() []*VolumeFile {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+type FillVolumeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FillVolumeResponse) Reset() {
+	*x = FillVolumeResponse{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FillVolumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FillVolumeResponse) ProtoMessage() {}
+
+func (x *FillVolumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FillVolumeResponse.ProtoReflect.Descriptor instead.
+func (*FillVolumeResponse) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{46}
+}
+
+type ShareVolumeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	ReadOnly      bool                   `protobuf:"varint,2,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShareVolumeRequest) Reset() {
+	*x = ShareVolumeRequest{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShareVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShareVolumeRequest) ProtoMessage() {}
+
+func (x *ShareVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShareVolumeRequest.ProtoReflect.Descriptor instead.
+func (*ShareVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ShareVolumeRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *ShareVolumeRequest) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+type ShareVolumeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// token opens the stream of FUSE messages in both directions; each begins with its own length, as the protocol has it.
+	Token         []byte `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShareVolumeResponse) Reset() {
+	*x = ShareVolumeResponse{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShareVolumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShareVolumeResponse) ProtoMessage() {}
+
+func (x *ShareVolumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShareVolumeResponse.ProtoReflect.Descriptor instead.
+func (*ShareVolumeResponse) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ShareVolumeResponse) GetToken() []byte {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+type ProbeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// port is 1 to 65535.
+	Port uint32 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"`
+	// http asks with a GET request; without it a connection is enough.
+	Http *HTTPProbe `protobuf:"bytes,2,opt,name=http,proto3" json:"http,omitempty"`
+	// timeout_ms is 1 to 600000.
+	TimeoutMs     uint32 `protobuf:"varint,3,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeRequest) Reset() {
+	*x = ProbeRequest{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeRequest) ProtoMessage() {}
+
+func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
+func (*ProbeRequest) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *ProbeRequest) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *ProbeRequest) GetHttp() *HTTPProbe {
+	if x != nil {
+		return x.Http
+	}
+	return nil
+}
+
+func (x *ProbeRequest) GetTimeoutMs() uint32 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+type HTTPProbe struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// path begins with a slash, at most 2048 bytes.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// headers are at most 32; a Host header replaces the address.
+	Headers []*HTTPHeader `protobuf:"bytes,2,rep,name=headers,proto3" json:"headers,omitempty"`
+	// tls speaks TLS without verifying the certificate.
+	Tls           bool `protobuf:"varint,3,opt,name=tls,proto3" json:"tls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HTTPProbe) Reset() {
+	*x = HTTPProbe{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HTTPProbe) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HTTPProbe) ProtoMessage() {}
+
+func (x *HTTPProbe) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HTTPProbe.ProtoReflect.Descriptor instead.
+func (*HTTPProbe) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *HTTPProbe) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *HTTPProbe) GetHeaders() []*HTTPHeader {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *HTTPProbe) GetTls() bool {
+	if x != nil {
+		return x.Tls
+	}
+	return false
+}
+
+type HTTPHeader struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HTTPHeader) Reset() {
+	*x = HTTPHeader{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HTTPHeader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HTTPHeader) ProtoMessage() {}
+
+func (x *HTTPHeader) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HTTPHeader.ProtoReflect.Descriptor instead.
+func (*HTTPHeader) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *HTTPHeader) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HTTPHeader) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+type ProbeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// success is a connection, and for HTTP a status of 200 to 399.
+	Success bool `protobuf:"varint,1,opt,name=success,proto3" json:"success,omitempty"`
+	// status is that of the HTTP answer, 0 if there was none.
+	Status uint32 `protobuf:"varint,2,opt,name=status,proto3" json:"status,omitempty"`
+	// reason says why it is no success, in one line that quotes nothing of the answer.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeResponse) Reset() {
+	*x = ProbeResponse{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeResponse) ProtoMessage() {}
+
+func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeResponse.ProtoReflect.Descriptor instead.
+func (*ProbeResponse) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *ProbeResponse) GetSuccess() bool {
+	if x != nil {
+		return x.Success
+	}
+	return false
+}
+
+func (x *ProbeResponse) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *ProbeResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type TerminationMessageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TerminationMessageRequest) Reset() {
+	*x = TerminationMessageRequest{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TerminationMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TerminationMessageRequest) ProtoMessage() {}
+
+func (x *TerminationMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TerminationMessageRequest.ProtoReflect.Descriptor instead.
+func (*TerminationMessageRequest) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *TerminationMessageRequest) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+type TerminationMessageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// message is at most the last 4096 bytes.
+	Message       []byte `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TerminationMessageResponse) Reset() {
+	*x = TerminationMessageResponse{}
+	mi := &file_api_guest_v1_guest_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TerminationMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TerminationMessageResponse) ProtoMessage() {}
+
+func (x *TerminationMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_guest_v1_guest_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TerminationMessageResponse.ProtoReflect.Descriptor instead.
+func (*TerminationMessageResponse) Descriptor() ([]byte, []int) {
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *TerminationMessageResponse) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
 type PropertiesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2345,7 +3119,7 @@ type PropertiesRequest struct {
 
 func (x *PropertiesRequest) Reset() {
 	*x = PropertiesRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[41]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2357,7 +3131,7 @@ func (x *PropertiesRequest) String() string {
 func (*PropertiesRequest) ProtoMessage() {}
 
 func (x *PropertiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[41]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2370,7 +3144,7 @@ func (x *PropertiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PropertiesRequest.ProtoReflect.Descriptor instead.
 func (*PropertiesRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{41}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{55}
 }
 
 type ContainerProperties struct {
@@ -2387,7 +3161,7 @@ type ContainerProperties struct {
 
 func (x *ContainerProperties) Reset() {
 	*x = ContainerProperties{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[42]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2399,7 +3173,7 @@ func (x *ContainerProperties) String() string {
 func (*ContainerProperties) ProtoMessage() {}
 
 func (x *ContainerProperties) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[42]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2412,7 +3186,7 @@ func (x *ContainerProperties) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerProperties.ProtoReflect.Descriptor instead.
 func (*ContainerProperties) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{42}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ContainerProperties) GetContainerId() string {
@@ -2461,7 +3235,7 @@ type PropertiesResponse struct {
 
 func (x *PropertiesResponse) Reset() {
 	*x = PropertiesResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[43]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2473,7 +3247,7 @@ func (x *PropertiesResponse) String() string {
 func (*PropertiesResponse) ProtoMessage() {}
 
 func (x *PropertiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[43]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2486,7 +3260,7 @@ func (x *PropertiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PropertiesResponse.ProtoReflect.Descriptor instead.
 func (*PropertiesResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{43}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *PropertiesResponse) GetContainers() []*ContainerProperties {
@@ -2518,7 +3292,7 @@ type DumpStacksRequest struct {
 
 func (x *DumpStacksRequest) Reset() {
 	*x = DumpStacksRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[44]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2530,7 +3304,7 @@ func (x *DumpStacksRequest) String() string {
 func (*DumpStacksRequest) ProtoMessage() {}
 
 func (x *DumpStacksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[44]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2543,7 +3317,7 @@ func (x *DumpStacksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpStacksRequest.ProtoReflect.Descriptor instead.
 func (*DumpStacksRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{44}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{58}
 }
 
 type DumpStacksResponse struct {
@@ -2555,7 +3329,7 @@ type DumpStacksResponse struct {
 
 func (x *DumpStacksResponse) Reset() {
 	*x = DumpStacksResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[45]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2567,7 +3341,7 @@ func (x *DumpStacksResponse) String() string {
 func (*DumpStacksResponse) ProtoMessage() {}
 
 func (x *DumpStacksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[45]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2580,7 +3354,7 @@ func (x *DumpStacksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpStacksResponse.ProtoReflect.Descriptor instead.
 func (*DumpStacksResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{45}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *DumpStacksResponse) GetStacks() []byte {
@@ -2602,7 +3376,7 @@ type EvidenceRequest struct {
 
 func (x *EvidenceRequest) Reset() {
 	*x = EvidenceRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[46]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2614,7 +3388,7 @@ func (x *EvidenceRequest) String() string {
 func (*EvidenceRequest) ProtoMessage() {}
 
 func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[46]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2627,7 +3401,7 @@ func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceRequest.ProtoReflect.Descriptor instead.
 func (*EvidenceRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{46}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *EvidenceRequest) GetNonce() []byte {
@@ -2657,7 +3431,7 @@ type EvidenceResponse struct {
 
 func (x *EvidenceResponse) Reset() {
 	*x = EvidenceResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[47]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2669,7 +3443,7 @@ func (x *EvidenceResponse) String() string {
 func (*EvidenceResponse) ProtoMessage() {}
 
 func (x *EvidenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[47]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2682,7 +3456,7 @@ func (x *EvidenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceResponse.ProtoReflect.Descriptor instead.
 func (*EvidenceResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{47}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *EvidenceResponse) GetType() string {
@@ -2714,7 +3488,7 @@ type PowerOffRequest struct {
 
 func (x *PowerOffRequest) Reset() {
 	*x = PowerOffRequest{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[48]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2726,7 +3500,7 @@ func (x *PowerOffRequest) String() string {
 func (*PowerOffRequest) ProtoMessage() {}
 
 func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[48]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2739,7 +3513,7 @@ func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffRequest.ProtoReflect.Descriptor instead.
 func (*PowerOffRequest) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{48}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{62}
 }
 
 type PowerOffResponse struct {
@@ -2750,7 +3524,7 @@ type PowerOffResponse struct {
 
 func (x *PowerOffResponse) Reset() {
 	*x = PowerOffResponse{}
-	mi := &file_api_guest_v1_guest_proto_msgTypes[49]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2762,7 +3536,7 @@ func (x *PowerOffResponse) String() string {
 func (*PowerOffResponse) ProtoMessage() {}
 
 func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_guest_v1_guest_proto_msgTypes[49]
+	mi := &file_api_guest_v1_guest_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2775,7 +3549,7 @@ func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffResponse.ProtoReflect.Descriptor instead.
 func (*PowerOffResponse) Descriptor() ([]byte, []int) {
-	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{49}
+	return file_api_guest_v1_guest_proto_rawDescGZIP(), []int{63}
 }
 
 var File_api_guest_v1_guest_proto protoreflect.FileDescriptor
@@ -2866,7 +3640,7 @@ const file_api_guest_v1_guest_proto_rawDesc = "" +
 	"\vStdioTokens\x12\x14\n" +
 	"\x05stdin\x18\x01 \x01(\fR\x05stdin\x12\x16\n" +
 	"\x06stdout\x18\x02 \x01(\fR\x06stdout\x12\x16\n" +
-	"\x06stderr\x18\x03 \x01(\fR\x06stderr\"\x95\x04\n" +
+	"\x06stderr\x18\x03 \x01(\fR\x06stderr\"\xbb\x04\n" +
 	"\x16CreateContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x18\n" +
 	"\acommand\x18\x02 \x03(\tR\acommand\x12\x10\n" +
@@ -2886,7 +3660,8 @@ const file_api_guest_v1_guest_proto_rawDesc = "" +
 	"\x05stdio\x18\f \x01(\v2\x19.cofferdam.guest.v1.StdioR\x05stdio\x12,\n" +
 	"\x12memory_limit_bytes\x18\r \x01(\x04R\x10memoryLimitBytes\x12\x1d\n" +
 	"\n" +
-	"cpu_millis\x18\x0e \x01(\rR\tcpuMillis\"\x9c\x01\n" +
+	"cpu_millis\x18\x0e \x01(\rR\tcpuMillis\x12$\n" +
+	"\x0eread_only_root\x18\x0f \x01(\bR\freadOnlyRoot\"\x9c\x01\n" +
 	"\x17CreateContainerResponse\x125\n" +
 	"\x05stdio\x18\x01 \x01(\v2\x1f.cofferdam.guest.v1.StdioTokensR\x05stdio\x12\x10\n" +
 	"\x03env\x18\x02 \x03(\tR\x03env\x128\n" +
@@ -2928,7 +3703,55 @@ const file_api_guest_v1_guest_proto_rawDesc = "" +
 	"\x16ResizeTerminalResponse\"=\n" +
 	"\x18ShutdownContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"\x1b\n" +
-	"\x19ShutdownContainerResponse\"\x13\n" +
+	"\x19ShutdownContainerResponse\"\xdd\x01\n" +
+	"\x17ConfigureNetworkRequest\x12 \n" +
+	"\vnameservers\x18\x01 \x03(\tR\vnameservers\x12\x16\n" +
+	"\x06search\x18\x02 \x03(\tR\x06search\x12\x18\n" +
+	"\aoptions\x18\x03 \x03(\tR\aoptions\x124\n" +
+	"\x05hosts\x18\x04 \x03(\v2\x1e.cofferdam.guest.v1.HostsEntryR\x05hosts\x12\x1c\n" +
+	"\taddresses\x18\x05 \x03(\tR\taddresses\x12\x1a\n" +
+	"\bgateways\x18\x06 \x03(\tR\bgateways\"<\n" +
+	"\n" +
+	"HostsEntry\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05names\x18\x02 \x03(\tR\x05names\"\x1a\n" +
+	"\x18ConfigureNetworkResponse\"f\n" +
+	"\n" +
+	"VolumeFile\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent\x12\x12\n" +
+	"\x04mode\x18\x03 \x01(\rR\x04mode\x12\x16\n" +
+	"\x06append\x18\x04 \x01(\bR\x06append\"a\n" +
+	"\x11FillVolumeRequest\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x124\n" +
+	"\x05files\x18\x02 \x03(\v2\x1e.cofferdam.guest.v1.VolumeFileR\x05files\"\x14\n" +
+	"\x12FillVolumeResponse\"I\n" +
+	"\x12ShareVolumeRequest\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1b\n" +
+	"\tread_only\x18\x02 \x01(\bR\breadOnly\"+\n" +
+	"\x13ShareVolumeResponse\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\fR\x05token\"t\n" +
+	"\fProbeRequest\x12\x12\n" +
+	"\x04port\x18\x01 \x01(\rR\x04port\x121\n" +
+	"\x04http\x18\x02 \x01(\v2\x1d.cofferdam.guest.v1.HTTPProbeR\x04http\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\x03 \x01(\rR\ttimeoutMs\"k\n" +
+	"\tHTTPProbe\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x128\n" +
+	"\aheaders\x18\x02 \x03(\v2\x1e.cofferdam.guest.v1.HTTPHeaderR\aheaders\x12\x10\n" +
+	"\x03tls\x18\x03 \x01(\bR\x03tls\"6\n" +
+	"\n" +
+	"HTTPHeader\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"Y\n" +
+	"\rProbeResponse\x12\x18\n" +
+	"\asuccess\x18\x01 \x01(\bR\asuccess\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\rR\x06status\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\">\n" +
+	"\x19TerminationMessageRequest\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"6\n" +
+	"\x1aTerminationMessageResponse\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\fR\amessage\"\x13\n" +
 	"\x11PropertiesRequest\"\xa0\x01\n" +
 	"\x13ContainerProperties\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x14\n" +
@@ -2953,7 +3776,7 @@ const file_api_guest_v1_guest_proto_rawDesc = "" +
 	"\x06report\x18\x02 \x01(\fR\x06report\x12\"\n" +
 	"\fcertificates\x18\x03 \x01(\fR\fcertificates\"\x11\n" +
 	"\x0fPowerOffRequest\"\x12\n" +
-	"\x10PowerOffResponse2\x8e\x10\n" +
+	"\x10PowerOffResponse2\xfd\x13\n" +
 	"\x05Guest\x12L\n" +
 	"\x05Hello\x12 .cofferdam.guest.v1.HelloRequest\x1a!.cofferdam.guest.v1.HelloResponse\x12X\n" +
 	"\tSetPolicy\x12$.cofferdam.guest.v1.SetPolicyRequest\x1a%.cofferdam.guest.v1.SetPolicyResponse\x12a\n" +
@@ -2972,7 +3795,13 @@ const file_api_guest_v1_guest_proto_rawDesc = "" +
 	"\rSignalProcess\x12(.cofferdam.guest.v1.SignalProcessRequest\x1a).cofferdam.guest.v1.SignalProcessResponse\x12^\n" +
 	"\vWaitProcess\x12&.cofferdam.guest.v1.WaitProcessRequest\x1a'.cofferdam.guest.v1.WaitProcessResponse\x12g\n" +
 	"\x0eResizeTerminal\x12).cofferdam.guest.v1.ResizeTerminalRequest\x1a*.cofferdam.guest.v1.ResizeTerminalResponse\x12p\n" +
-	"\x11ShutdownContainer\x12,.cofferdam.guest.v1.ShutdownContainerRequest\x1a-.cofferdam.guest.v1.ShutdownContainerResponse\x12[\n" +
+	"\x11ShutdownContainer\x12,.cofferdam.guest.v1.ShutdownContainerRequest\x1a-.cofferdam.guest.v1.ShutdownContainerResponse\x12m\n" +
+	"\x10ConfigureNetwork\x12+.cofferdam.guest.v1.ConfigureNetworkRequest\x1a,.cofferdam.guest.v1.ConfigureNetworkResponse\x12[\n" +
+	"\n" +
+	"FillVolume\x12%.cofferdam.guest.v1.FillVolumeRequest\x1a&.cofferdam.guest.v1.FillVolumeResponse\x12^\n" +
+	"\vShareVolume\x12&.cofferdam.guest.v1.ShareVolumeRequest\x1a'.cofferdam.guest.v1.ShareVolumeResponse\x12L\n" +
+	"\x05Probe\x12 .cofferdam.guest.v1.ProbeRequest\x1a!.cofferdam.guest.v1.ProbeResponse\x12s\n" +
+	"\x12TerminationMessage\x12-.cofferdam.guest.v1.TerminationMessageRequest\x1a..cofferdam.guest.v1.TerminationMessageResponse\x12[\n" +
 	"\n" +
 	"Properties\x12%.cofferdam.guest.v1.PropertiesRequest\x1a&.cofferdam.guest.v1.PropertiesResponse\x12[\n" +
 	"\n" +
@@ -2992,58 +3821,72 @@ func file_api_guest_v1_guest_proto_rawDescGZIP() []byte {
 	return file_api_guest_v1_guest_proto_rawDescData
 }
 
-var file_api_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_api_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_api_guest_v1_guest_proto_goTypes = []any{
-	(*Denial)(nil),                    // 0: cofferdam.guest.v1.Denial
-	(*Account)(nil),                   // 1: cofferdam.guest.v1.Account
-	(*Identity)(nil),                  // 2: cofferdam.guest.v1.Identity
-	(*HelloRequest)(nil),              // 3: cofferdam.guest.v1.HelloRequest
-	(*HelloResponse)(nil),             // 4: cofferdam.guest.v1.HelloResponse
-	(*SetPolicyRequest)(nil),          // 5: cofferdam.guest.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),         // 6: cofferdam.guest.v1.SetPolicyResponse
-	(*LoadFragmentRequest)(nil),       // 7: cofferdam.guest.v1.LoadFragmentRequest
-	(*LoadFragmentResponse)(nil),      // 8: cofferdam.guest.v1.LoadFragmentResponse
-	(*LoadTrustListRequest)(nil),      // 9: cofferdam.guest.v1.LoadTrustListRequest
-	(*LoadTrustListResponse)(nil),     // 10: cofferdam.guest.v1.LoadTrustListResponse
-	(*MountLayerRequest)(nil),         // 11: cofferdam.guest.v1.MountLayerRequest
-	(*MountLayerResponse)(nil),        // 12: cofferdam.guest.v1.MountLayerResponse
-	(*UnmountLayerRequest)(nil),       // 13: cofferdam.guest.v1.UnmountLayerRequest
-	(*UnmountLayerResponse)(nil),      // 14: cofferdam.guest.v1.UnmountLayerResponse
-	(*MountScratchRequest)(nil),       // 15: cofferdam.guest.v1.MountScratchRequest
-	(*MountScratchResponse)(nil),      // 16: cofferdam.guest.v1.MountScratchResponse
-	(*UnmountScratchRequest)(nil),     // 17: cofferdam.guest.v1.UnmountScratchRequest
-	(*UnmountScratchResponse)(nil),    // 18: cofferdam.guest.v1.UnmountScratchResponse
-	(*MountOverlayRequest)(nil),       // 19: cofferdam.guest.v1.MountOverlayRequest
-	(*MountOverlayResponse)(nil),      // 20: cofferdam.guest.v1.MountOverlayResponse
-	(*UnmountOverlayRequest)(nil),     // 21: cofferdam.guest.v1.UnmountOverlayRequest
-	(*UnmountOverlayResponse)(nil),    // 22: cofferdam.guest.v1.UnmountOverlayResponse
-	(*Mount)(nil),                     // 23: cofferdam.guest.v1.Mount
-	(*Capabilities)(nil),              // 24: cofferdam.guest.v1.Capabilities
-	(*Stdio)(nil),                     // 25: cofferdam.guest.v1.Stdio
-	(*StdioTokens)(nil),               // 26: cofferdam.guest.v1.StdioTokens
-	(*CreateContainerRequest)(nil),    // 27: cofferdam.guest.v1.CreateContainerRequest
-	(*CreateContainerResponse)(nil),   // 28: cofferdam.guest.v1.CreateContainerResponse
-	(*StartContainerRequest)(nil),     // 29: cofferdam.guest.v1.StartContainerRequest
-	(*StartContainerResponse)(nil),    // 30: cofferdam.guest.v1.StartContainerResponse
-	(*ExecProcessRequest)(nil),        // 31: cofferdam.guest.v1.ExecProcessRequest
-	(*ExecProcessResponse)(nil),       // 32: cofferdam.guest.v1.ExecProcessResponse
-	(*SignalProcessRequest)(nil),      // 33: cofferdam.guest.v1.SignalProcessRequest
-	(*SignalProcessResponse)(nil),     // 34: cofferdam.guest.v1.SignalProcessResponse
-	(*WaitProcessRequest)(nil),        // 35: cofferdam.guest.v1.WaitProcessRequest
-	(*WaitProcessResponse)(nil),       // 36: cofferdam.guest.v1.WaitProcessResponse
-	(*ResizeTerminalRequest)(nil),     // 37: cofferdam.guest.v1.ResizeTerminalRequest
-	(*ResizeTerminalResponse)(nil),    // 38: cofferdam.guest.v1.ResizeTerminalResponse
-	(*ShutdownContainerRequest)(nil),  // 39: cofferdam.guest.v1.ShutdownContainerRequest
-	(*ShutdownContainerResponse)(nil), // 40: cofferdam.guest.v1.ShutdownContainerResponse
-	(*PropertiesRequest)(nil),         // 41: cofferdam.guest.v1.PropertiesRequest
-	(*ContainerProperties)(nil),       // 42: cofferdam.guest.v1.ContainerProperties
-	(*PropertiesResponse)(nil),        // 43: cofferdam.guest.v1.PropertiesResponse
-	(*DumpStacksRequest)(nil),         // 44: cofferdam.guest.v1.DumpStacksRequest
-	(*DumpStacksResponse)(nil),        // 45: cofferdam.guest.v1.DumpStacksResponse
-	(*EvidenceRequest)(nil),           // 46: cofferdam.guest.v1.EvidenceRequest
-	(*EvidenceResponse)(nil),          // 47: cofferdam.guest.v1.EvidenceResponse
-	(*PowerOffRequest)(nil),           // 48: cofferdam.guest.v1.PowerOffRequest
-	(*PowerOffResponse)(nil),          // 49: cofferdam.guest.v1.PowerOffResponse
+	(*Denial)(nil),                     // 0: cofferdam.guest.v1.Denial
+	(*Account)(nil),                    // 1: cofferdam.guest.v1.Account
+	(*Identity)(nil),                   // 2: cofferdam.guest.v1.Identity
+	(*HelloRequest)(nil),               // 3: cofferdam.guest.v1.HelloRequest
+	(*HelloResponse)(nil),              // 4: cofferdam.guest.v1.HelloResponse
+	(*SetPolicyRequest)(nil),           // 5: cofferdam.guest.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),          // 6: cofferdam.guest.v1.SetPolicyResponse
+	(*LoadFragmentRequest)(nil),        // 7: cofferdam.guest.v1.LoadFragmentRequest
+	(*LoadFragmentResponse)(nil),       // 8: cofferdam.guest.v1.LoadFragmentResponse
+	(*LoadTrustListRequest)(nil),       // 9: cofferdam.guest.v1.LoadTrustListRequest
+	(*LoadTrustListResponse)(nil),      // 10: cofferdam.guest.v1.LoadTrustListResponse
+	(*MountLayerRequest)(nil),          // 11: cofferdam.guest.v1.MountLayerRequest
+	(*MountLayerResponse)(nil),         // 12: cofferdam.guest.v1.MountLayerResponse
+	(*UnmountLayerRequest)(nil),        // 13: cofferdam.guest.v1.UnmountLayerRequest
+	(*UnmountLayerResponse)(nil),       // 14: cofferdam.guest.v1.UnmountLayerResponse
+	(*MountScratchRequest)(nil),        // 15: cofferdam.guest.v1.MountScratchRequest
+	(*MountScratchResponse)(nil),       // 16: cofferdam.guest.v1.MountScratchResponse
+	(*UnmountScratchRequest)(nil),      // 17: cofferdam.guest.v1.UnmountScratchRequest
+	(*UnmountScratchResponse)(nil),     // 18: cofferdam.guest.v1.UnmountScratchResponse
+	(*MountOverlayRequest)(nil),        // 19: cofferdam.guest.v1.MountOverlayRequest
+	(*MountOverlayResponse)(nil),       // 20: cofferdam.guest.v1.MountOverlayResponse
+	(*UnmountOverlayRequest)(nil),      // 21: cofferdam.guest.v1.UnmountOverlayRequest
+	(*UnmountOverlayResponse)(nil),     // 22: cofferdam.guest.v1.UnmountOverlayResponse
+	(*Mount)(nil),                      // 23: cofferdam.guest.v1.Mount
+	(*Capabilities)(nil),               // 24: cofferdam.guest.v1.Capabilities
+	(*Stdio)(nil),                      // 25: cofferdam.guest.v1.Stdio
+	(*StdioTokens)(nil),                // 26: cofferdam.guest.v1.StdioTokens
+	(*CreateContainerRequest)(nil),     // 27: cofferdam.guest.v1.CreateContainerRequest
+	(*CreateContainerResponse)(nil),    // 28: cofferdam.guest.v1.CreateContainerResponse
+	(*StartContainerRequest)(nil),      // 29: cofferdam.guest.v1.StartContainerRequest
+	(*StartContainerResponse)(nil),     // 30: cofferdam.guest.v1.StartContainerResponse
+	(*ExecProcessRequest)(nil),         // 31: cofferdam.guest.v1.ExecProcessRequest
+	(*ExecProcessResponse)(nil),        // 32: cofferdam.guest.v1.ExecProcessResponse
+	(*SignalProcessRequest)(nil),       // 33: cofferdam.guest.v1.SignalProcessRequest
+	(*SignalProcessResponse)(nil),      // 34: cofferdam.guest.v1.SignalProcessResponse
+	(*WaitProcessRequest)(nil),         // 35: cofferdam.guest.v1.WaitProcessRequest
+	(*WaitProcessResponse)(nil),        // 36: cofferdam.guest.v1.WaitProcessResponse
+	(*ResizeTerminalRequest)(nil),      // 37: cofferdam.guest.v1.ResizeTerminalRequest
+	(*ResizeTerminalResponse)(nil),     // 38: cofferdam.guest.v1.ResizeTerminalResponse
+	(*ShutdownContainerRequest)(nil),   // 39: cofferdam.guest.v1.ShutdownContainerRequest
+	(*ShutdownContainerResponse)(nil),  // 40: cofferdam.guest.v1.ShutdownContainerResponse
+	(*ConfigureNetworkRequest)(nil),    // 41: cofferdam.guest.v1.ConfigureNetworkRequest
+	(*HostsEntry)(nil),                 // 42: cofferdam.guest.v1.HostsEntry
+	(*ConfigureNetworkResponse)(nil),   // 43: cofferdam.guest.v1.ConfigureNetworkResponse
+	(*VolumeFile)(nil),                 // 44: cofferdam.guest.v1.VolumeFile
+	(*FillVolumeRequest)(nil),          // 45: cofferdam.guest.v1.FillVolumeRequest
+	(*FillVolumeResponse)(nil),         // 46: cofferdam.guest.v1.FillVolumeResponse
+	(*ShareVolumeRequest)(nil),         // 47: cofferdam.guest.v1.ShareVolumeRequest
+	(*ShareVolumeResponse)(nil),        // 48: cofferdam.guest.v1.ShareVolumeResponse
+	(*ProbeRequest)(nil),               // 49: cofferdam.guest.v1.ProbeRequest
+	(*HTTPProbe)(nil),                  // 50: cofferdam.guest.v1.HTTPProbe
+	(*HTTPHeader)(nil),                 // 51: cofferdam.guest.v1.HTTPHeader
+	(*ProbeResponse)(nil),              // 52: cofferdam.guest.v1.ProbeResponse
+	(*TerminationMessageRequest)(nil),  // 53: cofferdam.guest.v1.TerminationMessageRequest
+	(*TerminationMessageResponse)(nil), // 54: cofferdam.guest.v1.TerminationMessageResponse
+	(*PropertiesRequest)(nil),          // 55: cofferdam.guest.v1.PropertiesRequest
+	(*ContainerProperties)(nil),        // 56: cofferdam.guest.v1.ContainerProperties
+	(*PropertiesResponse)(nil),         // 57: cofferdam.guest.v1.PropertiesResponse
+	(*DumpStacksRequest)(nil),          // 58: cofferdam.guest.v1.DumpStacksRequest
+	(*DumpStacksResponse)(nil),         // 59: cofferdam.guest.v1.DumpStacksResponse
+	(*EvidenceRequest)(nil),            // 60: cofferdam.guest.v1.EvidenceRequest
+	(*EvidenceResponse)(nil),           // 61: cofferdam.guest.v1.EvidenceResponse
+	(*PowerOffRequest)(nil),            // 62: cofferdam.guest.v1.PowerOffRequest
+	(*PowerOffResponse)(nil),           // 63: cofferdam.guest.v1.PowerOffResponse
 }
 var file_api_guest_v1_guest_proto_depIdxs = []int32{
 	1,  // 0: cofferdam.guest.v1.Identity.user:type_name -> cofferdam.guest.v1.Account
@@ -3057,54 +3900,68 @@ var file_api_guest_v1_guest_proto_depIdxs = []int32{
 	25, // 8: cofferdam.guest.v1.ExecProcessRequest.stdio:type_name -> cofferdam.guest.v1.Stdio
 	26, // 9: cofferdam.guest.v1.ExecProcessResponse.stdio:type_name -> cofferdam.guest.v1.StdioTokens
 	2,  // 10: cofferdam.guest.v1.ExecProcessResponse.identity:type_name -> cofferdam.guest.v1.Identity
-	42, // 11: cofferdam.guest.v1.PropertiesResponse.containers:type_name -> cofferdam.guest.v1.ContainerProperties
-	3,  // 12: cofferdam.guest.v1.Guest.Hello:input_type -> cofferdam.guest.v1.HelloRequest
-	5,  // 13: cofferdam.guest.v1.Guest.SetPolicy:input_type -> cofferdam.guest.v1.SetPolicyRequest
-	7,  // 14: cofferdam.guest.v1.Guest.LoadFragment:input_type -> cofferdam.guest.v1.LoadFragmentRequest
-	9,  // 15: cofferdam.guest.v1.Guest.LoadTrustList:input_type -> cofferdam.guest.v1.LoadTrustListRequest
-	11, // 16: cofferdam.guest.v1.Guest.MountLayer:input_type -> cofferdam.guest.v1.MountLayerRequest
-	13, // 17: cofferdam.guest.v1.Guest.UnmountLayer:input_type -> cofferdam.guest.v1.UnmountLayerRequest
-	15, // 18: cofferdam.guest.v1.Guest.MountScratch:input_type -> cofferdam.guest.v1.MountScratchRequest
-	17, // 19: cofferdam.guest.v1.Guest.UnmountScratch:input_type -> cofferdam.guest.v1.UnmountScratchRequest
-	19, // 20: cofferdam.guest.v1.Guest.MountOverlay:input_type -> cofferdam.guest.v1.MountOverlayRequest
-	21, // 21: cofferdam.guest.v1.Guest.UnmountOverlay:input_type -> cofferdam.guest.v1.UnmountOverlayRequest
-	27, // 22: cofferdam.guest.v1.Guest.CreateContainer:input_type -> cofferdam.guest.v1.CreateContainerRequest
-	29, // 23: cofferdam.guest.v1.Guest.StartContainer:input_type -> cofferdam.guest.v1.StartContainerRequest
-	31, // 24: cofferdam.guest.v1.Guest.ExecProcess:input_type -> cofferdam.guest.v1.ExecProcessRequest
-	33, // 25: cofferdam.guest.v1.Guest.SignalProcess:input_type -> cofferdam.guest.v1.SignalProcessRequest
-	35, // 26: cofferdam.guest.v1.Guest.WaitProcess:input_type -> cofferdam.guest.v1.WaitProcessRequest
-	37, // 27: cofferdam.guest.v1.Guest.ResizeTerminal:input_type -> cofferdam.guest.v1.ResizeTerminalRequest
-	39, // 28: cofferdam.guest.v1.Guest.ShutdownContainer:input_type -> cofferdam.guest.v1.ShutdownContainerRequest
-	41, // 29: cofferdam.guest.v1.Guest.Properties:input_type -> cofferdam.guest.v1.PropertiesRequest
-	44, // 30: cofferdam.guest.v1.Guest.DumpStacks:input_type -> cofferdam.guest.v1.DumpStacksRequest
-	46, // 31: cofferdam.guest.v1.Guest.Evidence:input_type -> cofferdam.guest.v1.EvidenceRequest
-	48, // 32: cofferdam.guest.v1.Guest.PowerOff:input_type -> cofferdam.guest.v1.PowerOffRequest
-	4,  // 33: cofferdam.guest.v1.Guest.Hello:output_type -> cofferdam.guest.v1.HelloResponse
-	6,  // 34: cofferdam.guest.v1.Guest.SetPolicy:output_type -> cofferdam.guest.v1.SetPolicyResponse
-	8,  // 35: cofferdam.guest.v1.Guest.LoadFragment:output_type -> cofferdam.guest.v1.LoadFragmentResponse
-	10, // 36: cofferdam.guest.v1.Guest.LoadTrustList:output_type -> cofferdam.guest.v1.LoadTrustListResponse
-	12, // 37: cofferdam.guest.v1.Guest.MountLayer:output_type -> cofferdam.guest.v1.MountLayerResponse
-	14, // 38: cofferdam.guest.v1.Guest.UnmountLayer:output_type -> cofferdam.guest.v1.UnmountLayerResponse
-	16, // 39: cofferdam.guest.v1.Guest.MountScratch:output_type -> cofferdam.guest.v1.MountScratchResponse
-	18, // 40: cofferdam.guest.v1.Guest.UnmountScratch:output_type -> cofferdam.guest.v1.UnmountScratchResponse
-	20, // 41: cofferdam.guest.v1.Guest.MountOverlay:output_type -> cofferdam.guest.v1.MountOverlayResponse
-	22, // 42: cofferdam.guest.v1.Guest.UnmountOverlay:output_type -> cofferdam.guest.v1.UnmountOverlayResponse
-	28, // 43: cofferdam.guest.v1.Guest.CreateContainer:output_type -> cofferdam.guest.v1.CreateContainerResponse
-	30, // 44: cofferdam.guest.v1.Guest.StartContainer:output_type -> cofferdam.guest.v1.StartContainerResponse
-	32, // 45: cofferdam.guest.v1.Guest.ExecProcess:output_type -> cofferdam.guest.v1.ExecProcessResponse
-	34, // 46: cofferdam.guest.v1.Guest.SignalProcess:output_type -> cofferdam.guest.v1.SignalProcessResponse
-	36, // 47: cofferdam.guest.v1.Guest.WaitProcess:output_type -> cofferdam.guest.v1.WaitProcessResponse
-	38, // 48: cofferdam.guest.v1.Guest.ResizeTerminal:output_type -> cofferdam.guest.v1.ResizeTerminalResponse
-	40, // 49: cofferdam.guest.v1.Guest.ShutdownContainer:output_type -> cofferdam.guest.v1.ShutdownContainerResponse
-	43, // 50: cofferdam.guest.v1.Guest.Properties:output_type -> cofferdam.guest.v1.PropertiesResponse
-	45, // 51: cofferdam.guest.v1.Guest.DumpStacks:output_type -> cofferdam.guest.v1.DumpStacksResponse
-	47, // 52: cofferdam.guest.v1.Guest.Evidence:output_type -> cofferdam.guest.v1.EvidenceResponse
-	49, // 53: cofferdam.guest.v1.Guest.PowerOff:output_type -> cofferdam.guest.v1.PowerOffResponse
-	33, // [33:54] is the sub-list for method output_type
-	12, // [12:33] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	42, // 11: cofferdam.guest.v1.ConfigureNetworkRequest.hosts:type_name -> cofferdam.guest.v1.HostsEntry
+	44, // 12: cofferdam.guest.v1.FillVolumeRequest.files:type_name -> cofferdam.guest.v1.VolumeFile
+	50, // 13: cofferdam.guest.v1.ProbeRequest.http:type_name -> cofferdam.guest.v1.HTTPProbe
+	51, // 14: cofferdam.guest.v1.HTTPProbe.headers:type_name -> cofferdam.guest.v1.HTTPHeader
+	56, // 15: cofferdam.guest.v1.PropertiesResponse.containers:type_name -> cofferdam.guest.v1.ContainerProperties
+	3,  // 16: cofferdam.guest.v1.Guest.Hello:input_type -> cofferdam.guest.v1.HelloRequest
+	5,  // 17: cofferdam.guest.v1.Guest.SetPolicy:input_type -> cofferdam.guest.v1.SetPolicyRequest
+	7,  // 18: cofferdam.guest.v1.Guest.LoadFragment:input_type -> cofferdam.guest.v1.LoadFragmentRequest
+	9,  // 19: cofferdam.guest.v1.Guest.LoadTrustList:input_type -> cofferdam.guest.v1.LoadTrustListRequest
+	11, // 20: cofferdam.guest.v1.Guest.MountLayer:input_type -> cofferdam.guest.v1.MountLayerRequest
+	13, // 21: cofferdam.guest.v1.Guest.UnmountLayer:input_type -> cofferdam.guest.v1.UnmountLayerRequest
+	15, // 22: cofferdam.guest.v1.Guest.MountScratch:input_type -> cofferdam.guest.v1.MountScratchRequest
+	17, // 23: cofferdam.guest.v1.Guest.UnmountScratch:input_type -> cofferdam.guest.v1.UnmountScratchRequest
+	19, // 24: cofferdam.guest.v1.Guest.MountOverlay:input_type -> cofferdam.guest.v1.MountOverlayRequest
+	21, // 25: cofferdam.guest.v1.Guest.UnmountOverlay:input_type -> cofferdam.guest.v1.UnmountOverlayRequest
+	27, // 26: cofferdam.guest.v1.Guest.CreateContainer:input_type -> cofferdam.guest.v1.CreateContainerRequest
+	29, // 27: cofferdam.guest.v1.Guest.StartContainer:input_type -> cofferdam.guest.v1.StartContainerRequest
+	31, // 28: cofferdam.guest.v1.Guest.ExecProcess:input_type -> cofferdam.guest.v1.ExecProcessRequest
+	33, // 29: cofferdam.guest.v1.Guest.SignalProcess:input_type -> cofferdam.guest.v1.SignalProcessRequest
+	35, // 30: cofferdam.guest.v1.Guest.WaitProcess:input_type -> cofferdam.guest.v1.WaitProcessRequest
+	37, // 31: cofferdam.guest.v1.Guest.ResizeTerminal:input_type -> cofferdam.guest.v1.ResizeTerminalRequest
+	39, // 32: cofferdam.guest.v1.Guest.ShutdownContainer:input_type -> cofferdam.guest.v1.ShutdownContainerRequest
+	41, // 33: cofferdam.guest.v1.Guest.ConfigureNetwork:input_type -> cofferdam.guest.v1.ConfigureNetworkRequest
+	45, // 34: cofferdam.guest.v1.Guest.FillVolume:input_type -> cofferdam.guest.v1.FillVolumeRequest
+	47, // 35: cofferdam.guest.v1.Guest.ShareVolume:input_type -> cofferdam.guest.v1.ShareVolumeRequest
+	49, // 36: cofferdam.guest.v1.Guest.Probe:input_type -> cofferdam.guest.v1.ProbeRequest
+	53, // 37: cofferdam.guest.v1.Guest.TerminationMessage:input_type -> cofferdam.guest.v1.TerminationMessageRequest
+	55, // 38: cofferdam.guest.v1.Guest.Properties:input_type -> cofferdam.guest.v1.PropertiesRequest
+	58, // 39: cofferdam.guest.v1.Guest.DumpStacks:input_type -> cofferdam.guest.v1.DumpStacksRequest
+	60, // 40: cofferdam.guest.v1.Guest.Evidence:input_type -> cofferdam.guest.v1.EvidenceRequest
+	62, // 41: cofferdam.guest.v1.Guest.PowerOff:input_type -> cofferdam.guest.v1.PowerOffRequest
+	4,  // 42: cofferdam.guest.v1.Guest.Hello:output_type -> cofferdam.guest.v1.HelloResponse
+	6,  // 43: cofferdam.guest.v1.Guest.SetPolicy:output_type -> cofferdam.guest.v1.SetPolicyResponse
+	8,  // 44: cofferdam.guest.v1.Guest.LoadFragment:output_type -> cofferdam.guest.v1.LoadFragmentResponse
+	10, // 45: cofferdam.guest.v1.Guest.LoadTrustList:output_type -> cofferdam.guest.v1.LoadTrustListResponse
+	12, // 46: cofferdam.guest.v1.Guest.MountLayer:output_type -> cofferdam.guest.v1.MountLayerResponse
+	14, // 47: cofferdam.guest.v1.Guest.UnmountLayer:output_type -> cofferdam.guest.v1.UnmountLayerResponse
+	16, // 48: cofferdam.guest.v1.Guest.MountScratch:output_type -> cofferdam.guest.v1.MountScratchResponse
+	18, // 49: cofferdam.guest.v1.Guest.UnmountScratch:output_type -> cofferdam.guest.v1.UnmountScratchResponse
+	20, // 50: cofferdam.guest.v1.Guest.MountOverlay:output_type -> cofferdam.guest.v1.MountOverlayResponse
+	22, // 51: cofferdam.guest.v1.Guest.UnmountOverlay:output_type -> cofferdam.guest.v1.UnmountOverlayResponse
+	28, // 52: cofferdam.guest.v1.Guest.CreateContainer:output_type -> cofferdam.guest.v1.CreateContainerResponse
+	30, // 53: cofferdam.guest.v1.Guest.StartContainer:output_type -> cofferdam.guest.v1.StartContainerResponse
+	32, // 54: cofferdam.guest.v1.Guest.ExecProcess:output_type -> cofferdam.guest.v1.ExecProcessResponse
+	34, // 55: cofferdam.guest.v1.Guest.SignalProcess:output_type -> cofferdam.guest.v1.SignalProcessResponse
+	36, // 56: cofferdam.guest.v1.Guest.WaitProcess:output_type -> cofferdam.guest.v1.WaitProcessResponse
+	38, // 57: cofferdam.guest.v1.Guest.ResizeTerminal:output_type -> cofferdam.guest.v1.ResizeTerminalResponse
+	40, // 58: cofferdam.guest.v1.Guest.ShutdownContainer:output_type -> cofferdam.guest.v1.ShutdownContainerResponse
+	43, // 59: cofferdam.guest.v1.Guest.ConfigureNetwork:output_type -> cofferdam.guest.v1.ConfigureNetworkResponse
+	46, // 60: cofferdam.guest.v1.Guest.FillVolume:output_type -> cofferdam.guest.v1.FillVolumeResponse
+	48, // 61: cofferdam.guest.v1.Guest.ShareVolume:output_type -> cofferdam.guest.v1.ShareVolumeResponse
+	52, // 62: cofferdam.guest.v1.Guest.Probe:output_type -> cofferdam.guest.v1.ProbeResponse
+	54, // 63: cofferdam.guest.v1.Guest.TerminationMessage:output_type -> cofferdam.guest.v1.TerminationMessageResponse
+	57, // 64: cofferdam.guest.v1.Guest.Properties:output_type -> cofferdam.guest.v1.PropertiesResponse
+	59, // 65: cofferdam.guest.v1.Guest.DumpStacks:output_type -> cofferdam.guest.v1.DumpStacksResponse
+	61, // 66: cofferdam.guest.v1.Guest.Evidence:output_type -> cofferdam.guest.v1.EvidenceResponse
+	63, // 67: cofferdam.guest.v1.Guest.PowerOff:output_type -> cofferdam.guest.v1.PowerOffResponse
+	42, // [42:68] is the sub-list for method output_type
+	16, // [16:42] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_api_guest_v1_guest_proto_init() }
@@ -3118,7 +3975,7 @@ func file_api_guest_v1_guest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_guest_v1_guest_proto_rawDesc), len(file_api_guest_v1_guest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   50,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,11 @@ type GuestService interface {
 	WaitProcess(context.Context, *WaitProcessRequest) (*WaitProcessResponse, error)
 	ResizeTerminal(context.Context, *ResizeTerminalRequest) (*ResizeTerminalResponse, error)
 	ShutdownContainer(context.Context, *ShutdownContainerRequest) (*ShutdownContainerResponse, error)
+	ConfigureNetwork(context.Context, *ConfigureNetworkRequest) (*ConfigureNetworkResponse, error)
+	FillVolume(context.Context, *FillVolumeRequest) (*FillVolumeResponse, error)
+	ShareVolume(context.Context, *ShareVolumeRequest) (*ShareVolumeResponse, error)
+	Probe(context.Context, *ProbeRequest) (*ProbeResponse, error)
+	TerminationMessage(context.Context, *TerminationMessageRequest) (*TerminationMessageResponse, error)
 	Properties(context.Context, *PropertiesRequest) (*PropertiesResponse, error)
 	DumpStacks(context.Context, *DumpStacksRequest) (*DumpStacksResponse, error)
 	Evidence(context.Context, *EvidenceRequest) (*EvidenceResponse, error)
@@ -152,6 +157,41 @@ func RegisterGuestService(srv *ttrpc.Server, svc GuestService) {
 					return nil, err
 				}
 				return svc.ShutdownContainer(ctx, &req)
+			},
+			"ConfigureNetwork": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req ConfigureNetworkRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.ConfigureNetwork(ctx, &req)
+			},
+			"FillVolume": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req FillVolumeRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.FillVolume(ctx, &req)
+			},
+			"ShareVolume": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req ShareVolumeRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.ShareVolume(ctx, &req)
+			},
+			"Probe": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req ProbeRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Probe(ctx, &req)
+			},
+			"TerminationMessage": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req TerminationMessageRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.TerminationMessage(ctx, &req)
 			},
 			"Properties": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req PropertiesRequest
@@ -326,6 +366,46 @@ func (c *guestClient) ResizeTerminal(ctx context.Context, req *ResizeTerminalReq
 func (c *guestClient) ShutdownContainer(ctx context.Context, req *ShutdownContainerRequest) (*ShutdownContainerResponse, error) {
 	var resp ShutdownContainerResponse
 	if err := c.client.Call(ctx, "cofferdam.guest.v1.Guest", "ShutdownContainer", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *guestClient) ConfigureNetwork(ctx context.Context, req *ConfigureNetworkRequest) (*ConfigureNetworkResponse, error) {
+	var resp ConfigureNetworkResponse
+	if err := c.client.Call(ctx, "cofferdam.guest.v1.Guest", "ConfigureNetwork", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *guestClient) FillVolume(ctx context.Context, req *FillVolumeRequest) (*FillVolumeResponse, error) {
+	var resp FillVolumeResponse
+	if err := c.client.Call(ctx, "cofferdam.guest.v1.Guest", "FillVolume", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *guestClient) ShareVolume(ctx context.Context, req *ShareVolumeRequest) (*ShareVolumeResponse, error) {
+	var resp ShareVolumeResponse
+	if err := c.client.Call(ctx, "cofferdam.guest.v1.Guest", "ShareVolume", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *guestClient) Probe(ctx context.Context, req *ProbeRequest) (*ProbeResponse, error) {
+	var resp ProbeResponse
+	if err := c.client.Call(ctx, "cofferdam.guest.v1.Guest", "Probe", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *guestClient) TerminationMessage(ctx context.Context, req *TerminationMessageRequest) (*TerminationMessageResponse, error) {
+	var resp TerminationMessageResponse
+	if err := c.client.Call(ctx, "cofferdam.guest.v1.Guest", "TerminationMessage", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil
