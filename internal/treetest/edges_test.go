@@ -76,6 +76,8 @@ var rooms = map[string][]string{
 	"policy/learn":                   {"policy", "policy/engine", "policy/replay"},
 	"internal/spec":                  {},
 	"internal/verity":                {},
+	"internal/volume/xts":            {},
+	"internal/volume/luks2":          {"internal/strictjson", "internal/volume/xts"},
 	"internal/image":                 {},
 	"internal/layer":                 {"internal/verity"},
 	"internal/policygen":             {"internal/spec", "policy"},
