@@ -11,7 +11,6 @@ package assemble
 import (
 	"encoding/hex"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -33,16 +32,29 @@ const (
 
 // Options are what a description does not say.
 type Options struct {
+	// Policy says what the policy has besides what the description asks for.
+	Policy policygen.Options
+	// Terminal and Stdin are for the only container of a group.
 	Terminal    bool
 	Stdin       bool
 	StopTimeout time.Duration
-	ScratchMiB  int
+	// ScratchMiB is the size of the scratch disk that each container's writable layer gets; 0 is none.
+	ScratchMiB int
 }
 
-// Parts are a group's policy and its one container.
+// Image is an opened image with the disks of its layers, base first.
+type Image struct {
+	*image.Image
+	Entries []layer.Entry
+}
+
+// Parts are a group's policy, and the plans of its containers in the description's order.
 type Parts struct {
-	Policy    *policy.Policy
-	Container group.ContainerPlan
+	Policy     *policy.Policy
+	Containers []group.ContainerPlan
+	Volumes    []group.Volume
+	// Contents are the files of the volumes, which no plan stores.
+	Contents group.Contents
 }
 
 // Container makes the policy and the plan of a group of one container. entries are the disks of img's layers.
@@ -50,37 +62,74 @@ func Container(g *spec.Group, img *image.Image, entries []layer.Entry, o Options
 	if len(g.Containers) != 1 {
 		return nil, fmt.Errorf("group has %d containers, want 1", len(g.Containers))
 	}
-	c, config := g.Containers[0], img.Config()
-	facts := Facts(c.Image, img, entries)
-	generated, err := policygen.Generate(*g, map[string]policygen.ImageFacts{c.Image: facts}, policygen.RunOptions())
+	o.Policy = policygen.RunOptions()
+	return Containers(g, map[string]Image{g.Containers[0].Image: {Image: img, Entries: entries}}, o)
+}
+
+// Containers makes the policy of a group and the plans of its containers. images are looked up by the references that the
+// description has.
+func Containers(g *spec.Group, images map[string]Image, o Options) (*Parts, error) {
+	facts := map[string]policygen.ImageFacts{}
+	for ref, img := range images {
+		facts[ref] = Facts(ref, img.Image, img.Entries)
+	}
+	generated, err := policygen.Generate(*g, facts, o.Policy)
 	if err != nil {
 		return nil, err
 	}
+	parts := &Parts{Policy: generated}
+	for i := range g.Containers {
+		plan, err := containerPlan(g, i, images[g.Containers[i].Image], generated.Containers[i], o)
+		if err != nil {
+			return nil, err
+		}
+		parts.Containers = append(parts.Containers, *plan)
+	}
+	parts.Volumes, parts.Contents = volumes(g)
+	return parts, nil
+}
+
+// containerPlan is the plan of the container number i, which the policy allows by rule.
+func containerPlan(g *spec.Group, i int, img Image, rule policy.Container, o Options) (*group.ContainerPlan, error) {
+	c, config := &g.Containers[i], img.Config()
 	stop, err := parseSignal(config.StopSignal)
 	if err != nil {
 		return nil, fmt.Errorf("stop signal of image %s: %w", c.Image, err)
 	}
-	rule := generated.Containers[0]
 	if len(rule.Command) == 0 {
 		return nil, fmt.Errorf("image %s says no command to run, and none was given", c.Image)
 	}
-	plan := group.ContainerPlan{
-		Name: c.Name, Image: c.Image, ImageDigest: img.Digest(), Command: rule.Command, Env: environment(rule, o.Terminal),
-		WorkingDir: rule.WorkingDir, User: firstSet(c.User, config.User), Terminal: o.Terminal, Stdin: o.Stdin,
-		NoStdio: !c.AllowStdio, NoNewPrivileges: rule.NoNewPrivileges, Privileged: c.Privileged,
-		Capabilities: capabilities(rule.Capabilities),
-		StopSignal:   stop, StopTimeout: o.StopTimeout, ScratchMiB: o.ScratchMiB, Hostname: g.Name,
+	user, err := userOf(c, config.User)
+	if err != nil {
+		return nil, err
 	}
-	if plan.Name == "" {
-		plan.Name = defaultName
+	terminal := o.Terminal || c.Terminal
+	plan := &group.ContainerPlan{
+		Name: firstSet(c.Name, defaultName), Image: c.Image, ImageDigest: img.Digest(), Command: rule.Command,
+		Env: environment(rule, terminal), WorkingDir: rule.WorkingDir, User: user, Terminal: terminal, Stdin: o.Stdin || c.Stdin,
+		NoStdio: !rule.AllowStdioAccess, NoNewPrivileges: rule.NoNewPrivileges, Privileged: c.Privileged,
+		Capabilities: capabilities(rule.Capabilities), Seccomp: c.SeccompProfile,
+		StopSignal: stop, StopTimeout: stopTimeout(g, c, o), ScratchMiB: o.ScratchMiB, Hostname: firstSet(g.Hostname, g.Name),
+		CPUMillis: uint32(max(0, c.Resources.LimitCPUMillis)), MemoryLimitBytes: c.Resources.LimitMemoryBytes,
+		ReadOnlyRoot: c.ReadOnlyRoot, Life: c.Life,
 	}
-	for _, e := range entries {
+	for _, e := range img.Entries {
 		plan.Layers = append(plan.Layers, group.Layer{Path: e.Path, RootHash: hex.EncodeToString(e.RootHash[:]), DataBlocks: e.DataBlocks})
 	}
 	for _, m := range rule.Mounts {
-		plan.Mounts = append(plan.Mounts, request(m))
+		plan.Mounts = append(plan.Mounts, request(m, sourceName(g, i, m.Destination)))
 	}
-	return &Parts{Policy: generated, Container: plan}, nil
+	return plan, nil
+}
+
+// stopTimeout is how long a container may take to stop: what is asked for on launch, its own, the group's.
+func stopTimeout(g *spec.Group, c *spec.Container, o Options) time.Duration {
+	for _, t := range []*time.Duration{c.StopTimeout, g.StopTimeout} {
+		if t != nil && o.StopTimeout == 0 {
+			return max(*t, time.Millisecond) // 0 would be the usual time
+		}
+	}
+	return o.StopTimeout
 }
 
 // Facts are what a policy needs to know about an opened image with its converted layers.
@@ -122,14 +171,6 @@ func environment(c policy.Container, terminal bool) []string {
 		}
 	}
 	return slices.Compact(env)
-}
-
-// request is the mount that a rule allows: the rule's source ends in a pattern for a name, which is chosen here.
-func request(m policy.Mount) group.Mount {
-	name := "v" + strings.ReplaceAll(strings.Trim(path.Clean(m.Destination), "/"), "/", "-")
-	return group.Mount{
-		Destination: m.Destination, Source: strings.TrimSuffix(m.Source, ".+") + name, Type: m.Type, Options: m.Options,
-	}
 }
 
 func firstSet(list ...string) string {

@@ -46,7 +46,7 @@ func Group(g *spec.Group, parts *Parts, text []byte, choice qemu.Choice, boot gr
 		Schema: group.PlanSchema, Name: g.Name, Accelerator: choice.Accelerator, TEE: choice.TEE,
 		Boot:       boot,
 		GuestImage: hex.EncodeToString(guestImage[:]), VCPUs: g.CPUs, MemoryMiB: g.MemoryMiB, Network: group.NetworkNAT,
-		Policy: text, Containers: []group.ContainerPlan{parts.Container},
+		Policy: text, Containers: parts.Containers, Volumes: parts.Volumes, RestartPolicy: g.Restart, DNS: g.DNS, HostAliases: g.HostAliases,
 	}
 	for _, f := range g.Ports {
 		p.Ports = append(p.Ports, group.Port{

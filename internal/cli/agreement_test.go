@@ -82,7 +82,7 @@ func mounted(t *testing.T, parts *assemble.Parts) *engine.Engine {
 		t.Fatal(err)
 	}
 	var targets []string
-	for i, l := range parts.Container.Layers {
+	for i, l := range parts.Containers[0].Layers {
 		target := "/run/mounts/scsi/m" + string(rune('0'+i))
 		allowed(t, "mounting a layer")(e.MountDevice(t.Context(), target, l.RootHash))
 		targets = append([]string{target}, targets...)
@@ -125,7 +125,7 @@ func TestPolicyAllowsWhatIsAskedForAndNothingElse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			in := asked(parts.Container)
+			in := asked(parts.Containers[0])
 			allowed(t, "the plan")(mounted(t, parts).CreateContainer(t.Context(), in))
 			if bytes.Contains(parts.Policy.Text(), []byte(ref)) {
 				t.Error("the policy says where the image lies")
@@ -139,7 +139,7 @@ func TestPolicyAllowsWhatIsAskedForAndNothingElse(t *testing.T) {
 					in.Mounts = append(in.Mounts[:len(in.Mounts):len(in.Mounts)], policy.Mount{Destination: "/etc", Source: "/etc", Type: "bind"})
 				},
 			} {
-				other := asked(parts.Container)
+				other := asked(parts.Containers[0])
 				change(&other)
 				d, err := mounted(t, parts).CreateContainer(t.Context(), other)
 				if err != nil || d.Allowed {
