@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,16 +100,11 @@ func detach(t testing.TB, home, name string, args ...string) {
 // freePort returns a TCP port of the loopback address that nobody used a moment ago.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := testcap.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	addr, ok := l.Addr().(*net.TCPAddr)
-	if !ok {
-		t.Fatalf("listener has address %v", l.Addr())
-	}
-	return addr.Port
+	return port
 }
 
 // eventually calls try until it succeeds or patience is used up.

@@ -6,10 +6,10 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -93,21 +93,11 @@ func TestMachineScripts(t *testing.T) {
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("COFFERDAM_HOME", home)
 			env.Setenv("IMAGES", filepath.Join(testcap.Dir(), "images"))
-			port, err := freePort()
-			env.Setenv("PORT", port)
+			port, err := testcap.FreePort()
+			env.Setenv("PORT", strconv.Itoa(port))
 			return err
 		},
 	})
-}
-
-// freePort finds a port that nobody listens on.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, errors.Join(err, l.Close())
 }
 
 // leaveNothing ends the groups that a script which failed left running, and removes its state directory.

@@ -5,7 +5,6 @@ package treetest
 import (
 	"context"
 	"encoding/hex"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -147,12 +146,7 @@ func link(t *testing.T, target, name string) {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // it is what ListenTCP listens on
-	err = l.Close()
+	port, err := testcap.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}

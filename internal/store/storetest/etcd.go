@@ -4,7 +4,6 @@ package storetest
 
 import (
 	"fmt"
-	"net"
 	"os/exec"
 	"path/filepath"
 	"syscall"
@@ -52,7 +51,7 @@ func (s *Server) Start(t testing.TB) {
 	}
 	c := s.Client(t)
 	defer func() { _ = c.Close() }() // used for one question
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		_, err := c.Get(t.Context(), "x")
 		if err == nil {
@@ -88,10 +87,9 @@ func (s *Server) Client(t testing.TB) *clientv3.Client {
 
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := testcap.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }() // taken for its number alone
-	return fmt.Sprint(l.Addr())
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }
