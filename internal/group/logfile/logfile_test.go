@@ -120,6 +120,21 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// TestRotatedInBetween opens a log that is rotated after its current file was opened: the same file is found twice.
+func TestRotatedInBetween(t *testing.T) {
+	t.Parallel()
+	w, path := open(t, 0)
+	err := errors.Join(w.Append(Stdout, []byte("once\n")), os.Link(path, path+Rotated))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, opts := range []Options{{}, {Tail: 1}} {
+		if got := collect(t, path, opts)[Stdout]; got != "once\n" {
+			t.Errorf("log is %q", got)
+		}
+	}
+}
+
 func TestReopen(t *testing.T) {
 	t.Parallel()
 	w, path := open(t, 0)
@@ -156,18 +171,21 @@ func TestFollow(t *testing.T) {
 	const limit, lines = 2048, 400
 	w, path := open(t, limit)
 	var ended atomic.Bool
+	var seen atomic.Int64
 	go func() {
 		defer ended.Store(true)
-		for i := range lines {
-			_ = w.Append(Stdout, fmt.Appendf(nil, "%d\n", i))
-			if i%10 == 0 { // slowly enough for the follower to see each file
-				time.Sleep(pollInterval / 3)
+		for i := range int64(lines) {
+			// Never as many lines ahead as a file has: the follower sees each file, however slow it is.
+			for i > seen.Load()+30 && t.Context().Err() == nil {
+				time.Sleep(time.Millisecond)
 			}
+			_ = w.Append(Stdout, fmt.Appendf(nil, "%d\n", i))
 		}
 	}()
 	var got bytes.Buffer
 	err := Read(t.Context(), path, Options{Follow: true, Alive: func() bool { return !ended.Load() }}, func(e Entry) error {
 		_, err := got.Write(e.Bytes())
+		seen.Add(1)
 		return err
 	})
 	if err != nil {

@@ -105,9 +105,10 @@ type reader struct {
 	limit   int64 // bytes of it that are left to read
 }
 
-// openAll opens the older file and the current one.
+// openAll opens the older file and the current one. The current one comes first: when the log is rotated in between, it
+// is found again as the older one, and nothing is missed.
 func (r *reader) openAll() error {
-	for _, p := range []string{r.path + Rotated, r.path} {
+	for _, p := range []string{r.path, r.path + Rotated} {
 		f, err := os.Open(p)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
@@ -115,7 +116,17 @@ func (r *reader) openAll() error {
 		if err != nil {
 			return fmt.Errorf("reading the log: %w", err)
 		}
-		r.files = append(r.files, f)
+		if len(r.files) > 0 {
+			same, err := sameFile(r.files[0], f)
+			if err != nil {
+				return errors.Join(err, f.Close())
+			}
+			if same {
+				_ = f.Close() // opened for reading only
+				break
+			}
+		}
+		r.files = append([]*os.File{f}, r.files...)
 	}
 	if r.opts.Tail > 0 {
 		return r.countTail()
