@@ -181,6 +181,10 @@ func (f *file) next() error {
 
 func (f *file) close() error {
 	var errs []error
+	if f.lock != nil {
+		// Closing is not enough: a process that is just being started has a copy of the descriptor for a moment.
+		_ = unix.Flock(int(f.lock.Fd()), unix.LOCK_UN) // closing follows
+	}
 	for _, o := range []*os.File{f.f, f.lock} {
 		if o != nil {
 			errs = append(errs, o.Close())
