@@ -67,6 +67,13 @@ func lockFile(path string, how int) (*os.File, error) {
 	return f, nil
 }
 
+// letGo gives a lock up that was not handed on. Closing the file is not enough: a process that is just being started has
+// a copy of the descriptor for a moment, and whoever tries the lock then would find it held.
+func letGo(f *os.File) {
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN) // closing follows
+	_ = f.Close()                             // nothing was written
+}
+
 // A Unix socket's path is limited to 107 bytes and a group's directory may lie deeper. So the directory is opened and
 // the socket named through the descriptor.
 func viaDirectory(dir string, use func(path string) error) error {

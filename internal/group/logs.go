@@ -45,7 +45,7 @@ func (s *Store) alive(g *Group) bool {
 	defer unlock()
 	lock, err := lockFile(filepath.Join(g.Dir, fileLock), unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil {
-		_ = lock.Close() // it was ours for a moment only
+		letGo(lock) // it was ours for a moment only
 	}
 	return errors.Is(err, unix.EWOULDBLOCK)
 }

@@ -69,7 +69,7 @@ func (s *Store) lock() (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("locking the group store: %w", err)
 	}
-	return func() { _ = f.Close() }, nil // closing releases; there is nothing to lose
+	return func() { letGo(f) }, nil
 }
 
 // Load reads the plan and the record of the group directory dir.
@@ -135,7 +135,7 @@ func (s *Store) load(name string) (*Group, error) {
 	case err != nil:
 		return nil, fmt.Errorf("opening the group %s: %w", name, err)
 	default:
-		defer func() { _ = lock.Close() }()
+		defer letGo(lock)
 	}
 	data, err := os.ReadFile(filepath.Join(dir, fileRecord))
 	if err != nil {
@@ -213,7 +213,7 @@ func (s *Store) Remove(ref string) error {
 	if err != nil {
 		return fmt.Errorf("removing the group %s: %w", g.Record.Name, err)
 	}
-	defer func() { _ = lock.Close() }()
+	defer letGo(lock)
 	err = os.RemoveAll(g.Dir)
 	if err != nil {
 		return fmt.Errorf("removing the group %s: %w", g.Record.Name, err)
