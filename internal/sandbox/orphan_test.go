@@ -18,7 +18,7 @@ func ownerAndMachine(t *testing.T) int {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(path, "-test.run", "^TestOrphan$", "-test.v")
-	cmd.Env = append(os.Environ(), "SANDBOX_TEST_OWNER=1")
+	cmd.Env = append(os.Environ(), "SANDBOX_TEST_OWNER=1", "TMPDIR="+t.TempDir()) // it can not clean up
 	out, err := cmd.Output()
 	if err == nil {
 		t.Fatalf("the owner was to be killed; it said %q", out)

@@ -249,9 +249,10 @@ func hostServer(t *testing.T) string {
 	return ""
 }
 
-func (m *machine) dial(to string) (*gonet.TCPConn, error) {
+// dial connects the guest outwards. An attempt that nobody answers takes all of the patience.
+func (m *machine) dial(to string, patience time.Duration) (*gonet.TCPConn, error) {
 	ap := netip.MustParseAddrPort(to)
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return gonet.DialContextTCP(ctx, m.stack, at(ap.Addr().String(), ap.Port()), ipv4.ProtocolNumber)
 }
@@ -260,7 +261,7 @@ func TestOutward(t *testing.T) {
 	t.Parallel()
 	server := hostServer(t)
 	_, m := start(t, Config{Mode: NAT})
-	c, err := m.dial(server)
+	c, err := m.dial(server, 30*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +279,7 @@ func TestOutwardIsClosedByDefault(t *testing.T) {
 	t.Parallel()
 	server := hostServer(t)
 	_, m := start(t, Config{Mode: Ingress})
-	c, err := m.dial(server)
+	c, err := m.dial(server, 3*time.Second)
 	if err == nil {
 		_ = c.Close()
 		t.Error("a guest of mode ingress connected outwards")
@@ -308,7 +309,7 @@ func TestHostLoopbackIsOutOfReach(t *testing.T) {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	_, m := start(t, Config{Mode: NAT})
 	for _, ip := range []string{GatewayIP, "192.168.127.254", "0.0.0.1", "169.254.169.254", "240.0.0.1"} {
-		c, err := m.dial(net.JoinHostPort(ip, port))
+		c, err := m.dial(net.JoinHostPort(ip, port), 3*time.Second)
 		if err == nil {
 			_ = c.Close()
 			t.Errorf("guest reached %s", ip)
