@@ -53,8 +53,11 @@ func serveSocket(policyFile, path string) error {
 	here, there := net.Pipe()
 	go func() { _ = g.Serve(context.Background(), there) }() // ends with the process
 	guest := attest.OpenSimulated(here)
-	l, err := net.Listen("unix", path)
+	l, err := net.Listen("unix", path+".new")
 	if err != nil {
+		return err
+	}
+	if err = os.Rename(path+".new", path); err != nil { // who finds it there can connect
 		return err
 	}
 	for {
@@ -140,7 +143,8 @@ func TestSidecarArguments(t *testing.T) {
 		{"cofferdam", "run image", "run image"},
 		{"cofferdam", "sidecar", "sidecar"},
 		{"/bin/skr", "", "sidecar skr"},
-		{"/skr.sh", "e30= 8081", "sidecar skr e30= 8081"},
+		{"/skr.sh", "e30= 8081", "sidecar skr --result-file result e30= 8081"},
+		{"skr", "sidecar", "sidecar skr sidecar"},
 		{"cofferdam", "sidecar skr -base64 e30= -server_type=grpc", "sidecar skr --base64 e30= --server-type=grpc"},
 		{"/bin/skr", "-port 1 -allowTestingMismatchedTCB", "sidecar skr --port 1 --allow-testing-mismatched-tcb"},
 		{"cofferdam", "sidecar skr --server_type http -v -h base64 ---port", "sidecar skr --server-type http -v -h base64 ---port"},

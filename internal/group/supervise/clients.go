@@ -31,8 +31,9 @@ type clients struct {
 	owed     atomic.Int32 // calls under way, and attached clients that were not told yet how it ended
 }
 
-// flushGrace is how long an answer may take from us to a client's hands.
-const flushGrace = 300 * time.Millisecond
+// flushGrace is how long an answer may take from us to a client's hands: long enough for a machine that is busy, since an
+// answer that is cut off is lost. Only clients that stay connected cost it.
+const flushGrace = 2 * time.Second
 
 // listen makes the socket and serves it from now on.
 func (s *supervisor) listen() error {

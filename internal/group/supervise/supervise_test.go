@@ -360,7 +360,7 @@ func TestRemove(t *testing.T) {
 func TestDetached(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	plan := b.plan("", "/bin/sh", "-c", "echo one; trap 'echo bye; exit 5' TERM; while :; do sleep 0.05; done")
+	plan := b.plan("", "/bin/sh", "-c", "trap 'echo bye; exit 5' TERM; echo one; while :; do sleep 0.05; done")
 	plan.Containers[0].ScratchMiB = 1
 	c, client := b.start(plan)
 	g, err := b.store.Lookup(c.Record.ID[:6])
@@ -387,9 +387,14 @@ func TestDetached(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	one := make([]byte, len("one\n"))
+	_, err = io.ReadFull(late.Stdout, one) // from here on it hears its stop signal
+	if err != nil {
+		t.Fatal(err)
+	}
 	stopped := make(chan error, 1)
 	go func() { stopped <- client.Stop(t.Context(), 0) }()
-	if out := readAll(t, late.Stdout); out != "one\nbye\n" {
+	if out := string(one) + readAll(t, late.Stdout); out != "one\nbye\n" {
 		t.Errorf("a late client sees %q", out)
 	}
 	_ = late.Close()
