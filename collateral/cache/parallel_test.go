@@ -3,9 +3,11 @@
 package cache
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -216,11 +218,10 @@ func TestRefusalsTakeNoRoom(t *testing.T) {
 
 func waitFor(t *testing.T, cond func() bool) {
 	t.Helper()
-	for range 1000 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if cond() {
 			return
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	t.Fatal("it never happened")
 }
@@ -246,6 +247,29 @@ func TestChild(t *testing.T) {
 	}
 }
 
+// killChild runs such a process, and kills it some time after its first word, however long that took.
+func killChild(t *testing.T, dir string, after time.Duration) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestChild$")
+	cmd.Env = append(os.Environ(), childDir+"="+dir)
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	said := bufio.NewReader(out)
+	first, _ := said.ReadString('\n')                        // judged below
+	time.AfterFunc(after, func() { _ = cmd.Process.Kill() }) // killed is the point
+	rest, _ := io.ReadAll(said)
+	err = cmd.Wait()
+	if err == nil || !strings.HasPrefix(first, "READY") || strings.Contains(string(rest), "FAILED") {
+		t.Errorf("the process ended by itself: %v\n%s%s", err, first, rest)
+	}
+}
+
 // TestKilledProcesses kills processes that share a directory at arbitrary moments. What is left is whole.
 func TestKilledProcesses(t *testing.T) {
 	if testing.Short() {
@@ -256,16 +280,7 @@ func TestKilledProcesses(t *testing.T) {
 	for round := range 6 {
 		var wg sync.WaitGroup
 		for i := range 3 {
-			wg.Go(func() {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(150+70*round+40*i)*time.Millisecond)
-				defer cancel()
-				cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestChild$") // killed with SIGKILL when ctx ends
-				cmd.Env = append(os.Environ(), childDir+"="+dir)
-				out, err := cmd.CombinedOutput()
-				if err == nil || strings.Contains(string(out), "FAILED") {
-					t.Errorf("the process ended by itself: %v\n%s", err, out)
-				}
-			})
+			wg.Go(func() { killChild(t, dir, time.Duration(70*round+40*i)*time.Millisecond) })
 		}
 		wg.Wait()
 	}
