@@ -90,6 +90,7 @@ func (s *Service) create(ctx context.Context, spec *container.Spec, d engine.Dec
 	if err != nil {
 		return err
 	}
+	s.settled = true
 	i.init, err = s.cfg.Runtime.Create(ctx, spec)
 	if err == nil {
 		resp.Env, resp.Identity = spec.Env, identity(spec.User)

@@ -198,6 +198,7 @@ type fakeRuntime struct {
 	handles map[string]*container.Handle
 	execs   []*container.Handle
 	last    *container.Process
+	network container.Network
 }
 
 func (r *fakeRuntime) act(doing, about string) error {
@@ -216,6 +217,8 @@ func (r *fakeRuntime) LookupUser(_, spec string) (container.User, error) {
 }
 
 func (r *fakeRuntime) VolumePath(source string) string { return "/volumes" + source }
+
+func (r *fakeRuntime) SetNetwork(n container.Network) { r.network = n }
 
 func (r *fakeRuntime) process(p *container.Process) *container.Handle {
 	var s container.Streams

@@ -319,8 +319,9 @@ func everyCall() map[string]call {
 		"LoadTrustList": func(ctx context.Context, r *rig) error {
 			return done(r.LoadTrustList(ctx, &guestv1.LoadTrustListRequest{Message: []byte("x")}))
 		},
-		"Properties": func(ctx context.Context, r *rig) error { return done(r.Properties(ctx, &guestv1.PropertiesRequest{})) },
-		"DumpStacks": func(ctx context.Context, r *rig) error { return done(r.DumpStacks(ctx, &guestv1.DumpStacksRequest{})) },
+		"ConfigureNetwork": configureNetwork(func(*guestv1.ConfigureNetworkRequest) {}),
+		"Properties":       func(ctx context.Context, r *rig) error { return done(r.Properties(ctx, &guestv1.PropertiesRequest{})) },
+		"DumpStacks":       func(ctx context.Context, r *rig) error { return done(r.DumpStacks(ctx, &guestv1.DumpStacksRequest{})) },
 		"Evidence": func(ctx context.Context, r *rig) error {
 			return done(r.Evidence(ctx, &guestv1.EvidenceRequest{Nonce: make([]byte, 8)}))
 		},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -80,6 +81,7 @@ func Run(ctx context.Context, build string, log *slog.Logger) error {
 	s, err := New(reportCtx, Config{
 		TEE: sys.Parameters.TEE, Build: build, Provider: provider, Machine: m, Runtime: runner, Streams: broker,
 		Evidence: sockets, LoadPolicy: LoadPolicy, VolumeRoot: volumeRoot, Log: log,
+		Network: defaultNetwork(),
 	})
 	if err != nil {
 		return err
@@ -156,17 +158,22 @@ func newRunner(m *machine.Machine, log *slog.Logger) (*container.Runner, error) 
 	if err != nil {
 		return nil, fmt.Errorf("reading the limit of processes: %w", err)
 	}
-	network := netconf.Default()
 	r := &container.Runner{
 		Runtime: runtimePath, Dir: bundleDir, Cgroups: cgroup.Root, Children: reaper.New(), Log: log,
-		Volumes: &container.Volumes{Root: volumeRoot, ResolvConf: network.ResolvConf()},
-		Address: network.Address.Addr().String(), PIDsLimit: limit / 2, // the agent must find room for its own
+		Volumes:   &container.Volumes{Root: volumeRoot, Network: defaultNetwork()},
+		PIDsLimit: limit / 2, // the agent must find room for its own
 	}
 	err = r.Setup(total - kept)
 	if err != nil {
 		return nil, err
 	}
 	return r, nil
+}
+
+// defaultNetwork describes the network that the guest has unless the host says otherwise.
+func defaultNetwork() container.Network {
+	n := netconf.Default()
+	return container.Network{Addresses: []netip.Addr{n.Address.Addr()}, ResolvConf: n.ResolvConf()}
 }
 
 // processLimit returns how many processes there can be: whichever ends first, threads or their numbers.

@@ -35,6 +35,8 @@ const policyDeadline = 2 * time.Minute
 type Runtime interface {
 	LookupUser(rootfs, spec string) (container.User, error)
 	VolumePath(source string) string
+	// SetNetwork says what the network files of containers say that are created later.
+	SetNetwork(n container.Network)
 	// Create makes a container whose first process waits for Start. Remove undoes it, and must when it failed.
 	Create(ctx context.Context, s *container.Spec) (*container.Handle, error)
 	Start(ctx context.Context, id string) error
@@ -58,7 +60,7 @@ type Granter interface {
 	Revoke(token []byte)
 }
 
-// Config is what the service works with. All fields must be set.
+// Config is what the service works with. All fields must be set but Addresses.
 type Config struct {
 	TEE   string // what the measured command line says
 	Build string // the agent's version
@@ -70,6 +72,8 @@ type Config struct {
 	Evidence   Sockets
 	LoadPolicy func(text []byte) (Decider, error)
 	VolumeRoot string // where sandbox:// sources lie
+	Network    container.Network
+	Addresses  Addresses // nil: the addresses are fixed
 	Log        *slog.Logger
 }
 
@@ -97,6 +101,8 @@ type Service struct {
 	trustLists int                 // loaded
 	ledgers    fragment.Ledgers    // whose receipts count
 	containers map[string]*instance
+	network    container.Network
+	settled    bool // the network stays as it is
 
 	reports sync.Mutex // one report at a time
 }
@@ -107,7 +113,7 @@ var _ guestv1.GuestService = (*Service)(nil)
 // there is no service.
 func New(ctx context.Context, cfg Config) (*Service, error) {
 	s := &Service{
-		cfg: cfg, off: make(chan struct{}),
+		cfg: cfg, off: make(chan struct{}), network: cfg.Network,
 		layers: map[string]*layer{}, scratch: map[string]*scratch{},
 		overlays: map[string]*overlay{}, containers: map[string]*instance{},
 	}

@@ -12,11 +12,6 @@ func unsupported(call string) error {
 	return denial(guestv1.CodeFailed, call, "this guest can not do that yet")
 }
 
-// ConfigureNetwork implements guestv1.GuestService.
-func (s *Service) ConfigureNetwork(context.Context, *guestv1.ConfigureNetworkRequest) (*guestv1.ConfigureNetworkResponse, error) {
-	return nil, unsupported("ConfigureNetwork")
-}
-
 // FillVolume implements guestv1.GuestService.
 func (s *Service) FillVolume(context.Context, *guestv1.FillVolumeRequest) (*guestv1.FillVolumeResponse, error) {
 	return nil, unsupported("FillVolume")

@@ -31,8 +31,7 @@ type Runner struct {
 	Dir       string // an empty directory for bundles and the runtime's state, in memory
 	Cgroups   string // where control groups (v2) are mounted
 	Volumes   *Volumes
-	Address   string // the guest's own address, for the containers' /etc/hosts
-	PIDsLimit int64  // processes of all containers together
+	PIDsLimit int64 // processes of all containers together
 	Children  *reaper.Reaper
 	Log       *slog.Logger
 
@@ -69,6 +68,13 @@ func (r *Runner) Setup(memoryBytes uint64) error {
 	return nil
 }
 
+// SetNetwork changes what the network files of containers say that are created later.
+func (r *Runner) SetNetwork(n Network) {
+	r.Volumes.mu.Lock()
+	defer r.Volumes.mu.Unlock()
+	r.Volumes.Network = n
+}
+
 // LookupUser is the function of that name.
 func (*Runner) LookupUser(rootfs, spec string) (User, error) { return LookupUser(rootfs, spec) }
 
@@ -86,7 +92,7 @@ func (r *Runner) Create(ctx context.Context, s *Spec) (*Handle, error) {
 			return nil, err
 		}
 	}
-	extra, err := r.Volumes.network(s, r.Address)
+	extra, err := r.Volumes.network(s)
 	if err != nil {
 		return nil, fmt.Errorf("making the network files: %w", err)
 	}

@@ -20,7 +20,7 @@ func TestSetup(t *testing.T) {
 	dir := t.TempDir()
 	r := &Runner{
 		Dir: filepath.Join(dir, "bundles"), Cgroups: filepath.Join(dir, "cgroup"), PIDsLimit: 77,
-		Volumes: &Volumes{Root: filepath.Join(dir, "volumes"), ResolvConf: "nameserver 192.0.2.1\n"},
+		Volumes: &Volumes{Root: filepath.Join(dir, "volumes"), Network: Network{ResolvConf: "nameserver 192.0.2.1\n"}},
 	}
 	err := os.Mkdir(r.Cgroups, 0o700)
 	if err != nil {

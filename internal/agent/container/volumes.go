@@ -31,8 +31,8 @@ const (
 // Volumes keeps the directories and files of the group that containers mount. It lies in the guest's memory, in a
 // filesystem of its own: a container that may open files by handle, or that fills its volumes, gets at nothing else.
 type Volumes struct {
-	Root       string // an absolute path that nobody else writes to
-	ResolvConf string // content of the resolver files
+	Root    string  // an absolute path that nobody else writes to
+	Network Network // before the first container; see Runner.SetNetwork
 
 	mu    sync.Mutex
 	known map[string]bool // volumes that exist and hold what the image had, if that was asked for
@@ -88,7 +88,7 @@ func (v *Volumes) make(rootfs string, m Mount) error {
 	defer func() { _ = parent.Close() }()
 	name := path.Base(m.Source)
 	if strings.HasPrefix(m.Source, resolvDir) {
-		return writeNew(parent, name, v.ResolvConf)
+		return writeNew(parent, name, v.Network.ResolvConf)
 	}
 	dir, err := makeDir(parent, name, volumeMode)
 	if err != nil {
@@ -169,55 +169,4 @@ func writeNew(parent *os.File, name, content string) error {
 	f := os.NewFile(uintptr(fd), name)
 	_, err = f.WriteString(content)
 	return errors.Join(err, f.Chmod(networkMode), f.Close())
-}
-
-// network makes the files that say who the container is and whom it knows, and returns their mounts. A destination
-// that the request mounts itself is left to it.
-func (v *Volumes) network(s *Spec, address string) ([]Mount, error) {
-	host := hostname(s)
-	files := []struct{ destination, content string }{
-		{"/etc/hostname", host + "\n"},
-		{"/etc/hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n" + address + " " + host + "\n"},
-		{"/etc/resolv.conf", v.ResolvConf},
-	}
-	base := "/etc/" + s.ID
-	dir, err := v.dir(base)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = dir.Close() }()
-	var mounts []Mount
-	for _, f := range files {
-		if mounted(s.Mounts, f.destination) {
-			continue
-		}
-		name := path.Base(f.destination)
-		err = writeNew(dir, name, f.content)
-		if err != nil {
-			return nil, err
-		}
-		mounts = append(mounts, Mount{Destination: f.destination, Source: base + "/" + name, Options: []string{"rbind", "rprivate", "rw"}})
-	}
-	return mounts, nil
-}
-
-func mounted(mounts []Mount, destination string) bool {
-	for _, m := range mounts {
-		if m.Destination == destination {
-			return true
-		}
-	}
-	return false
-}
-
-// forget removes the files that network made.
-func (v *Volumes) forget(id string) error {
-	return os.RemoveAll(v.Root + "/etc/" + id)
-}
-
-func hostname(s *Spec) string {
-	if s.Hostname != "" {
-		return s.Hostname
-	}
-	return s.ID[:min(len(s.ID), 12)]
 }

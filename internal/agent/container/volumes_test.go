@@ -34,7 +34,7 @@ func read(t *testing.T, path string) string {
 
 func TestVolumesAreMade(t *testing.T) {
 	t.Parallel()
-	v := &Volumes{Root: filepath.Join(t.TempDir(), "volumes"), ResolvConf: "nameserver 192.0.2.1\n"}
+	v := &Volumes{Root: filepath.Join(t.TempDir(), "volumes"), Network: Network{ResolvConf: "nameserver 192.0.2.1\n"}}
 	prepared(t, v, t.TempDir(), Mount{Source: "/tmp/atlas/resolvconf/x", Destination: "/etc/resolv.conf"})
 	if got := read(t, v.Path("/tmp/atlas/resolvconf/x")); got != "nameserver 192.0.2.1\n" {
 		t.Errorf("resolv.conf is %q", got)
@@ -145,30 +145,6 @@ func TestVolumesFollowNoLinks(t *testing.T) {
 	left, err := os.ReadDir(outside)
 	if err != nil || len(left) != 0 {
 		t.Errorf("made outside: %v, %v", left, err)
-	}
-}
-
-func TestNetworkFiles(t *testing.T) {
-	t.Parallel()
-	v := &Volumes{Root: filepath.Join(t.TempDir(), "volumes"), ResolvConf: "nameserver 192.0.2.1\n"}
-	s := &Spec{ID: strings.Repeat("c", 64), Hostname: "web", Mounts: []Mount{{Destination: "/etc/resolv.conf"}}}
-	mounts, err := v.network(s, "192.0.2.7")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(mounts) != 2 || mounts[0].Destination != "/etc/hostname" || mounts[1].Destination != "/etc/hosts" {
-		t.Fatalf("mounts are %+v, want all but what the request mounts itself", mounts)
-	}
-	if read(t, v.Path(mounts[0].Source)) != "web\n" || !strings.HasSuffix(read(t, v.Path(mounts[1].Source)), "192.0.2.7 web\n") {
-		t.Error("the files do not say who the container is")
-	}
-	err = v.forget(s.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = os.Stat(v.Path(mounts[0].Source))
-	if !os.IsNotExist(err) {
-		t.Error("the files are left")
 	}
 }
 
