@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"time"
 
+	"cofferdam.dev/internal/group/lifecycle"
 	"cofferdam.dev/internal/spec"
 )
 
@@ -26,6 +27,7 @@ const maxPlanSize = 16 << 20
 // Limits of a plan. They are far above what one machine can run, and keep mistakes from becoming huge command lines.
 const (
 	maxContainers = 32
+	maxHostPorts  = 64
 	maxLayers     = 128
 	maxPolicySize = 1 << 20
 	maxFragments  = 16
@@ -65,6 +67,8 @@ type Plan struct {
 	MemoryMiB  int    `json:"memory_mib"`
 	Network    string `json:"network"`
 	Ports      []Port `json:"ports,omitempty"`
+	// HostPorts are TCP ports of this machine's loopback that the group may connect to, at network.HostName.
+	HostPorts []uint16 `json:"host_ports,omitempty"`
 	// Policy is the exact policy text.
 	Policy []byte `json:"policy"`
 	// Fragments are signed policy fragments, loaded in this order right after the policy.
@@ -257,6 +261,9 @@ func (p *Plan) validateNetwork() error {
 	default:
 		return fmt.Errorf("network is %q, want %q, %q or %q", p.Network, NetworkNAT, NetworkIngress, NetworkNone)
 	}
+	if len(p.HostPorts) > maxHostPorts || p.Network == NetworkNone && len(p.HostPorts) > 0 {
+		return fmt.Errorf("plan has %d host ports on network %q, want at most %d, and none without a network", len(p.HostPorts), p.Network, maxHostPorts)
+	}
 	seen := map[string]bool{}
 	for _, f := range p.Ports {
 		if f.Protocol != "tcp" && f.Protocol != "udp" {
@@ -293,7 +300,16 @@ func (p *Plan) validateContainers() error {
 		}
 		names[c.Name], ids[c.ID] = true, true
 	}
-	return nil
+	return lifecycle.Check(p.Lives())
+}
+
+// Lives are the containers as far as their life goes.
+func (p *Plan) Lives() []lifecycle.Container {
+	var lives []lifecycle.Container
+	for _, c := range p.Containers {
+		lives = append(lives, lifecycle.Container{Name: c.Name, Life: c.Life})
+	}
+	return lives
 }
 
 func (c *ContainerPlan) validate() error {

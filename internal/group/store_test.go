@@ -195,6 +195,8 @@ func TestPlanValidate(t *testing.T) {
 		"must be decided":           func(p *Plan) { p.TEE = "" },
 		`network is ""`:             func(p *Plan) { p.Network = "" },
 		"no ports to forward":       func(p *Plan) { p.Network = NetworkNone },
+		"host ports on network":     func(p *Plan) { p.Network, p.Ports, p.HostPorts = NetworkNone, nil, []uint16{80} },
+		"at most 64":                func(p *Plan) { p.HostPorts = make([]uint16, 65) },
 		"want tcp or udp":           func(p *Plan) { p.Ports[0].Protocol = "sctp" },
 		"host address":              func(p *Plan) { p.Ports[0].HostIP = "localhost" },
 		"guest port is 0":           func(p *Plan) { p.Ports[0].GuestPort = 0 },

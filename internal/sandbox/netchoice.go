@@ -3,6 +3,8 @@
 package sandbox
 
 import (
+	"fmt"
+
 	"cofferdam.dev/internal/sandbox/network"
 	"cofferdam.dev/internal/sandbox/qemu"
 )
@@ -14,7 +16,12 @@ func (vm *VM) openNetwork() error {
 	if vm.cfg.Network == "" {
 		return nil
 	}
-	n, err := network.Listen(network.Config{Mode: vm.cfg.Network, Forwards: vm.cfg.Forwards, Logger: vm.cfg.Logger})
+	if len(vm.cfg.HostPorts) > 0 && !vm.cfg.Emulator.StreamNetwork {
+		return fmt.Errorf("host ports %v: this QEMU has no stream network backend, and its own network can not lead to them", vm.cfg.HostPorts)
+	}
+	n, err := network.Listen(network.Config{
+		Mode: vm.cfg.Network, Forwards: vm.cfg.Forwards, HostPorts: vm.cfg.HostPorts, Logger: vm.cfg.Logger,
+	})
 	if err != nil {
 		return err
 	}

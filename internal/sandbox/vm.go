@@ -44,6 +44,8 @@ type Config struct {
 	// Network is "" for a machine without a network.
 	Network  network.Mode
 	Forwards []network.Forward
+	// HostPorts are TCP ports of the host's loopback that the machine may reach (network.Config).
+	HostPorts []uint16
 	// ConsolePath is the file that the console is written to; empty keeps only the end of it in memory.
 	ConsolePath string
 	// BootTimeout and HangTimeout are how long the guest may take to answer for the first time, and later; 0 means the

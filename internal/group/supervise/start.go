@@ -162,7 +162,7 @@ func (s *supervisor) bootMachine(ctx context.Context) ([]sandbox.Root, error) {
 		return nil, err
 	}
 	if s.plan.Network != group.NetworkNone {
-		cfg.Network = network.Mode(s.plan.Network)
+		cfg.Network, cfg.HostPorts = network.Mode(s.plan.Network), s.plan.HostPorts
 		for _, p := range s.plan.Ports {
 			cfg.Forwards = append(cfg.Forwards, network.Forward(p))
 		}

@@ -5,7 +5,8 @@
 //
 // Forwarded ports of the host lead in. If the mode allows it, connections of the guest are made anew from the host,
 // except to the host's own loopback, to link-local, multicast and unspecified addresses, and to the stack's own
-// subnet; name queries to the gateway go to the host's resolver. Frames from the guest are hostile input: their size
+// subnet; name queries to the gateway go to the host's resolver. Of the host's loopback the guest reaches the single
+// ports that the configuration lists, at the gateway's address. Frames from the guest are hostile input: their size
 // is checked before anything reads them, and connections and flows are counted. Nothing here protects the guest from
 // the host, who owns the network.
 package network
@@ -18,6 +19,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/containers/gvisor-tap-vsock/pkg/tap"
@@ -54,6 +56,9 @@ const maxFlows = 1024
 
 const nicID = 1
 
+// resolverPort is where the gateway answers name queries.
+const resolverPort = 53
+
 // Forward leads from a host port to a guest port. HostPort 0 takes a free one.
 type Forward struct {
 	Protocol  string // "tcp" or "udp"
@@ -71,7 +76,10 @@ func (f Forward) String() string {
 type Config struct {
 	Mode     Mode
 	Forwards []Forward
-	Logger   *slog.Logger
+	// HostPorts are TCP ports of 127.0.0.1 on the host that the guest may connect to, in either mode, at the gateway's
+	// address and the same number. HostName resolves to that address if there are any.
+	HostPorts []uint16
+	Logger    *slog.Logger
 	// resolver overrides the host's resolver in tests.
 	resolver func() string
 }
@@ -100,6 +108,9 @@ type inward interface {
 func Listen(cfg Config) (*Network, error) {
 	if cfg.Mode != NAT && cfg.Mode != Ingress {
 		return nil, fmt.Errorf("network mode is %q, want %q or %q", cfg.Mode, NAT, Ingress)
+	}
+	if slices.Contains(cfg.HostPorts, 0) || slices.Contains(cfg.HostPorts, resolverPort) {
+		return nil, fmt.Errorf("host ports %v: 0 is none, and %d leads to the resolver", cfg.HostPorts, resolverPort)
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -157,7 +168,7 @@ func (n *Network) build() error {
 		return err
 	}
 	s.SetRouteTable([]tcpip.Route{{Destination: subnet, NIC: nicID}})
-	if n.cfg.Mode == NAT {
+	if n.cfg.Mode == NAT || len(n.cfg.HostPorts) > 0 {
 		n.out = newOutward(n)
 	}
 	return nil

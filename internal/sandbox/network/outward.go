@@ -7,10 +7,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -36,16 +38,26 @@ func newOutward(n *Network) *outward {
 	return o
 }
 
-// target returns where a connection of the guest really goes, or false where it may not go.
-func (o *outward) target(id stack.TransportEndpointID) (string, bool) {
+// target returns where a connection or flow of the guest really goes, or false where it may not go.
+func (o *outward) target(protocol string, id stack.TransportEndpointID) (string, bool) {
 	addr, ok := netip.AddrFromSlice(id.LocalAddress.AsSlice())
 	if !ok {
 		return "", false
 	}
-	if addr.String() == GatewayIP && id.LocalPort == 53 {
-		return o.n.cfg.resolver(), true
+	nat := o.n.cfg.Mode == NAT
+	switch {
+	case !atGateway(id):
+		return netip.AddrPortFrom(addr, id.LocalPort).String(), nat && Reachable(addr)
+	case id.LocalPort == resolverPort:
+		return o.n.cfg.resolver(), nat || protocol == "udp" // by UDP, names answers what the resolver may not
+	case protocol == "tcp" && slices.Contains(o.n.cfg.HostPorts, id.LocalPort):
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), id.LocalPort).String(), true
 	}
-	return netip.AddrPortFrom(addr, id.LocalPort).String(), Reachable(addr)
+	return "", false
+}
+
+func atGateway(id stack.TransportEndpointID) bool {
+	return id.LocalAddress == tcpip.AddrFromSlice(netip.MustParseAddr(GatewayIP).AsSlice())
 }
 
 // Reachable reports whether a guest may connect to addr: not the host's loopback, nothing link-local (cloud metadata
@@ -86,7 +98,7 @@ func (o *outward) wait() {
 
 // tcp is called on a goroutine of its own for each connection that the guest opens.
 func (o *outward) tcp(r *tcp.ForwarderRequest) {
-	to, ok := o.target(r.ID())
+	to, ok := o.target("tcp", r.ID())
 	if !ok || !o.enter() {
 		r.Complete(true)
 		return
@@ -112,7 +124,7 @@ func (o *outward) tcp(r *tcp.ForwarderRequest) {
 
 // udp is called for the first datagram of a flow, on the stack's own goroutine: it must not block.
 func (o *outward) udp(r *udp.ForwarderRequest) {
-	to, ok := o.target(r.ID())
+	to, ok := o.target("udp", r.ID())
 	if !ok || !o.enter() {
 		return
 	}
@@ -122,13 +134,18 @@ func (o *outward) udp(r *udp.ForwarderRequest) {
 		o.leave()
 		return
 	}
+	answer := func([]byte) []byte { return nil }
+	if atGateway(r.ID()) {
+		answer = names{host: len(o.n.cfg.HostPorts) > 0, outside: o.n.cfg.Mode == NAT}.answer
+	}
 	go func() {
 		defer o.leave()
-		o.relayDatagrams(gonet.NewUDPConn(&queue, end), to)
+		o.relayDatagrams(gonet.NewUDPConn(&queue, end), to, answer)
 	}()
 }
 
-func (o *outward) relayDatagrams(inside *gonet.UDPConn, to string) {
+// relayDatagrams carries a flow, except for datagrams to which answer has a reply of its own.
+func (o *outward) relayDatagrams(inside *gonet.UDPConn, to string, answer func([]byte) []byte) {
 	defer func() { _ = inside.Close() }()
 	out, err := (&net.Dialer{}).DialContext(o.n.ctx, "udp", to)
 	if err != nil {
@@ -149,7 +166,12 @@ func (o *outward) relayDatagrams(inside *gonet.UDPConn, to string) {
 		defer closeBoth()
 		copyDatagrams(inside, func(b []byte) error {
 			_ = out.SetReadDeadline(time.Now().Add(flowIdle))
-			_, err := out.Write(b)
+			var err error
+			if own := answer(b); own != nil {
+				_, err = inside.Write(own)
+			} else {
+				_, err = out.Write(b)
+			}
 			return err
 		})
 	})
