@@ -17,8 +17,8 @@ import (
 )
 
 func (a *app) groupCommand() *cobra.Command {
-	return noun("group", "Look at container groups, talk to them, end them",
-		a.psCommand(), a.inspectCommand(), a.logsCommand(), a.execCommand(), a.loadCommand(), a.stopCommand(), a.rmCommand(),
+	return noun("group", "Run container groups, look at them, talk to them, end them",
+		a.upCommand(), a.downCommand(), a.psCommand(), a.inspectCommand(), a.logsCommand(), a.execCommand(), a.loadCommand(), a.stopCommand(), a.rmCommand(),
 		a.attestCommand())
 }
 

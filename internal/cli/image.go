@@ -31,7 +31,12 @@ oci-archive:FILE or docker-archive:FILE.`
 
 // openImage opens an image, fetching it if it is in a registry.
 func (a *app) openImage(ctx context.Context, ref string, plainHTTP bool) (*image.Image, error) {
-	img, err := image.Open(ctx, ref, image.Options{Dir: filepath.Join(a.home, "images"), PlainHTTP: plainHTTP})
+	return a.openImageAs(ctx, ref, plainHTTP, nil)
+}
+
+// openImageAs opens an image, with logins beside those of the machine.
+func (a *app) openImageAs(ctx context.Context, ref string, plainHTTP bool, login image.Login) (*image.Image, error) {
+	img, err := image.Open(ctx, ref, image.Options{Dir: filepath.Join(a.home, "images"), PlainHTTP: plainHTTP, Login: login})
 	if err == nil {
 		return img, nil
 	}

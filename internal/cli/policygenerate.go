@@ -123,12 +123,7 @@ func (o *generateOptions) flags(c *cobra.Command) {
 		}
 		return pflag.NormalizedName(name)
 	})
-	f.StringArrayVar(&o.parameterFiles, "parameters", nil, "parameters file of the ARM template")
-	f.StringArrayVarP(&o.parameters, "parameter", "p", nil, "one parameter: NAME=VALUE; wins over files")
-	f.BoolVar(&o.wildcards, "approve-wildcards", false, "let variables whose value is not known have any value")
-	f.StringVar(&o.resourceGroup, "resource-group", "", "name of the resource group, for templates that depend on it")
-	f.StringVar(&o.location, "location", "", "location of the resource group, likewise")
-	f.StringVar(&o.subscription, "subscription", "", "ID of the subscription, likewise")
+	o.descriptionFlags(f)
 	f.StringVar(&o.platform, "for", "", "where the group will run: run, aci or vn2 (default: as the description says)")
 	f.StringVar(&o.api, "api", policy.DeployedAPI, "version of the policy's interface: "+strings.Join(policygen.APIs(), " or "))
 	f.StringVar(&o.era, "compat", "", "write the text of an older confcom: "+strings.Join(policygen.Eras(), ", "))
@@ -152,6 +147,16 @@ func (o *generateOptions) flags(c *cobra.Command) {
 	} {
 		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // the flag exists: just defined
 	}
+}
+
+// descriptionFlags are those that say what a description leaves open.
+func (o *generateOptions) descriptionFlags(f *pflag.FlagSet) {
+	f.StringArrayVar(&o.parameterFiles, "parameters", nil, "parameters file of the ARM template")
+	f.StringArrayVarP(&o.parameters, "parameter", "p", nil, "one parameter: NAME=VALUE; wins over files")
+	f.BoolVar(&o.wildcards, "approve-wildcards", false, "let variables whose value is not known have any value")
+	f.StringVar(&o.resourceGroup, "resource-group", "", "name of the resource group, for templates that depend on it")
+	f.StringVar(&o.location, "location", "", "location of the resource group, likewise")
+	f.StringVar(&o.subscription, "subscription", "", "ID of the subscription, likewise")
 }
 
 // divide tells what the policy is made of from the command. What follows an image belongs to the command, as for run;

@@ -4,9 +4,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os/exec"
 
 	"cofferdam.dev/internal/assemble"
+	"cofferdam.dev/internal/deploy"
 	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/spec"
@@ -57,50 +60,67 @@ func (a *app) plan(ctx context.Context, o *runOptions, g *spec.Group, p *prepare
 	if err != nil {
 		return nil, err
 	}
-	emulator, err := qemu.Probe(ctx, "")
+	m := deploy.Machine{Accelerator: o.accel, TEE: o.tee, Firmware: o.firmware}
+	choice, emulator, err := a.choose(ctx, &m)
 	if err != nil {
-		return nil, fixed(err, "apt-get install qemu-system-x86")
+		return nil, err
 	}
-	choice, err := qemu.Choose(o.accel, o.tee, qemu.DetectHost("/"), emulator, func(string) bool { return o.firmware != "" })
-	if err != nil {
-		return nil, fixed(err, "cofferdam doctor")
-	}
-	if choice.TEE == qemu.Simulated && o.firmware != "" {
-		return nil, &failure{code: exitUsage, err: fmt.Errorf("--firmware: %w", errFirmwareUnused), fix: "leave --firmware out; cofferdam doctor says why there is no hardware TEE"}
-	}
-	a.announce(o, choice)
+	a.announce(o.accel == qemu.Auto, choice)
 	boot, err := assemble.Boot(img, choice.TEE, choice.Accelerator, o.firmware, g.CPUs)
 	if err != nil {
 		return nil, err
 	}
 	plan := assemble.Group(g, p.parts, p.text, choice, boot, img.Digest())
-	for _, name := range o.fragments {
-		data, err := a.fragmentToLoad(name)
-		if err != nil {
-			return nil, err
-		}
-		plan.Fragments = append(plan.Fragments, data)
-	}
-	for _, name := range o.trustLists {
-		_, data, err := a.openTrustList(name)
-		if err != nil {
-			return nil, err
-		}
-		plan.TrustLists = append(plan.TrustLists, data)
+	err = a.readSignedInto(plan, o.fragments, o.trustLists)
+	if err != nil {
+		return nil, err
 	}
 	plan.Record, plan.QEMU = o.record, emulator.Path
 	plan.Network, plan.Remove, plan.WaitForAttach = o.network, o.remove, !o.detach
 	return plan, nil
 }
 
+// choose settles accelerator and TEE.
+func (a *app) choose(ctx context.Context, m *deploy.Machine) (qemu.Choice, *qemu.Emulator, error) {
+	choice, emulator, err := m.Choose(ctx)
+	switch {
+	case errors.Is(err, deploy.ErrFirmwareUnused):
+		err = &failure{code: exitUsage, err: fmt.Errorf("--firmware: %w", errFirmwareUnused), fix: "leave --firmware out; cofferdam doctor says why there is no hardware TEE"}
+	case errors.Is(err, exec.ErrNotFound):
+		err = fixed(err, "apt-get install qemu-system-x86")
+	case err != nil:
+		err = fixed(err, "cofferdam doctor")
+	}
+	return choice, emulator, err
+}
+
+// readSignedInto reads the signed messages that a plan hands to its guest.
+func (a *app) readSignedInto(plan *group.Plan, fragments, trustLists []string) error {
+	for _, name := range fragments {
+		data, err := a.fragmentToLoad(name)
+		if err != nil {
+			return err
+		}
+		plan.Fragments = append(plan.Fragments, data)
+	}
+	for _, name := range trustLists {
+		_, data, err := a.openTrustList(name)
+		if err != nil {
+			return err
+		}
+		plan.TrustLists = append(plan.TrustLists, data)
+	}
+	return nil
+}
+
 // announce says what a launch will use. A simulated TEE is said loudly, always.
-func (a *app) announce(o *runOptions, c qemu.Choice) {
+func (a *app) announce(chosen bool, c qemu.Choice) {
 	if c.TEE == qemu.Simulated {
 		a.say("%s", a.style(a.Err).warn("TEE: simulated (no hardware protection)"))
 	} else {
 		a.say("TEE: %s", c.TEE)
 	}
-	if o.accel == qemu.Auto {
+	if chosen {
 		a.say("accelerator: %s", c.Accelerator)
 	}
 	if a.verbose {

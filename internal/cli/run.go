@@ -83,7 +83,7 @@ func (a *app) run(ctx context.Context, o *runOptions, g *spec.Group) error {
 	if err != nil {
 		return err
 	}
-	l, err := a.launch(plan)
+	l, err := a.launch(plan, nil)
 	if err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func (a *app) nameFree(name string) error {
 }
 
 // launch makes the group of a plan and starts its supervisor.
-func (a *app) launch(plan *group.Plan) (*launched, error) {
+func (a *app) launch(plan *group.Plan, contents group.Contents) (*launched, error) {
 	s, err := a.store()
 	if err != nil {
 		return nil, err
@@ -277,6 +277,8 @@ func (l *launched) explain(ctx context.Context, se *group.StartError, o *runOpti
 	f.details = append(f.details, "group: "+l.created.Record.Name)
 	given := o.policyFile != ""
 	switch {
+	case f.code == exitRefused && given && l.prep == nil:
+		f.fix = "cofferdam group plan with the same flags; --regenerate launches with a policy made of the description"
 	case f.code == exitRefused && given:
 		f.details = append(f.details, mismatch(ctx, l.prep.parts.Policy, l.prep.text)...)
 		f.fix = fmt.Sprintf("cofferdam policy show %s, and compare with `cofferdam policy generate` and the flags of this run", o.policyFile)

@@ -17,7 +17,11 @@ type Options struct {
 	PlainHTTP bool     // speak HTTP without TLS to the registry
 	Offline   bool     // do not ask the registry; use what was pulled earlier
 	Progress  Progress // told how a pull proceeds; may be nil
+	Login     Login    // asked before the machine's own logins; may be nil
 }
+
+// Login returns user name and password for a registry ("registry.example:5000"), and false if it has none.
+type Login func(registry string) (username, password string, ok bool)
 
 // Progress is told how much of a blob has been pulled. Calls for one blob do not overlap, calls for several may.
 type Progress func(digest string, done, total int64)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -26,7 +25,7 @@ func registrySubject(ctx context.Context, s string, o Options) (name.Repository,
 		return name.Repository{}, v1.Descriptor{}, nil, fmt.Errorf("%w: %w", ErrReference, err)
 	}
 	options := []remote.Option{
-		remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain), remote.WithUserAgent("cofferdam"),
+		remote.WithContext(ctx), remote.WithAuthFromKeychain(o.keychain()), remote.WithUserAgent("cofferdam"),
 	}
 	for depth := 0; ; depth++ {
 		got, err := remote.Get(ref, options...)

@@ -56,9 +56,25 @@ func openRegistry(ctx context.Context, s string, o Options) (*Image, error) {
 		}
 	}
 	p := &puller{cache: cache, repo: ref.Context(), progress: o.Progress, options: []remote.Option{
-		remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain), remote.WithUserAgent("cofferdam"),
+		remote.WithContext(ctx), remote.WithAuthFromKeychain(o.keychain()), remote.WithUserAgent("cofferdam"),
 	}}
 	return p.pull(ctx, ref)
+}
+
+// Resolve implements authn.Keychain.
+func (l Login) Resolve(r authn.Resource) (authn.Authenticator, error) {
+	username, password, ok := l(r.RegistryStr())
+	if !ok {
+		return authn.Anonymous, nil // which makes the next keychain be asked
+	}
+	return &authn.Basic{Username: username, Password: password}, nil
+}
+
+func (o Options) keychain() authn.Keychain {
+	if o.Login == nil {
+		return authn.DefaultKeychain
+	}
+	return authn.NewMultiKeychain(o.Login, authn.DefaultKeychain)
 }
 
 type puller struct {

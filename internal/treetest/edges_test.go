@@ -103,6 +103,10 @@ var rooms = map[string][]string{
 		"internal/group", "internal/guestimage", "internal/guestimage/scratchfmt", "internal/image", "internal/layer",
 		"internal/policygen", "internal/sandbox", "internal/spec", "policy",
 	},
+	"internal/deploy": {
+		"internal/assemble", "internal/group", "internal/guestimage", "internal/policygen", "internal/sandbox", "internal/spec", "policy",
+		"policy/engine", "policy/explain", "policy/replay",
+	},
 	"internal/tour": {
 		"api/guest/v1", "evidence", "evidence/snp", "internal/assemble", "internal/group", "internal/guestimage", "internal/image",
 		"internal/layer", "internal/plain", "internal/sandbox", "internal/simsp", "internal/spec", "policy", "verify", "verify/amd", "verify/anchor",

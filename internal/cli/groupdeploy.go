@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/assemble"
+	"cofferdam.dev/internal/deploy"
+	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/image"
+	"cofferdam.dev/internal/layer"
+	"cofferdam.dev/internal/plain"
+	"cofferdam.dev/internal/spec"
+	"cofferdam.dev/policy"
+)
+
+// described is a group that was read.
+type described struct {
+	request deploy.Request
+	source  string // the file
+	digest  string // SHA-256 of its bytes
+}
+
+// describe reads the descriptions and picks the group.
+func (a *app) describe(ctx context.Context, cmd *cobra.Command, o *groupOptions, files []string) (*described, error) {
+	in, err := a.descriptionInput(ctx, cmd, &o.read, files)
+	if err != nil {
+		return nil, err
+	}
+	g, err := pick(in.groups, o.which)
+	if err != nil {
+		return nil, err
+	}
+	d := &described{source: in.file, request: deploy.Request{
+		Group: *g, Images: &images{a: a, plainHTTP: o.plainHTTP}, Regenerate: o.regenerate, Generate: deploy.PolicyOptions(g.Platform),
+		ScratchMiB: o.scratchMiB, Shares: o.shareDirs,
+	}}
+	sum := sha256.Sum256(in.data)
+	d.digest = hex.EncodeToString(sum[:])
+	if abs, err := filepath.Abs(in.file); err == nil && in.file != "-" {
+		d.source = abs
+	}
+	d.request.Stand, err = o.stand(a.home)
+	if err == nil && o.policyFile != "" {
+		d.request.Policy, err = a.policyText(o.policyFile)
+	}
+	return d, err
+}
+
+// pick takes the only group, or the one that is asked for.
+func pick(groups []spec.Group, name string) (*spec.Group, error) {
+	var names []string
+	for i := range groups {
+		g := &groups[i]
+		if name != "" && g.Name == name || name == "" && len(groups) == 1 {
+			return g, nil
+		}
+		names = append(names, plain.Printable(firstOf(g.Name, g.Origin)))
+	}
+	if name != "" {
+		return nil, fmt.Errorf("the description has no group %q; it has %s", name, strings.Join(names, ", "))
+	}
+	return nil, fixed(fmt.Errorf("the description has %d groups: %s", len(groups), strings.Join(names, ", ")), "--group NAME")
+}
+
+func firstOf(list ...string) string {
+	for _, s := range list {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// images opens images for a deployment and shows how that goes on.
+type images struct {
+	a         *app
+	plainHTTP bool
+}
+
+// Open implements deploy.Images.
+func (i *images) Open(ctx context.Context, ref string, logins []spec.RegistryCredential) (assemble.Image, error) {
+	img, err := i.a.openImageAs(ctx, ref, i.plainHTTP, login(logins))
+	if err != nil {
+		return assemble.Image{}, err
+	}
+	entries, err := i.a.convertLayers(ctx, layer.Sources(img.Layers()))
+	return assemble.Image{Image: img, Entries: entries}, err
+}
+
+// login finds a description's credentials for a registry.
+func login(list []spec.RegistryCredential) image.Login {
+	return func(registry string) (string, string, bool) {
+		for _, c := range list {
+			if c.Server == registry {
+				return c.Username, string(c.Password), true
+			}
+		}
+		return "", "", false
+	}
+}
+
+// prepareGroup opens the images and makes the policy, and says what stands in for what.
+func (a *app) prepareGroup(ctx context.Context, o *groupOptions, d *described) (*deploy.Prepared, error) {
+	p, err := deploy.Prepare(ctx, d.request)
+	if errors.Is(err, deploy.ErrNoSidecar) {
+		return nil, fixed(err, "--sidecar-image REF; `make images` of the sources makes one")
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range p.Replaced {
+		if r.From == "" {
+			a.say("container %s: added, %s", r.Container, r.To)
+			continue
+		}
+		a.say("container %s: %s in place of %s", r.Container, r.To, r.From)
+	}
+	if p.Origin == deploy.Generated {
+		a.warnSecrets(&p.Group, p.Parts.Policy)
+	}
+	if a.verbose {
+		a.say("policy: %x, %s", policy.Hash(p.Text), p.Origin)
+	}
+	return p, nil
+}
+
+// checkAdmitted asks a policy that was not made of the description about everything that the start will ask, so that a
+// misfit is told before a machine boots.
+func (a *app) checkAdmitted(ctx context.Context, p *deploy.Prepared) error {
+	found, err := p.Admits(ctx)
+	if err != nil {
+		return err
+	}
+	f := &failure{code: exitRefused, err: errors.New("the policy does not admit what the description asks for")}
+	for _, x := range found {
+		if !x.Refusal() {
+			a.say("%s container %s: the policy takes %s out of its environment", a.style(a.Err).warn("warning:"), x.Container, plain.Printable(x.Dropped))
+			continue
+		}
+		f.details = append(f.details, describeFinding(x))
+	}
+	if len(f.details) == 0 {
+		return nil
+	}
+	if p.Origin == deploy.FromDescription {
+		f.fix = "--regenerate launches with a policy made of the description; its hash is another one"
+		if len(p.Replaced) > 0 {
+			f.details = append(f.details, "images were replaced, and a policy pins the layers of the original ones")
+		}
+	}
+	return f
+}
+
+func describeFinding(x deploy.Finding) string {
+	text := "container " + x.Container + ": "
+	switch {
+	case x.Expected != "":
+		text += fmt.Sprintf("%s: the policy allows %s, the description asks for %s", entry.ReplaceAllString(x.Field, ""), x.Expected, x.Actual)
+	case x.Field != "":
+		text += entry.ReplaceAllString(x.Field, "") + ": " + x.Actual
+	default:
+		text += x.Actual
+	}
+	if x.Expected == "" && x.Fix != "" {
+		text += "; " + x.Fix
+	}
+	return plain.Printable(text)
+}
+
+// planGroup settles accelerator and TEE, says so, and makes the plan.
+func (a *app) planGroup(ctx context.Context, o *groupOptions, d *described, p *deploy.Prepared) (*group.Plan, error) {
+	m := o.machine()
+	var err error
+	m.Guest, err = a.guest()
+	if err != nil {
+		return nil, err
+	}
+	choice, emulator, err := a.choose(ctx, &m)
+	if err != nil {
+		return nil, err
+	}
+	a.announce(o.automatic(), choice)
+	plan, err := p.Plan(m, choice, emulator)
+	if err != nil {
+		return nil, err
+	}
+	plan.Record, plan.Remove, plan.Source, plan.Digest = o.record, o.remove, d.source, d.digest
+	return plan, a.readSignedInto(plan, o.fragments, o.trustLists)
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+
+	"cofferdam.dev/internal/assemble"
+	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/guestimage"
+	"cofferdam.dev/internal/sandbox/qemu"
+	"cofferdam.dev/internal/spec"
+)
+
+// DefaultHostIP is where published ports listen unless an address is given: only this machine reaches them.
+const DefaultHostIP = "127.0.0.1"
+
+// Machine says what a group is launched on.
+type Machine struct {
+	Guest *guestimage.Image
+	// Accelerator and TEE are as qemu.Choose takes them: "auto", or one by name.
+	Accelerator, TEE string
+	Firmware         string
+	// Network is one of the modes of a plan; empty is NAT.
+	Network string
+	// HostIP is where ports listen that the description gives no address for.
+	HostIP string
+	// CPUs and MemoryMiB replace what the containers ask for; 0 does not.
+	CPUs, MemoryMiB int
+	// ScratchMiB is the size of the scratch disk of the group's volumes; 0 keeps them in memory.
+	ScratchMiB int
+	// Name names the group if the description does not, or another name is wanted.
+	Name string
+	// Emulator is the path of QEMU; empty searches the command path.
+	Emulator string
+}
+
+// ErrFirmwareUnused says that firmware is given for a TEE that boots without.
+var ErrFirmwareUnused = errors.New("a simulated TEE boots without firmware; it is for snp and tdx")
+
+// Choose settles accelerator and TEE, and finds the emulator.
+func (m *Machine) Choose(ctx context.Context) (qemu.Choice, *qemu.Emulator, error) {
+	emulator, err := qemu.Probe(ctx, m.Emulator)
+	if err != nil {
+		return qemu.Choice{}, nil, err
+	}
+	choice, err := qemu.Choose(m.Accelerator, m.TEE, qemu.DetectHost("/"), emulator, func(string) bool { return m.Firmware != "" })
+	if err != nil {
+		return qemu.Choice{}, nil, err
+	}
+	if choice.TEE == qemu.Simulated && m.Firmware != "" {
+		return qemu.Choice{}, nil, ErrFirmwareUnused
+	}
+	return choice, emulator, nil
+}
+
+// Plan makes the plan of the group on a machine that was chosen.
+func (p *Prepared) Plan(m Machine, choice qemu.Choice, emulator *qemu.Emulator) (*group.Plan, error) {
+	g := p.Group
+	if m.Name != "" {
+		g.Name = m.Name
+	}
+	wanted := spec.Group{CPUs: m.CPUs, MemoryMiB: m.MemoryMiB, Containers: g.Containers}
+	if wanted.CPUs == 0 {
+		wanted.CPUs = g.CPUs
+	}
+	if wanted.MemoryMiB == 0 {
+		wanted.MemoryMiB = g.MemoryMiB
+	}
+	g.CPUs, g.MemoryMiB = Size(&wanted)
+	boot, err := assemble.Boot(m.Guest, choice.TEE, choice.Accelerator, m.Firmware, g.CPUs)
+	if err != nil {
+		return nil, err
+	}
+	ports := make([]spec.Port, len(g.Ports))
+	for i, port := range g.Ports {
+		if port.HostIP == "" {
+			port.HostIP = m.HostIP
+		}
+		if port.HostIP == "" {
+			port.HostIP = DefaultHostIP
+		}
+		ports[i] = port
+	}
+	g.Ports = ports
+	plan := assemble.Group(&g, p.Parts, p.Text, choice, boot, m.Guest.Digest())
+	plan.QEMU, plan.ScratchMiB = emulator.Path, m.ScratchMiB
+	if plan.RestartPolicy == "" {
+		plan.RestartPolicy = spec.RestartAlways
+	}
+	if m.Network != "" {
+		plan.Network = m.Network
+	}
+	return plan, nil
+}
+
+// Warnings are what a person should know about a plan before it is started.
+func Warnings(p *group.Plan) []string {
+	var list []string
+	if n := runtime.NumCPU(); p.VCPUs > n {
+		list = append(list, fmt.Sprintf("the containers ask for %d processors and this machine has %d: they share them", p.VCPUs, n))
+	}
+	for _, v := range p.Volumes {
+		if v.HostDir != "" {
+			list = append(list, fmt.Sprintf("volume %s is %s of this machine: not measured, not encrypted, and whoever controls the machine reads and changes it", v.Name, v.HostDir))
+		}
+		if v.Repository != nil && v.Repository.Revision == "" {
+			list = append(list, fmt.Sprintf("volume %s is the newest revision of %s: name one, or others decide what it holds", v.Name, v.Repository.URL))
+		}
+	}
+	return list
+}
