@@ -71,7 +71,7 @@ generate: ## regenerate the protocol code (needs protobuf-compiler)
 	scripts/generate
 
 .PHONY: build
-build: bin/cofferdam bin/cofferdam-guest bin/runc ## build the binaries into bin/
+build: bin/cofferdam bin/cofferdam-guest bin/cofferdam-sidecar bin/runc ## build the binaries into bin/
 
 .PHONY: pkcs11
 pkcs11: bin/cofferdam-pkcs11 ## build the helper for vaults whose root key is in a hardware security module
@@ -81,7 +81,7 @@ guest: build ## build the guest image (kernel and initramfs) and its reference v
 	bin/cofferdam guest build --home $(HOME_) --agent bin/cofferdam-guest --runc bin/runc
 
 .PHONY: images
-images: $(addprefix $(IMAGES)/,busybox.tar redis.tar nginx.tar python.tar layers7.tar) ## build OCI archives of unmodified Debian software
+images: $(addprefix $(IMAGES)/,busybox.tar redis.tar nginx.tar python.tar openssl.tar layers7.tar sidecar.tar) ## build OCI archives of unmodified Debian software, and of the sidecars
 
 .PHONY: clean
 clean: ## remove what was built (keeps downloads)
@@ -94,6 +94,9 @@ bin/cofferdam: $(GO_FILES) go.mod go.sum
 bin/cofferdam-guest: $(GO_FILES) go.mod go.sum
 	go build $(GOFLAGS_BUILD) -o $@ ./cmd/cofferdam-guest
 
+bin/cofferdam-sidecar: $(GO_FILES) go.mod go.sum
+	go build $(GOFLAGS_BUILD) -o $@ ./cmd/cofferdam-sidecar
+
 # A program of its own, and not built by default: modules are shared libraries in C.
 bin/cofferdam-pkcs11: $(GO_FILES) go.mod go.sum
 	CGO_ENABLED=1 go build -trimpath -buildvcs=false -ldflags='-s -w' -o $@ ./cmd/cofferdam-pkcs11
@@ -104,6 +107,10 @@ bin/debimage: $(GO_FILES) go.mod go.sum
 # Without checkpoints, which nobody asks for, and what generates its manual: a smaller program that starts sooner.
 bin/runc: guest/runc/go.mod guest/runc/go.sum Makefile
 	cd guest/runc && CGO_ENABLED=1 go build -tags 'netgo osusergo seccomp runc_nocriu urfave_cli_no_docs' -trimpath -buildvcs=false -ldflags '-s -w -buildid= -linkmode external -extldflags -static' -o $(CURDIR)/$@ github.com/opencontainers/runc
+
+$(IMAGES)/sidecar.tar: bin/debimage bin/cofferdam-sidecar
+	bin/debimage -out $(IMAGES) -only sidecar -sidecar bin/cofferdam-sidecar
+	@touch -c $@
 
 $(IMAGES)/%.tar: bin/debimage
 	bin/debimage -out $(IMAGES) -only $*

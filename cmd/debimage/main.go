@@ -3,7 +3,7 @@
 // Debimage builds the container images that tests and the tour run, as OCI archives, from Debian packages. It needs
 // apt and Debian's mirror, but no registry, no daemon and no root. A second run does nothing.
 //
-//	debimage -out .cache/images [-only busybox,redis] [-update]
+//	debimage -out .cache/images [-only busybox,redis] [-sidecar bin/cofferdam-sidecar] [-update]
 package main
 
 import (
@@ -21,6 +21,7 @@ import (
 func main() {
 	out := flag.String("out", "", "`directory` for the archives, the index and the package cache (required)")
 	only := flag.String("only", "", "comma-separated `names` of images to build (default: all of "+strings.Join(debimage.Names(), ", ")+")")
+	sidecar := flag.String("sidecar", "", "`program` of the sidecar image")
 	update := flag.Bool("update", false, "fetch package lists and build again even if everything is there")
 	flag.Parse()
 	if *out == "" || flag.NArg() > 0 {
@@ -28,7 +29,7 @@ func main() {
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, *out, *only, *update)
+	err := run(ctx, debimage.Options{Out: *out, Sidecar: *sidecar, Update: *update}, *only)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "debimage:", err)
@@ -36,8 +37,8 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, out, only string, update bool) error {
-	o := debimage.Options{Out: out, Update: update, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+func run(ctx context.Context, o debimage.Options, only string) error {
+	o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if only != "" {
 		o.Only = strings.Split(only, ",")
 	}

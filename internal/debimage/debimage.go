@@ -38,6 +38,8 @@ type Built struct {
 	SHA256   string   `json:"sha256"`   // of the archive
 	Size     int64    `json:"size"`     // of the archive in bytes
 	Packages []string `json:"packages"` // package files that it holds
+	// Program is the SHA-256 of the program of ours that it holds; empty for none.
+	Program string `json:"program,omitempty"`
 }
 
 // Index is the content of IndexFile.
@@ -48,10 +50,12 @@ type Index struct {
 
 // Options say what to build and where.
 type Options struct {
-	Out    string       // output directory
-	Only   []string     // names of images; empty means all
-	Update bool         // fetch package lists and build even if everything is up to date
-	Log    *slog.Logger // nil means no log
+	Out  string   // output directory
+	Only []string // names of images; empty means all
+	// Sidecar is the program of the sidecar image.
+	Sidecar string
+	Update  bool         // fetch package lists and build even if everything is up to date
+	Log     *slog.Logger // nil means no log
 }
 
 // Names returns the names of the images in the order in which they are built.
@@ -86,7 +90,11 @@ func Build(ctx context.Context, o Options) (*Index, error) {
 		if len(o.Only) > 0 && !slices.Contains(o.Only, r.name) {
 			continue
 		}
-		if !o.Update && index.current(o.Out, r.name) {
+		program, err := r.readProgram(o.Sidecar)
+		if err != nil {
+			return nil, fmt.Errorf("building image %s: %w", r.name, err)
+		}
+		if !o.Update && index.current(o.Out, r.name, programSum(program)) {
 			continue
 		}
 		if source == nil {
@@ -95,7 +103,7 @@ func Build(ctx context.Context, o Options) (*Index, error) {
 				return nil, err
 			}
 		}
-		built, err := buildOne(ctx, source, r, o.Out)
+		built, err := buildOne(ctx, source, r, program, o.Out)
 		if err != nil {
 			return nil, fmt.Errorf("building image %s: %w", r.name, err)
 		}
@@ -117,8 +125,8 @@ func openApt(ctx context.Context, dir string, force bool, log *slog.Logger) (*ap
 	return a, a.update(ctx, force)
 }
 
-func buildOne(ctx context.Context, a *apt, r recipe, out string) (Built, error) {
-	layers, debs, err := r.layers(ctx, a)
+func buildOne(ctx context.Context, a *apt, r recipe, program []byte, out string) (Built, error) {
+	layers, debs, err := r.layers(ctx, a, program)
 	if err != nil {
 		return Built{}, err
 	}
@@ -126,17 +134,17 @@ func buildOne(ctx context.Context, a *apt, r recipe, out string) (Built, error) 
 	if err != nil {
 		return Built{}, err
 	}
-	built := Built{File: r.name + ".tar", Digest: digest.String(), SHA256: sha256Hex(b), Size: int64(len(b))}
+	built := Built{File: r.name + ".tar", Digest: digest.String(), SHA256: sha256Hex(b), Size: int64(len(b)), Program: programSum(program)}
 	for _, d := range debs {
 		built.Packages = append(built.Packages, d.File)
 	}
 	return built, wholefile.Replace(filepath.Join(out, built.File), b, 0o644)
 }
 
-// current reports whether the archive of an image is there and was made by this recipe.
-func (x *Index) current(dir, name string) bool {
+// current reports whether the archive of an image is there and was made by this recipe, with this program.
+func (x *Index) current(dir, name, program string) bool {
 	b, ok := x.Images[name]
-	if !ok {
+	if !ok || b.Program != program {
 		return false
 	}
 	info, err := os.Stat(filepath.Join(dir, b.File))

@@ -81,7 +81,7 @@ func TestImages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	layers := map[string]int{"busybox": 2, "redis": 3, "nginx": 3, "python": 3, "layers7": 7}
+	layers := map[string]int{"busybox": 2, "redis": 3, "nginx": 3, "python": 3, "openssl": 3, "sidecar": 3, "layers7": 7}
 	for name, b := range index.Images {
 		img, err := image.Open(t.Context(), "oci-archive:"+imagePath(t, name), image.Options{})
 		if err != nil {
@@ -115,7 +115,7 @@ func TestSameBytes(t *testing.T) {
 			continue
 		}
 		a := &apt{dir: filepath.Join(dir, "apt")}
-		layers, _, err := r.layersOf(t.Context(), a, cachedClosure(index.Images[r.name].Packages, r))
+		layers, _, err := r.layersOf(t.Context(), a, cachedClosure(index.Images[r.name].Packages, r), nil)
 		if err != nil {
 			t.Fatalf("%s: %v", r.name, err)
 		}

@@ -25,6 +25,9 @@ type recipe struct {
 	shared    bool     // put the packages of sharedPackages into a layer of their own
 	configure func(*fileset) error
 	extra     func() ([]*fileset, error) // more layers
+	alone     bool                       // take the packages without what they depend on
+	reshape   func(*fileset) (*fileset, error)
+	program   bool // end with a layer of our own program
 	config    ocispec.ImageConfig
 }
 
@@ -76,6 +79,11 @@ func recipes() []recipe {
 			},
 		},
 		{
+			name: "openssl", packages: []string{"busybox-static", "openssl"}, shared: true, configure: configureBase,
+			config: ocispec.ImageConfig{Cmd: []string{"sh"}, Env: []string{searchPath}, User: "65534:65534", WorkingDir: "/tmp"},
+		},
+		sidecarRecipe(),
+		{
 			name: "layers7", packages: []string{"busybox-static"}, extra: layers7,
 			config: ocispec.ImageConfig{Cmd: []string{"sh"}, Env: []string{searchPath}, WorkingDir: "/"},
 		},
@@ -86,14 +94,17 @@ func recipes() []recipe {
 type closureFunc func(ctx context.Context, packages, needed []string) ([]deb, error)
 
 // layers makes the layers, base first, and returns the packages that they hold.
-func (r recipe) layers(ctx context.Context, a *apt) ([][]byte, []deb, error) {
-	return r.layersOf(ctx, a, a.closure)
+func (r recipe) layers(ctx context.Context, a *apt, program []byte) ([][]byte, []deb, error) {
+	return r.layersOf(ctx, a, a.closure, program)
 }
 
-func (r recipe) layersOf(ctx context.Context, a *apt, closure closureFunc) ([][]byte, []deb, error) {
+func (r recipe) layersOf(ctx context.Context, a *apt, closure closureFunc, program []byte) ([][]byte, []deb, error) {
 	debs, err := closure(ctx, r.packages, r.needed)
 	if err != nil {
 		return nil, nil, err
+	}
+	if r.alone {
+		debs = slices.DeleteFunc(debs, func(d deb) bool { return !slices.Contains(r.packages, d.Name) })
 	}
 	var sets []*fileset
 	all := debs
@@ -126,9 +137,17 @@ func (r recipe) layersOf(ctx context.Context, a *apt, closure closureFunc) ([][]
 			return nil, nil, err
 		}
 	}
+	if r.reshape != nil {
+		if sets[len(sets)-1], err = r.reshape(app); err != nil {
+			return nil, nil, err
+		}
+	}
 	sets, err = r.ownLayers(sets)
 	if err != nil {
 		return nil, nil, err
+	}
+	if r.program {
+		sets = append(sets, programLayer(program))
 	}
 	out, err := tars(sets)
 	return out, all, err

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"cofferdam.dev/internal/sidecar/program"
+)
+
+var update = flag.Bool("update", false, "write imports.txt")
+
+// TestImports compares what is compiled into the sidecars with the list that reviewers have seen.
+func TestImports(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("listing imports: %v", err)
+	}
+	lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
+	slices.SortFunc(lines, bytes.Compare)
+	got := append(bytes.Join(lines, []byte("\n")), '\n')
+	if *update {
+		if err := os.WriteFile("imports.txt", got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile("imports.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("the sidecars' imports have changed; if that is right, run the test with -update (-want +got):\n%s", diff)
+	}
+}
+
+// TestRoles finds the sidecar by the program's name or the first argument, and says what is wrong before anything is opened.
+func TestRoles(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, called, args string
+		want               string // part of the error
+	}{
+		{"nothing", "/bin/cofferdam-sidecar", "", "want the name of a sidecar"},
+		{"unknown", "/bin/cofferdam-sidecar", "other", "want the name of a sidecar"},
+		{"by argument", "/bin/cofferdam-sidecar", "skr -server_type soap", `--server-type is "soap"`},
+		{"by name", "/bin/skr", "-server_type soap", `--server-type is "soap"`},
+		{"as the script", "/skr.sh", "e30= 99999", `the port is "99999"`},
+		{"unknown flag", "/bin/skr", "-depth 3", "flag provided but not defined: -depth"},
+		{"no argument is a name then", "/bin/skr", "skr 8080 3", "at most a configuration and a port"},
+	} {
+		err := run(t.Context(), c.called, strings.Fields(c.args))
+		if _, ok := errors.AsType[*program.UsageError](err); !ok || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error is %v, want a usage error with %q", c.name, err, c.want)
+		}
+	}
+}
