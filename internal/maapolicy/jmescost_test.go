@@ -42,7 +42,7 @@ func TestQueryBombs(t *testing.T) {
 			if err == nil {
 				t.Error("it passes")
 			}
-			if took := time.Since(begin); took > 5*time.Second {
+			if took := time.Since(begin); took > time.Minute {
 				t.Errorf("it took %s", took)
 			}
 		})

@@ -52,12 +52,9 @@ func TestInstanceKilled(t *testing.T) {
 		wg.Go(c.attest)
 	}
 	wg.Go(c.policies)
-	time.Sleep(1500 * time.Millisecond)
+	before := c.after(0)
 	a.kill()
-	c.mu.Lock()
-	before := len(c.tries)
-	c.mu.Unlock()
-	time.Sleep(1500 * time.Millisecond)
+	c.after(before)
 	c.stop.Store(true)
 	wg.Wait()
 
@@ -70,12 +67,30 @@ func TestInstanceKilled(t *testing.T) {
 		accepted += len(one.tokens)
 		tokens = append(tokens, one.tokens...)
 	}
-	if before == 0 || len(c.tries) == before || accepted < len(c.tries)/2 || c.acknowledged == 0 {
+	if accepted < len(c.tries)/2 {
 		t.Errorf("%d requests before the kill, %d in all, %d accepted, %d policies", before, len(c.tries), accepted, c.acknowledged)
 	}
 	t.Logf("%d requests before the kill, %d in all, %d accepted, %d policies", before, len(c.tries), accepted, c.acknowledged)
 	again := startProcess(t, instanceConfig{Name: "c", Store: store})
 	c.check(b.url, again.url, tokens)
+}
+
+// after waits until there were a good number of requests more than those, and a policy was acknowledged, and for some time at
+// least. It returns how many requests there were.
+func (c *cluster) after(requests int) int {
+	c.t.Helper()
+	const more = 20
+	begin := time.Now()
+	for end := begin.Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		c.mu.Lock()
+		n, policy := len(c.tries), c.acknowledged
+		c.mu.Unlock()
+		if n >= requests+more && policy > 0 && time.Since(begin) > 1500*time.Millisecond {
+			return n
+		}
+	}
+	c.t.Errorf("there were no %d requests and a policy after %d", more, requests)
+	return requests
 }
 
 // check asks the survivor and a new instance about what was before.
@@ -181,11 +196,17 @@ func numbered(i int) string {
 // policies sets policies at the instances in turn.
 func (c *cluster) policies() {
 	for i := 1; !c.stop.Load(); i++ {
-		c.begun = i
+		c.note(&c.begun, i)
 		if _, err := send(c.t.Context(), http.MethodPut, c.urls[i%2]+"/tenants/contoso"+snpPolicy, []byte(policyToken(numbered(i)))); err != nil {
 			c.expected(err, "")
 			continue
 		}
-		c.acknowledged = i
+		c.note(&c.acknowledged, i)
 	}
+}
+
+func (c *cluster) note(number *int, is int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*number = is
 }

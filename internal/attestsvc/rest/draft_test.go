@@ -23,7 +23,7 @@ func TestDraftBomb(t *testing.T) {
 		if e := a.failure(t); a.status != http.StatusBadRequest || e.Code != codePolicyEvaluation || !strings.Contains(e.Message, "could make") {
 			t.Errorf("%s: %d %s", name, a.status, a.body)
 		}
-		if took := time.Since(begin); took > 5*time.Second {
+		if took := time.Since(begin); took > time.Minute {
 			t.Errorf("%s: it took %s", name, took)
 		}
 	}

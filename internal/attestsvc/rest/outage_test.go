@@ -152,23 +152,32 @@ func TestDeviceStuck(t *testing.T) {
 	t.Parallel()
 	s := stuck{make(chan struct{})}
 	f := newFixture(t, func(_ *attestsvc.Options, o *Options) { o.Self = s })
-	var wg sync.WaitGroup
-	var refused atomic.Int64
-	const crowd = 100
+	const self = "/attest/self?nonce=AAAAAAAAAAAAAAAA"
+	h, ok := f.Handler.(*Handler)
+	if !ok {
+		t.Fatalf("the handler is a %T", f.Handler)
+	}
+	var asked sync.WaitGroup
+	for _, full := range []chan struct{}{h.reporting, h.waiting} { // the device is at the first, and the second waits
+		asked.Go(func() { f.do(t, http.MethodGet, self, "", nil) })
+		for len(full) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	for range selfWaiting - 1 { // as others do
+		h.waiting <- struct{}{}
+	}
+	const crowd = 20
+	begin := time.Now()
 	for range crowd {
-		wg.Go(func() {
-			if f.do(t, http.MethodGet, "/attest/self?nonce=AAAAAAAAAAAAAAAA", "", nil).status == http.StatusServiceUnavailable {
-				refused.Add(1)
-			}
-		})
+		if got := f.do(t, http.MethodGet, self, "", nil); got.status != http.StatusServiceUnavailable {
+			t.Errorf("one more than may wait: %d %s", got.status, got.body)
+		}
 	}
-	for end := time.Now().Add(4 * time.Second); refused.Load() < crowd-selfWaiting-1 && time.Now().Before(end); {
-		time.Sleep(5 * time.Millisecond)
-	}
-	if n := refused.Load(); n < crowd-selfWaiting-1 {
-		t.Errorf("%d of %d were refused at once", n, crowd)
+	if took := time.Since(begin); took > crowd*selfWait/2 { // each would take selfWait if it waited
+		t.Errorf("to refuse %d took %s", crowd, took)
 	}
 	f.do(t, http.MethodPost, attestSNP, "", theWorld(t).body(t, runtimeJSON)).token(t)
 	close(s.free)
-	wg.Wait()
+	asked.Wait()
 }
