@@ -18,7 +18,7 @@ import (
 
 func (a *app) groupCommand() *cobra.Command {
 	return noun("group", "Run container groups, look at them, talk to them, end them",
-		a.upCommand(), a.downCommand(), a.psCommand(), a.inspectCommand(), a.logsCommand(), a.execCommand(), a.loadCommand(), a.stopCommand(), a.rmCommand(),
+		a.upCommand(), a.planCommand(), a.downCommand(), a.psCommand(), a.inspectCommand(), a.logsCommand(), a.execCommand(), a.loadCommand(), a.stopCommand(), a.rmCommand(),
 		a.attestCommand())
 }
 

@@ -3,10 +3,13 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"cofferdam.dev/internal/assemble"
 	"cofferdam.dev/internal/group"
@@ -57,44 +60,53 @@ func (m *Machine) Choose(ctx context.Context) (qemu.Choice, *qemu.Emulator, erro
 	return choice, emulator, nil
 }
 
-// Plan makes the plan of the group on a machine that was chosen.
-func (p *Prepared) Plan(m Machine, choice qemu.Choice, emulator *qemu.Emulator) (*group.Plan, error) {
-	g := p.Group
-	if m.Name != "" {
-		g.Name = m.Name
-	}
-	wanted := spec.Group{CPUs: m.CPUs, MemoryMiB: m.MemoryMiB, Containers: g.Containers}
-	if wanted.CPUs == 0 {
-		wanted.CPUs = g.CPUs
-	}
-	if wanted.MemoryMiB == 0 {
-		wanted.MemoryMiB = g.MemoryMiB
-	}
-	g.CPUs, g.MemoryMiB = Size(&wanted)
-	boot, err := assemble.Boot(m.Guest, choice.TEE, choice.Accelerator, m.Firmware, g.CPUs)
-	if err != nil {
-		return nil, err
-	}
-	ports := make([]spec.Port, len(g.Ports))
-	for i, port := range g.Ports {
-		if port.HostIP == "" {
-			port.HostIP = m.HostIP
-		}
-		if port.HostIP == "" {
-			port.HostIP = DefaultHostIP
-		}
-		ports[i] = port
-	}
-	g.Ports = ports
-	plan := assemble.Group(&g, p.Parts, p.Text, choice, boot, m.Guest.Digest())
-	plan.QEMU, plan.ScratchMiB = emulator.Path, m.ScratchMiB
+// Draft is the plan of the group as far as it does not depend on how the machine is booted.
+func (p *Prepared) Draft(m Machine) *group.Plan {
+	g := p.sized(m)
+	plan := assemble.Group(&g, p.Parts, p.Text, qemu.Choice{}, group.Boot{}, [32]byte{})
+	plan.ScratchMiB = m.ScratchMiB
 	if plan.RestartPolicy == "" {
 		plan.RestartPolicy = spec.RestartAlways
 	}
 	if m.Network != "" {
 		plan.Network = m.Network
 	}
+	return plan
+}
+
+// Plan makes the plan of the group on a machine that was chosen.
+func (p *Prepared) Plan(m Machine, choice qemu.Choice, emulator *qemu.Emulator) (*group.Plan, error) {
+	plan := p.Draft(m)
+	boot, err := assemble.Boot(m.Guest, choice.TEE, choice.Accelerator, m.Firmware, plan.VCPUs)
+	if err != nil {
+		return nil, err
+	}
+	image := m.Guest.Digest()
+	plan.Boot, plan.GuestImage = boot, hex.EncodeToString(image[:])
+	plan.Accelerator, plan.TEE, plan.QEMU = choice.Accelerator, choice.TEE, emulator.Path
 	return plan, nil
+}
+
+// sized is the group with its name, its size and the addresses of its ports settled.
+func (p *Prepared) sized(m Machine) spec.Group {
+	g := p.Group
+	if m.Name != "" {
+		g.Name = m.Name
+	}
+	if m.CPUs != 0 {
+		g.CPUs = m.CPUs
+	}
+	if m.MemoryMiB != 0 {
+		g.MemoryMiB = m.MemoryMiB
+	}
+	g.CPUs, g.MemoryMiB = Size(&g)
+	g.Ports = slices.Clone(g.Ports)
+	for i := range g.Ports {
+		if g.Ports[i].HostIP == "" {
+			g.Ports[i].HostIP = cmp.Or(m.HostIP, DefaultHostIP)
+		}
+	}
+	return g
 }
 
 // Warnings are what a person should know about a plan before it is started.
