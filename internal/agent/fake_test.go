@@ -218,6 +218,10 @@ func (r *fakeRuntime) LookupUser(_, spec string) (container.User, error) {
 
 func (r *fakeRuntime) VolumePath(source string) string { return "/volumes" + source }
 
+func (r *fakeRuntime) Fill(source string, files []container.File) error {
+	return r.act("Fill", fmt.Sprintf("%s %d", source, len(files)))
+}
+
 func (r *fakeRuntime) SetNetwork(n container.Network) { r.network = n }
 
 func (r *fakeRuntime) process(p *container.Process) *container.Handle {

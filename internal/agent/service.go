@@ -37,6 +37,8 @@ type Runtime interface {
 	VolumePath(source string) string
 	// SetNetwork says what the network files of containers say that are created later.
 	SetNetwork(n container.Network)
+	// Fill puts files into a volume, which it makes if it does not exist.
+	Fill(source string, files []container.File) error
 	// Create makes a container whose first process waits for Start. Remove undoes it, and must when it failed.
 	Create(ctx context.Context, s *container.Spec) (*container.Handle, error)
 	Start(ctx context.Context, id string) error

@@ -23,32 +23,32 @@ const (
 
 // copyUp fills the new volume dst with what the image at rootfs has at destination. Nothing there, or something other
 // than a directory there, leaves it empty. Files, directories and symbolic links are copied with owner, mode and time;
-// devices, sockets and pipes are not, and neither are extended attributes.
-func copyUp(rootfs, destination string, dst *os.File) error {
+// devices, sockets and pipes are not, and neither are extended attributes. It returns what it took of limit bytes.
+func copyUp(rootfs, destination string, dst *os.File, limit int64) (int64, error) {
 	src, err := openIn(rootfs, destination, unix.O_RDONLY|unix.O_DIRECTORY)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-		return nil
+		return 0, nil
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { _ = src.Close() }()
 	from, err := rootOf(src)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { _ = from.Close() }()
 	to, err := rootOf(dst)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { _ = to.Close() }()
-	c := copier{from: from, to: to, entries: maxCopyEntries, bytes: maxCopyBytes}
+	c := copier{from: from, to: to, entries: maxCopyEntries, bytes: limit, limit: limit}
 	err = c.dir(".", 0)
 	if err != nil {
-		return fmt.Errorf("copying what the image has at %s: %w", destination, err)
+		return 0, fmt.Errorf("copying what the image has at %s: %w", destination, err)
 	}
-	return nil
+	return limit - c.bytes, nil
 }
 
 // rootOf returns the directory as a root that no path leaves.
@@ -59,7 +59,8 @@ func rootOf(f *os.File) (*os.Root, error) {
 type copier struct {
 	from, to *os.Root
 	entries  int
-	bytes    int64
+	bytes    int64 // left of limit
+	limit    int64
 }
 
 func (c *copier) dir(name string, depth int) error {
@@ -84,7 +85,10 @@ func (c *copier) dir(name string, depth int) error {
 			return fmt.Errorf("more than %d entries", maxCopyEntries)
 		}
 		for _, e := range list {
-			err = c.entry(path.Join(name, e.Name()), e.Type(), depth)
+			err = c.take(inodeCost)
+			if err == nil {
+				err = c.entry(path.Join(name, e.Name()), e.Type(), depth)
+			}
 			if err != nil {
 				return err
 			}
@@ -131,11 +135,19 @@ func (c *copier) file(name string) error {
 		return err
 	}
 	n, err := io.Copy(out, io.LimitReader(in, c.bytes+1))
-	c.bytes -= n
-	if err == nil && c.bytes < 0 {
-		err = fmt.Errorf("more than %d bytes", maxCopyBytes)
+	if err == nil {
+		err = c.take(pages(n))
 	}
 	return errors.Join(err, out.Close())
+}
+
+// take counts what the copy costs.
+func (c *copier) take(n int64) error {
+	c.bytes -= n
+	if c.bytes < 0 {
+		return fmt.Errorf("more than %d bytes", c.limit)
+	}
+	return nil
 }
 
 // attributes copies owner, mode and time of a directory or file; the owner first, since that clears mode bits.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -20,6 +21,13 @@ import (
 	"cofferdam.dev/internal/agent/machine/cgroup"
 	"cofferdam.dev/internal/agent/machine/reaper"
 	"cofferdam.dev/internal/evidencewire"
+)
+
+// The parts of the containers' memory that volumes may take: all of those in memory together, and what the agent itself puts
+// there.
+const (
+	volumesShare = 2
+	budgetShare  = 4
 )
 
 // killTimeout bounds the wait for killed processes to be gone.
@@ -46,6 +54,7 @@ func (r *Runner) Setup(memoryBytes uint64) error {
 	if err != nil {
 		return fmt.Errorf("making the runtime's directory: %w", err)
 	}
+	r.Volumes.Size, r.Volumes.Budget = memoryBytes/volumesShare, int64(min(memoryBytes/budgetShare, math.MaxInt64)) // bounded here
 	err = r.Volumes.share()
 	if err != nil {
 		return err
@@ -65,6 +74,14 @@ func (r *Runner) Setup(memoryBytes uint64) error {
 			return fmt.Errorf("setting up the containers' control group: %w", err)
 		}
 	}
+	r.Volumes.Charge = func(total int64) error { // at most a part of memoryBytes
+		limit := strconv.FormatUint(memoryBytes-uint64(total), 10)
+		err := os.WriteFile(filepath.Join(group, "memory.max"), []byte(limit), 0)
+		if err != nil {
+			return fmt.Errorf("taking the volumes' memory from the containers: %w", err)
+		}
+		return nil
+	}
 	return nil
 }
 
@@ -74,6 +91,9 @@ func (r *Runner) SetNetwork(n Network) {
 	defer r.Volumes.mu.Unlock()
 	r.Volumes.Network = n
 }
+
+// Fill puts files into a volume.
+func (r *Runner) Fill(source string, files []File) error { return r.Volumes.Fill(source, files) }
 
 // LookupUser is the function of that name.
 func (*Runner) LookupUser(rootfs, spec string) (User, error) { return LookupUser(rootfs, spec) }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -16,16 +17,22 @@ import (
 	"cofferdam.dev/internal/agent/machine/mount"
 )
 
-// SourcePattern is the form of a mount's source; whoever uses it bounds the length. A source has exactly one element below its class, so that every
-// element of its path is made by the guest: a container that has one volume can not put a symbolic link into the path
-// of another.
-const SourcePattern = `/tmp/atlas/(azureFileVolume|secretsVolume|emptydir|gitRepoVolume|resolvconf)/[A-Za-z0-9][A-Za-z0-9._-]*`
+// SourcePattern is the form of a mount's source; whoever uses it bounds the length. A source has exactly one element below
+// its class, so that every element of its path is made by the guest: a container that has one volume can not put a symbolic
+// link into the path of another.
+const SourcePattern = `/tmp/atlas/(azureFileVolume|secretsVolume|emptydir|gitRepoVolume|resolvconf)` + namePattern
+
+// FillPattern is the form of the volumes that Fill takes.
+const FillPattern = `/tmp/atlas/(secretsVolume|gitRepoVolume)` + namePattern
+
+const namePattern = `/[A-Za-z0-9][A-Za-z0-9._-]*`
 
 const (
 	resolvDir   = "/tmp/atlas/resolvconf/"
 	emptyDir    = "/tmp/atlas/emptydir/"
 	volumeMode  = 0o777 // as container engines make empty directories: any user of a container may write
 	networkMode = 0o644
+	maxVolumes  = 1024 // of a group
 )
 
 // Volumes keeps the directories and files of the group that containers mount. It lies in the guest's memory, in a
@@ -33,9 +40,15 @@ const (
 type Volumes struct {
 	Root    string  // an absolute path that nobody else writes to
 	Network Network // before the first container; see Runner.SetNetwork
+	Size    uint64  // what the volumes in memory may hold together, in bytes
+	// Budget is what the agent itself may put into volumes in memory, in bytes. It is not the containers' memory that it
+	// takes then, so Charge, which may be nil, is told of all that it put there until now.
+	Budget int64
+	Charge func(total int64) error
 
 	mu    sync.Mutex
 	known map[string]bool // volumes that exist and hold what the image had, if that was asked for
+	put   int64           // of Budget
 }
 
 // Path returns where source lies in the guest.
@@ -49,8 +62,9 @@ func (v *Volumes) share() error {
 		return fmt.Errorf("making the volumes' directory: %w", err)
 	}
 	err = mount.FS{
-		Type: "tmpfs", Source: "volumes", Options: []mount.Option{{Key: "mode", Value: "0755"}},
-		Attr: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV,
+		Type: "tmpfs", Source: "volumes",
+		Options: []mount.Option{{Key: "mode", Value: "0755"}, {Key: "size", Value: strconv.FormatUint(v.Size, 10)}},
+		Attr:    unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV,
 	}.At(v.Root)
 	if err == nil {
 		err = unix.Mount("", v.Root, "", unix.MS_SHARED, "")
@@ -66,8 +80,16 @@ func (v *Volumes) share() error {
 func (v *Volumes) prepare(rootfs string, m Mount) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	return v.ensure(rootfs, m)
+}
+
+// ensure is prepare with the lock held.
+func (v *Volumes) ensure(rootfs string, m Mount) error {
 	if v.known[m.Source] {
 		return nil
+	}
+	if len(v.known) >= maxVolumes {
+		return fmt.Errorf("preparing the volume %s: there are %d already", m.Source, maxVolumes)
 	}
 	err := v.make(rootfs, m)
 	if err != nil {
@@ -90,7 +112,7 @@ func (v *Volumes) make(rootfs string, m Mount) error {
 	if strings.HasPrefix(m.Source, resolvDir) {
 		return writeNew(parent, name, v.Network.ResolvConf)
 	}
-	dir, err := makeDir(parent, name, volumeMode)
+	dir, err := makeDir(parent, name, volumeMode, 0)
 	if err != nil {
 		return err
 	}
@@ -98,7 +120,20 @@ func (v *Volumes) make(rootfs string, m Mount) error {
 	if !strings.HasPrefix(m.Source, emptyDir) {
 		return nil
 	}
-	return copyUp(rootfs, m.Destination, dir)
+	put, err := copyUp(rootfs, m.Destination, dir, min(maxCopyBytes, v.Budget-v.put))
+	if err != nil {
+		return err
+	}
+	return v.charge(put)
+}
+
+// charge counts what the agent put into volumes in memory.
+func (v *Volumes) charge(n int64) error {
+	v.put += n
+	if v.Charge == nil || n == 0 {
+		return nil
+	}
+	return v.Charge(v.put)
 }
 
 // makeRoom makes a directory in a volume for a mount of the agent's. The runtime can not where the container may only read
@@ -111,7 +146,7 @@ func (v *Volumes) makeRoom(m Mount, name string) error {
 		return fmt.Errorf("making room in the volume at %s: %w", m.Destination, err)
 	}
 	defer func() { _ = volume.Close() }()
-	d, err := makeDir(volume, name, 0o755)
+	d, err := makeDir(volume, name, 0o755, 0)
 	if err != nil {
 		return fmt.Errorf("making room in the volume at %s: %w", m.Destination, err)
 	}
@@ -129,7 +164,7 @@ func (v *Volumes) dir(p string) (*os.File, error) {
 		return nil, fmt.Errorf("opening the volumes' directory: %w", err)
 	}
 	for name := range strings.SplitSeq(strings.TrimPrefix(p, "/"), "/") {
-		next, err := makeDir(f, name, 0o755)
+		next, err := makeDir(f, name, 0o755, 0)
 		_ = f.Close()
 		if err != nil {
 			return nil, err
@@ -139,14 +174,15 @@ func (v *Volumes) dir(p string) (*os.File, error) {
 	return f, nil
 }
 
-// makeDir makes and opens a directory in parent. It follows no symbolic link.
-func makeDir(parent *os.File, name string, mode uint32) (*os.File, error) {
+// makeDir makes and opens a directory in parent. It follows no symbolic link; resolve are further restrictions of openat2.
+func makeDir(parent *os.File, name string, mode uint32, resolve uint64) (*os.File, error) {
 	err := unix.Mkdirat(int(parent.Fd()), name, mode)
 	made := err == nil
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("making the directory %s: %w", name, err)
 	}
-	d, err := openAt(int(parent.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
+	d, err := openAt(int(parent.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW,
+		unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS|resolve)
 	if err != nil {
 		return nil, err
 	}

@@ -69,7 +69,7 @@ func TestCopyUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &Volumes{Root: filepath.Join(t.TempDir(), "volumes")}
+	v := &Volumes{Root: filepath.Join(t.TempDir(), "volumes"), Budget: 1 << 30}
 	m := Mount{Source: volume, Destination: "/srv"} // a link of the image's, which stays inside it
 	prepared(t, v, rootfs, m)
 	at := func(name string) string { return filepath.Join(v.Path(volume), name) }
@@ -104,7 +104,7 @@ func TestCopyUpIsBounded(t *testing.T) {
 	t.Parallel()
 	deep := strings.Repeat("d/", maxCopyDepth+2)
 	rootfs := tree(t, map[string]string{"data/" + deep + "x": ""})
-	v := &Volumes{Root: filepath.Join(t.TempDir(), "volumes")}
+	v := &Volumes{Root: filepath.Join(t.TempDir(), "volumes"), Budget: 1 << 30}
 	err := v.prepare(rootfs, Mount{Source: volume, Destination: "/data"})
 	if err == nil || !strings.Contains(err.Error(), "deeper than") {
 		t.Fatalf("got %v, want a refusal", err)
@@ -152,7 +152,7 @@ func TestVolumesFollowNoLinks(t *testing.T) {
 // put there.
 func TestRoomInAVolume(t *testing.T) {
 	t.Parallel()
-	v := &Volumes{Root: filepath.Join(t.TempDir(), "volumes")}
+	v := &Volumes{Root: filepath.Join(t.TempDir(), "volumes"), Budget: 1 << 30}
 	m := Mount{Source: volume, Destination: "/run", Options: []string{"ro"}}
 	prepared(t, v, t.TempDir(), m)
 	for range 2 { // a second container may share it

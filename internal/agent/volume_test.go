@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	guestv1 "cofferdam.dev/api/guest/v1"
+	"cofferdam.dev/internal/agent/container"
+)
+
+const secretSource = "sandbox:///tmp/atlas/secretsVolume/keys"
+
+func fill(change func(*guestv1.FillVolumeRequest)) call {
+	return func(ctx context.Context, r *rig) error {
+		return done(r.FillVolume(ctx, with(&guestv1.FillVolumeRequest{
+			Source: secretSource, Files: []*guestv1.VolumeFile{{Path: "a/b", Content: []byte("c")}},
+		}, change)))
+	}
+}
+
+func TestFillVolume(t *testing.T) {
+	t.Parallel()
+	r := ready(t)
+	for _, send := range []call{
+		fill(func(*guestv1.FillVolumeRequest) {}),
+		fill(func(q *guestv1.FillVolumeRequest) { q.Files = nil }),
+		fill(func(q *guestv1.FillVolumeRequest) { q.Source = "sandbox:///tmp/atlas/gitRepoVolume/src" }),
+	} {
+		if err := send(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{
+		"Fill /tmp/atlas/secretsVolume/keys 1", "Fill /tmp/atlas/secretsVolume/keys 0", "Fill /tmp/atlas/gitRepoVolume/src 1",
+	}
+	if diff := cmp.Diff(want, r.log.take()); diff != "" {
+		t.Errorf("what happened (-want +got):\n%s", diff)
+	}
+	r.runtime.fail = func(string) error { return fmt.Errorf("x: %w", container.ErrFull) }
+	err := fill(func(*guestv1.FillVolumeRequest) {})(t.Context(), r)
+	if d := guestv1.DenialFrom(err); d.GetCode() != guestv1.CodeTooMany {
+		t.Errorf("full volumes: %v, want %s", err, guestv1.CodeTooMany)
+	}
+}
+
+func TestMalformedFills(t *testing.T) {
+	t.Parallel()
+	type q = guestv1.FillVolumeRequest
+	source := func(s string) func(*q) { return func(r *q) { r.Source = "sandbox:///tmp/atlas/" + s } }
+	file := func(p string) func(*q) { return func(r *q) { r.Files[0].Path = p } }
+	tests := map[string]struct {
+		field  string
+		change func(*q)
+	}{
+		"empty directory":        {"source", source("emptydir/x")},
+		"file share":             {"source", source("azureFileVolume/x")},
+		"resolver file":          {"source", source("resolvconf/x")},
+		"termination log":        {"source", source("terminationLog/x")},
+		"source climbs":          {"source", source("secretsVolume/..")},
+		"source below a volume":  {"source", source("secretsVolume/x/y")},
+		"source without scheme":  {"source", func(r *q) { r.Source = "/tmp/atlas/secretsVolume/x" }},
+		"path empty":             {"files[0].path", file("")},
+		"path absolute":          {"files[0].path", file("/etc/passwd")},
+		"path climbs":            {"files[0].path", file("../x")},
+		"path climbs further on": {"files[0].path", file("a/../../x")},
+		"path unclean":           {"files[0].path", file("a//b")},
+		"path of the volume":     {"files[0].path", file(".")},
+		"path with NUL":          {"files[0].path", file("a\x00b")},
+		"path too deep":          {"files[0].path", file(strings.Repeat("a/", maxFillElements) + "b")},
+		"path too long":          {"files[0].path", file(strings.Repeat(strings.Repeat("a", 200)+"/", 5) + strings.Repeat("b", 20))},
+		"name too long":          {"files[0].path", file(strings.Repeat("a", maxFileName+1))},
+		"set-user-ID":            {"files[0].mode", func(r *q) { r.Files[0].Mode = 0o4755 }},
+		"too much content":       {"files in bytes", func(r *q) { r.Files[0].Content = make([]byte, maxFill+1) }},
+		"too many files":         {"files", func(r *q) { r.Files = make([]*guestv1.VolumeFile, maxFillFiles+1) }},
+		"too much together": {"files in bytes", func(r *q) {
+			r.Files = append(r.Files, &guestv1.VolumeFile{Path: "x", Content: make([]byte, maxFill)})
+		}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := ready(t)
+			err := fill(tt.change)(t.Context(), r)
+			d := guestv1.DenialFrom(err)
+			if d.GetCode() != guestv1.CodeBadRequest || d.GetField() != tt.field {
+				t.Errorf("got %v, want %s for the field %s", err, guestv1.CodeBadRequest, tt.field)
+			}
+			if e := r.log.take(); len(e) != 0 {
+				t.Errorf("the request led to %q", e)
+			}
+		})
+	}
+}
