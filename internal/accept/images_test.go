@@ -57,7 +57,7 @@ func TestRedis(t *testing.T) {
 			t.Errorf("verify, %s: the verdict does not say that the evidence is simulated:\n%s", v.name, r.stdout)
 		}
 	}
-	must(t, h, "group", "stop", "redis")
+	must(t, h, "group", "stop", "--timeout", "2m", "redis")
 	if _, err := redis(port, "PING"); err == nil {
 		t.Error("redis still answers after its group was stopped")
 	}
@@ -105,7 +105,7 @@ func TestNginx(t *testing.T) {
 		return nil
 	})
 	client.CloseIdleConnections()
-	must(t, h, "group", "stop", "nginx")
+	must(t, h, "group", "stop", "--timeout", "2m", "nginx")
 	if out := must(t, h, "group", "inspect", "nginx", "-o", "json").stdout; !strings.Contains(out, `"exit_code": 0`) {
 		t.Errorf("nginx did not end by itself on its stop signal:\n%s", out)
 	}

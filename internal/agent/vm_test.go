@@ -29,7 +29,7 @@ import (
 )
 
 const (
-	vmTimeout = 4 * time.Minute
+	vmTimeout = 10 * time.Minute
 	podID     = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 	hogID     = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"
 	badID     = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"

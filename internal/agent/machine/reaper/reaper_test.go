@@ -62,7 +62,7 @@ func inside(t *testing.T) bool {
 	if os.Getenv(insideEnv) != "" {
 		return true
 	}
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.timeout=60s")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.timeout=5m")
 	cmd.Env = append(os.Environ(), partEnv+"=inside", insideEnv+"=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
