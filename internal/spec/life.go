@@ -24,6 +24,8 @@ type Life struct {
 	Init bool `json:"init,omitempty"`
 	// Restart is empty for what the group says.
 	Restart RestartPolicy `json:"restart,omitempty"`
+	// MaxRestarts bounds how often RestartOnFailure starts it again; 0 does not.
+	MaxRestarts int `json:"max_restarts,omitempty"`
 	// After are containers of the group that must have come so far before this one starts.
 	After []Dependency `json:"after,omitempty"`
 
@@ -100,7 +102,9 @@ type Probe struct {
 	FailureThreshold int           `json:"failure_threshold,omitempty"`
 	// Grace, if set, replaces the container's time to stop when this probe ends it.
 	Grace *time.Duration `json:"grace,omitempty"`
-	// StartInterval, if set, is the period until the first success (Compose).
+	// StartPeriod is the time after the start in which failures do not count, until the first success (Compose).
+	StartPeriod time.Duration `json:"start_period,omitempty"`
+	// StartInterval, if set, is the period as long as StartPeriod has not passed and nothing has succeeded (Compose).
 	StartInterval time.Duration `json:"start_interval,omitempty"`
 }
 

@@ -63,6 +63,12 @@ type Group struct {
 
 	// Debug allows shells in every container, stack dumps and the agent's log.
 	Debug bool
+
+	// Profile says that the description is one of groups to come: it has a policy, and nothing of it is started.
+	Profile bool
+	// Unknown are parts that only a deployment knows and that no policy depends on, such as a password that another
+	// resource makes up. They are left out of the model: whoever starts the group has to refuse, or to say so.
+	Unknown []Warning
 }
 
 // Platform is where a group runs, which decides what is added to its containers.
@@ -197,6 +203,6 @@ const (
 type Port struct {
 	Protocol  Protocol
 	HostIP    string // empty: all addresses
-	HostPort  int
+	HostPort  int    // 0: any that is free; not used in Exposed
 	GuestPort int
 }

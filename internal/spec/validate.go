@@ -49,14 +49,22 @@ func (g *Group) Validate() error {
 		}
 		names[c.Name] = true
 	}
+	for _, check := range []func() error{g.checkLives, g.checkVolumes, g.checkNetwork} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
 	return checkPorts(g.Ports)
 }
 
 func checkPorts(ports []Port) error {
 	for i, p := range ports {
+		if err := p.check(); err != nil {
+			return err
+		}
 		for _, q := range ports[:i] {
 			same := p.HostIP == q.HostIP || p.HostIP == "" || q.HostIP == ""
-			if p.Protocol == q.Protocol && p.HostPort == q.HostPort && same {
+			if p.HostPort != 0 && p.Protocol == q.Protocol && p.HostPort == q.HostPort && same {
 				return fmt.Errorf("host port %d/%s is forwarded twice", p.HostPort, p.Protocol)
 			}
 		}

@@ -2,6 +2,12 @@
 
 package spec
 
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
+
 // Volume is where mounts of the same name get their content from.
 type Volume struct {
 	Name string    `json:"name"`
@@ -37,6 +43,12 @@ func (c Content) String() string { return "[content]" }
 
 // GoString is like String.
 func (c Content) GoString() string { return c.String() }
+
+// Format shows no content under any verb: String alone would leave %d to print every byte.
+func (c Content) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) } // a State keeps what it gets
+
+// LogValue is like String.
+func (c Content) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // MarshalText shows no content either: it is handed over in memory alone.
 func (c Content) MarshalText() ([]byte, error) { return []byte(c.String()), nil }

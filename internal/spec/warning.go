@@ -31,6 +31,8 @@ const (
 	WarnFragment WarningCode = "FRAGMENT"
 	// WarnExpression: something looks like an expression and is none.
 	WarnExpression WarningCode = "EXPRESSION"
+	// WarnUnknown: a part that no policy depends on is known to a deployment alone.
+	WarnUnknown WarningCode = "UNKNOWN"
 	// WarnChanged: something was made stricter or clearer than it is written.
 	WarnChanged WarningCode = "CHANGED"
 )

@@ -3,7 +3,8 @@
 // Package arm reads the container groups of Azure Resource Manager templates.
 //
 // It evaluates what the groups need of a template, and nothing else, with the functions of armexpr: a value that only a
-// deployment knows is an error where a policy depends on it and goes unnoticed elsewhere. It asks no network and trusts
+// deployment knows is an error where a policy depends on it, is listed as unknown where only the group's life does, and
+// goes unnoticed elsewhere. It asks no network and trusts
 // nothing that it reads; a property of a container that it does not know is an error, since it could change what runs.
 package arm
 
@@ -64,6 +65,11 @@ func Read(ctx context.Context, root *doc.Value, o Options, w *spec.Warnings) ([]
 	if err := r.resources(&frame{t: t}, root.Fold("resources")); err != nil {
 		return nil, err
 	}
+	for _, found := range r.found {
+		if err := r.group(found); err != nil {
+			return nil, err
+		}
+	}
 	if len(r.groups) == 0 {
 		return nil, errors.New("the template has no container group that would be deployed")
 	}
@@ -102,7 +108,16 @@ type reader struct {
 	ctx      context.Context
 	options  Options
 	warnings *spec.Warnings
+	found    []found
 	groups   []spec.Group
+	unknown  []spec.Warning // of the group that is being read
+}
+
+// found is a group or a profile of groups with where it stands.
+type found struct {
+	frame    *frame
+	resource *doc.Value
+	profile  bool
 }
 
 // resources reads a list of resources, or an object of them (symbolic names).
@@ -168,12 +183,20 @@ func (r *reader) resource(f *frame, resource *doc.Value) error {
 		if t == deploymentType {
 			err = r.deployment(at, resource)
 		} else {
-			err = r.group(at, resource)
+			err = r.find(at, resource, t == profileType)
 		}
 		if err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+func (r *reader) find(f *frame, resource *doc.Value, profile bool) error {
+	if len(r.found) == maxGroups {
+		return resource.Errorf("the template has more than %d groups", maxGroups)
+	}
+	r.found = append(r.found, found{f, resource, profile})
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"cofferdam.dev/internal/spec"
 	"cofferdam.dev/internal/spec/armexpr"
@@ -71,7 +72,7 @@ const whole = `{
     "copy": [{"name": "initContainers", "count": 2, "input": {
       "name": "[concat('init', copyIndex('initContainers'))]", "properties": {"image": "[variables('list')[copyIndex('initContainers')]]"}}}],
     "volumes": [{"name": "a", "azureFile": {"shareName": "[reference('s').x]"}}, {"name": "e", "emptyDir": {}},
-     {"name": "s", "secret": {"k": "v"}}, {"name": "r", "gitRepo": {"repository": "u"}, "secret": null}],
+     {"name": "s", "secret": {"k": "dg=="}}, {"name": "r", "gitRepo": {"repository": "u"}, "secret": null}],
     "containers": [{"name": "main", "properties": {
      "image": "[parameters('image')]", "command": "[createArray('run', variables('nested'))]",
      "resources": {"requests": {"cpu": 1}}, "ports": [{"port": 80}],
@@ -93,20 +94,34 @@ func TestWhole(t *testing.T) {
 	}
 	want := spec.Group{
 		Name: "p-0", Platform: spec.PlatformACI, Origin: "$.resources[1]", ExistingPolicy: "cA==", ExcludeDefaultFragment: true,
-		FragmentReferences: []string{"r/f:1"},
+		FragmentReferences: []string{"r/f:1"}, Restart: spec.RestartAlways,
+		Volumes: []spec.Volume{
+			{Name: "a", Kind: spec.MountAzureFile}, {Name: "e", Kind: spec.MountEmptyDir},
+			{Name: "s", Kind: spec.MountSecret, Files: []spec.File{{Path: "k", Content: spec.Content("v")}}},
+			{Name: "r", Kind: spec.MountGitRepo, Repository: &spec.Repository{URL: "u"}},
+		},
+		Unknown: []spec.Warning{
+			{Code: spec.WarnUnknown, Path: "$.resources[1].properties.volumes[0].azureFile.shareName", Text: "expression [reference('s').x] cannot be evaluated offline: reference() asks a deployed resource"},
+			{Code: spec.WarnUnknown, Path: "$.resources[1].properties.ipAddress.ports", Text: "expression [reference('x')] cannot be evaluated offline: reference() asks a deployed resource"},
+		},
 		Containers: []spec.Container{
 			{
 				Name: "main", Image: "mine", Command: []string{"run", "one"}, AllowStdio: true,
 				Env:       []spec.EnvVar{{Name: "A", Value: "v1"}, {Name: "B", Value: "s3cret", Secret: true}, {Name: "C", Value: "[literal]"}, {Name: "N", Value: "5"}, {Name: "E"}},
 				AllowExec: [][]string{{"ready"}, {"live"}},
 				Mounts: []spec.Mount{
-					{Kind: spec.MountAzureFile, Path: "/a", ReadOnly: true}, {Kind: spec.MountEmptyDir, Path: "/e"},
-					{Kind: spec.MountSecret, Path: "/s"}, {Kind: spec.MountGitRepo, Path: "/r"},
+					{Kind: spec.MountAzureFile, Path: "/a", ReadOnly: true, Volume: "a"}, {Kind: spec.MountEmptyDir, Path: "/e", Volume: "e"},
+					{Kind: spec.MountSecret, Path: "/s", Volume: "s"}, {Kind: spec.MountGitRepo, Path: "/r", Volume: "r"},
 				},
 				RunAsUser: ptr(7), RunAsGroup: ptr(8), AddCapabilities: []string{"NET_ADMIN"}, DropCapabilities: []string{"ALL"},
+				ReadOnlyRoot: true, Resources: spec.Resources{RequestCPUMillis: 1000}, Exposed: []spec.Port{{Protocol: spec.TCP, GuestPort: 80}},
+				Life: spec.Life{
+					Liveness:  &spec.Probe{Action: spec.Action{Exec: []string{"live"}}, Period: 5 * time.Second},
+					Readiness: &spec.Probe{Action: spec.Action{Exec: []string{"ready"}}},
+				},
 			},
-			{Name: "init0", Image: "v1", AllowStdio: true, AllowPrivilegeEscalation: true},
-			{Name: "init1", Image: "v2", AllowStdio: true, AllowPrivilegeEscalation: true},
+			{Name: "init0", Image: "v1", AllowStdio: true, AllowPrivilegeEscalation: true, Life: spec.Life{Init: true}},
+			{Name: "init1", Image: "v2", AllowStdio: true, AllowPrivilegeEscalation: true, Life: spec.Life{Init: true}},
 		},
 	}
 	if diff := cmp.Diff(want, groups[0]); diff != "" {
@@ -244,6 +259,9 @@ func TestSeccomp(t *testing.T) {
 	// sha256 of {"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW"}]}
 	if want := "277c010494e13af16396386972b35492f5b124b47b9ba26f4697cf0c966f47fd"; g.Containers[0].SeccompProfileSHA256 != want {
 		t.Errorf("hash %s, want %s", g.Containers[0].SeccompProfileSHA256, want)
+	}
+	if want := `{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW"}]}`; string(g.Containers[0].SeccompProfile) != want {
+		t.Errorf("profile %s, want %s", g.Containers[0].SeccompProfile, want)
 	}
 }
 

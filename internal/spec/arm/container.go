@@ -3,6 +3,8 @@
 package arm
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"regexp"
 	"slices"
@@ -13,7 +15,7 @@ import (
 	"cofferdam.dev/internal/spec/seccomp"
 )
 
-func (r *reader) container(f *frame, c *doc.Value, volumes map[string]spec.MountKind) (spec.Container, error) {
+func (r *reader) container(f *frame, c *doc.Value, volumes []spec.Volume) (spec.Container, error) {
 	out := spec.Container{AllowStdio: true, AllowPrivilegeEscalation: true}
 	if err := checkKeys(c, "name", "properties"); err != nil {
 		return out, err
@@ -51,7 +53,7 @@ func (r *reader) container(f *frame, c *doc.Value, volumes map[string]spec.Mount
 	} else if m != nil {
 		return out, m.Errorf("config maps are not supported: where they are mounted from is not known")
 	}
-	for _, step := range []func(*frame, *doc.Value, *spec.Container) error{r.environment, r.probes, r.security} {
+	for _, step := range []func(*frame, *doc.Value, *spec.Container) error{r.environment, r.probes, r.security, r.needs} {
 		if err := step(f, properties, &out); err != nil {
 			return out, err
 		}
@@ -141,33 +143,7 @@ func (r *reader) wildcard(v *doc.Value, name string, cause error) (spec.EnvVar, 
 	return spec.Wildcard(name), nil
 }
 
-// probes reads the commands that the service starts in the container.
-func (r *reader) probes(f *frame, properties *doc.Value, c *spec.Container) error {
-	for _, key := range []string{"readinessProbe", "livenessProbe"} {
-		probe, err := f.object(properties, key)
-		if err != nil {
-			return err
-		}
-		exec, err := f.object(probe, "exec")
-		if err != nil {
-			return err
-		}
-		if exec == nil {
-			continue
-		}
-		command, err := f.texts(exec, "command")
-		if err != nil {
-			return err
-		}
-		if len(command) == 0 {
-			return exec.Errorf("the command of a probe is missing")
-		}
-		c.AllowExec = append(c.AllowExec, command)
-	}
-	return nil
-}
-
-func (r *reader) mounts(f *frame, properties *doc.Value, volumes map[string]spec.MountKind, c *spec.Container) error {
+func (r *reader) mounts(f *frame, properties *doc.Value, volumes []spec.Volume, c *spec.Container) error {
 	list, err := f.list(properties, "volumeMounts")
 	if err != nil {
 		return err
@@ -180,8 +156,8 @@ func (r *reader) mounts(f *frame, properties *doc.Value, volumes map[string]spec
 		if err != nil {
 			return err
 		}
-		kind, ok := volumes[name]
-		if !ok {
+		i := slices.IndexFunc(volumes, func(v spec.Volume) bool { return v.Name == name })
+		if i < 0 {
 			return m.Errorf("volume %q is not declared", name)
 		}
 		path, err := f.text(m, "mountPath")
@@ -192,7 +168,7 @@ func (r *reader) mounts(f *frame, properties *doc.Value, volumes map[string]spec
 		if err != nil {
 			return err
 		}
-		c.Mounts = append(c.Mounts, spec.Mount{Kind: kind, Path: path, ReadOnly: readOnly != nil && *readOnly})
+		c.Mounts = append(c.Mounts, spec.Mount{Kind: volumes[i].Kind, Path: path, ReadOnly: readOnly != nil && *readOnly, Volume: name})
 	}
 	return nil
 }
@@ -211,6 +187,8 @@ func (r *reader) security(f *frame, properties *doc.Value, c *spec.Container) er
 	for key, set := range map[string]func(bool){
 		"privileged":               func(b bool) { c.Privileged = b },
 		"allowPrivilegeEscalation": func(b bool) { c.AllowPrivilegeEscalation = b },
+		"readOnlyRootFilesystem":   func(b bool) { c.ReadOnlyRoot = b },
+		"runAsNonRoot":             func(b bool) { c.RunAsNonRoot = b },
 	} {
 		b, err := f.truth(s, key)
 		if err != nil {
@@ -240,9 +218,11 @@ func (r *reader) security(f *frame, properties *doc.Value, c *spec.Container) er
 	if err != nil || profile == "" {
 		return err
 	}
-	if c.SeccompProfileSHA256, err = seccomp.HashBase64(profile); err != nil {
+	if c.SeccompProfile, err = seccomp.DecodeBase64(profile); err != nil {
 		return s.Fold("seccompProfile").Errorf("%w", err)
 	}
+	sum := sha256.Sum256(c.SeccompProfile)
+	c.SeccompProfileSHA256 = hex.EncodeToString(sum[:])
 	return nil
 }
 

@@ -10,18 +10,19 @@ import (
 	"cofferdam.dev/internal/spec/doc"
 )
 
-// groupKeys are the properties of a group that a policy depends on, and those that it does not.
+// groupKeys are the properties of a group that are read, groupIgnored those that only the service can have a use for.
+// Those of groupTimes are dates in the service's description, and what they do to a group is not told.
 var (
 	groupKeys = []string{
 		"containers", "initcontainers", "volumes", "confidentialcomputeproperties", "ostype", "containergroupprofile",
-		"extensions",
+		"extensions", "sku", "restartpolicy", "ipaddress", "imageregistrycredentials", "dnsconfig", "diagnostics",
 	}
 	groupIgnored = []string{
-		"sku", "restartpolicy", "ipaddress", "imageregistrycredentials", "dnsconfig", "diagnostics", "subnetids",
-		"encryptionproperties", "priority", "standbypoolprofile", "identityacls", "secretreferences",
+		"subnetids", "encryptionproperties", "priority", "standbypoolprofile", "identityacls", "secretreferences",
 		"provisioningstate", "instanceview", "networkprofile", "revision", "registeredrevisions",
-		"iscreatedfromstandbypool", "shutdowngraceperiod", "timetolive", "uselatestversion",
+		"iscreatedfromstandbypool", "uselatestversion",
 	}
+	groupTimes = []string{"shutdowngraceperiod", "timetolive"}
 )
 
 // checkKeys refuses keys that are not known: they could change what runs.
@@ -102,11 +103,10 @@ func (f *frame) truth(v *doc.Value, key string) (*bool, error) {
 	return &yes, nil
 }
 
-func (r *reader) group(f *frame, resource *doc.Value) error {
-	if len(r.groups) == maxGroups {
-		return resource.Errorf("the template has more than %d groups", maxGroups)
-	}
-	g := spec.Group{Platform: spec.PlatformACI, Origin: resource.Path}
+func (r *reader) group(at found) error {
+	f, resource := at.frame, at.resource
+	g := spec.Group{Platform: spec.PlatformACI, Origin: resource.Path, Profile: at.profile, Restart: spec.RestartAlways}
+	r.unknown = nil
 	if name, err := f.text(resource, "name"); err == nil {
 		g.Name = name // no policy depends on it: it may be unknown
 	}
@@ -117,32 +117,61 @@ func (r *reader) group(f *frame, resource *doc.Value) error {
 	if properties == nil {
 		return resource.Errorf("a container group has no properties")
 	}
-	if err := checkKeys(properties, append(groupKeys, groupIgnored...)...); err != nil {
+	if err := checkKeys(properties, slices.Concat(groupKeys, groupIgnored, groupTimes)...); err != nil {
 		return err
+	}
+	if resource, err = r.withProfile(f, resource, properties); err != nil {
+		return err
+	}
+	if properties, err = f.object(resource, "properties"); err != nil {
+		return err
+	}
+	for _, key := range groupTimes {
+		if v := properties.Fold(key); !v.IsNull() {
+			r.warnings.Add(spec.WarnIgnored, v.Path, "this is left out: only the service knows what it does")
+		}
 	}
 	if system, err := f.text(properties, "osType"); err != nil {
 		return err
 	} else if system != "" && !strings.EqualFold(system, "linux") {
 		return properties.Errorf("osType is %q; only Linux groups are supported", system)
 	}
-	for _, step := range []func(*frame, *doc.Value, *spec.Group) error{r.tags, r.confidential, r.containers} {
+	for _, step := range []func(*frame, *doc.Value, *spec.Group) error{r.tags, r.confidential, r.containers, r.operation} {
 		if err := step(f, resource, &g); err != nil {
 			return err
 		}
 	}
+	g.Unknown = r.unknown
 	r.groups = append(r.groups, g)
 	return nil
 }
 
-// tags reads the tag by which a group does without the platform's fragment.
+// egressTag is the tag that limits what the containers may connect to.
+const egressTag = "cofferdam-egress"
+
+// tags reads the tag by which a group does without the platform's fragment, and the one for its egress.
 func (r *reader) tags(f *frame, resource *doc.Value, g *spec.Group) error {
 	tags, err := f.object(resource, "tags")
 	if err != nil {
 		return err
 	}
 	zero, err := f.truth(tags, "Annotate-zero-sidecar")
+	if err != nil {
+		return err
+	}
 	g.ExcludeDefaultFragment = zero != nil && *zero
-	return err
+	egress, err := f.get(tags, egressTag)
+	if err != nil || egress == nil {
+		return err
+	}
+	text, err := f.text(tags, egressTag)
+	if err != nil {
+		return err
+	}
+	if g.Egress, err = spec.ParseEgressList(text); err != nil {
+		return egress.Errorf("%w", err)
+	}
+	return nil
 }
 
 // confidential reads the policy that is there already, and the fragments that are named.
@@ -181,8 +210,7 @@ func (r *reader) containers(f *frame, resource *doc.Value, g *spec.Group) error 
 	} else if extensions != nil {
 		r.warnings.Add(spec.WarnIgnored, extensions.Path, "containers of extensions are not in the policy: the platform's fragment must bring them")
 	}
-	volumes, err := r.volumes(f, properties)
-	if err != nil {
+	if g.Volumes, err = r.volumes(f, properties); err != nil {
 		return err
 	}
 	for _, key := range []string{"containers", "initContainers"} {
@@ -191,10 +219,11 @@ func (r *reader) containers(f *frame, resource *doc.Value, g *spec.Group) error 
 			return err
 		}
 		for _, c := range list {
-			container, err := r.container(f, c, volumes)
+			container, err := r.container(f, c, g.Volumes)
 			if err != nil {
 				return err
 			}
+			container.Init = key == "initContainers"
 			g.Containers = append(g.Containers, container)
 		}
 	}
@@ -202,44 +231,4 @@ func (r *reader) containers(f *frame, resource *doc.Value, g *spec.Group) error 
 		return properties.Errorf("a container group has no containers")
 	}
 	return nil
-}
-
-// volumeKinds are the kinds of volumes by their key.
-var volumeKinds = map[string]spec.MountKind{
-	"azurefile": spec.MountAzureFile, "emptydir": spec.MountEmptyDir, "secret": spec.MountSecret, "gitrepo": spec.MountGitRepo,
-}
-
-// volumes reads the kind of each volume.
-func (r *reader) volumes(f *frame, properties *doc.Value) (map[string]spec.MountKind, error) {
-	list, err := f.list(properties, "volumes")
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]spec.MountKind{}
-	for _, v := range list {
-		name, err := f.text(v, "name")
-		if err != nil {
-			return nil, err
-		}
-		if _, twice := out[name]; twice || name == "" {
-			return nil, v.Errorf("a volume needs a name of its own, not %q", name)
-		}
-		for _, m := range v.Members {
-			key := strings.ToLower(m.Key)
-			kind, ok := volumeKinds[key]
-			switch {
-			case key == "name" || m.Value.Kind == doc.Null:
-			case !ok:
-				return nil, m.Value.Errorf("volumes of kind %q are not supported: where they are mounted from is not known", m.Key)
-			case out[name] != "":
-				return nil, v.Errorf("volume %q is of two kinds", name)
-			default:
-				out[name] = kind
-			}
-		}
-		if out[name] == "" {
-			return nil, v.Errorf("volume %q is of no kind", name)
-		}
-	}
-	return out, nil
 }

@@ -21,36 +21,58 @@ import (
 // maxProfile bounds a profile.
 const maxProfile = 1 << 20
 
-// HashBase64 is Hash of a profile in base64.
-func HashBase64(text string) (string, error) {
+// DecodeBase64 is Normal of a profile in base64.
+func DecodeBase64(text string) ([]byte, error) {
 	if len(text) > 2*maxProfile {
-		return "", errors.New("seccomp profile is too long")
+		return nil, errors.New("seccomp profile is too long")
 	}
 	profile, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
-		return "", errors.New("seccomp profile is no base64")
+		return nil, errors.New("seccomp profile is no base64")
 	}
-	return Hash(profile)
+	return Normal(profile)
 }
 
-// Hash returns the hash of a profile in hexadecimal. Keys that the specification does not know are left out, as the
-// platform leaves them out on the way to the guest.
+// HashBase64 is Hash of a profile in base64.
+func HashBase64(text string) (string, error) {
+	profile, err := DecodeBase64(text)
+	if err != nil {
+		return "", err
+	}
+	return sum(profile), nil
+}
+
+// Hash returns the hash of a profile in hexadecimal, over what Normal returns.
 func Hash(profile []byte) (string, error) {
+	text, err := Normal(profile)
+	if err != nil {
+		return "", err
+	}
+	return sum(text), nil
+}
+
+func sum(text []byte) string {
+	h := sha256.Sum256(text)
+	return hex.EncodeToString(h[:])
+}
+
+// Normal returns a profile as it reaches the guest, whose SHA-256 is its hash. Keys that the specification does not know
+// are left out, as the platform leaves them out on the way to the guest.
+func Normal(profile []byte) ([]byte, error) {
 	if len(profile) > maxProfile {
-		return "", errors.New("seccomp profile is too long")
+		return nil, errors.New("seccomp profile is too long")
 	}
 	var p specs.LinuxSeccomp
 	d := json.NewDecoder(bytes.NewReader(profile))
 	if err := d.Decode(&p); err != nil {
-		return "", fmt.Errorf("seccomp profile: %w", err)
+		return nil, fmt.Errorf("seccomp profile: %w", err)
 	}
 	if d.More() {
-		return "", errors.New("seccomp profile: something follows the profile")
+		return nil, errors.New("seccomp profile: something follows the profile")
 	}
 	text, err := json.Marshal(p)
 	if err != nil {
-		return "", fmt.Errorf("seccomp profile: %w", err)
+		return nil, fmt.Errorf("seccomp profile: %w", err)
 	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:]), nil
+	return text, nil
 }
