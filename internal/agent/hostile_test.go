@@ -319,6 +319,7 @@ func everyCall() map[string]call {
 		"LoadTrustList": func(ctx context.Context, r *rig) error {
 			return done(r.LoadTrustList(ctx, &guestv1.LoadTrustListRequest{Message: []byte("x")}))
 		},
+		"Probe":            probeOf(func(*guestv1.ProbeRequest) {}),
 		"FillVolume":       fill(func(*guestv1.FillVolumeRequest) {}),
 		"ConfigureNetwork": configureNetwork(func(*guestv1.ConfigureNetworkRequest) {}),
 		"Properties":       func(ctx context.Context, r *rig) error { return done(r.Properties(ctx, &guestv1.PropertiesRequest{})) },

@@ -106,7 +106,8 @@ type Service struct {
 	network    container.Network
 	settled    bool // the network stays as it is
 
-	reports sync.Mutex // one report at a time
+	reports sync.Mutex    // one report at a time
+	probes  chan struct{} // those under way
 }
 
 var _ guestv1.GuestService = (*Service)(nil)
@@ -115,7 +116,7 @@ var _ guestv1.GuestService = (*Service)(nil)
 // there is no service.
 func New(ctx context.Context, cfg Config) (*Service, error) {
 	s := &Service{
-		cfg: cfg, off: make(chan struct{}), network: cfg.Network,
+		cfg: cfg, off: make(chan struct{}), network: cfg.Network, probes: make(chan struct{}, maxProbes),
 		layers: map[string]*layer{}, scratch: map[string]*scratch{},
 		overlays: map[string]*overlay{}, containers: map[string]*instance{},
 	}

@@ -90,11 +90,6 @@ func (s *Service) ShareVolume(context.Context, *guestv1.ShareVolumeRequest) (*gu
 	return nil, unsupported("ShareVolume")
 }
 
-// Probe implements guestv1.GuestService.
-func (s *Service) Probe(context.Context, *guestv1.ProbeRequest) (*guestv1.ProbeResponse, error) {
-	return nil, unsupported("Probe")
-}
-
 // TerminationMessage implements guestv1.GuestService.
 func (s *Service) TerminationMessage(context.Context, *guestv1.TerminationMessageRequest) (*guestv1.TerminationMessageResponse, error) {
 	return nil, unsupported("TerminationMessage")
