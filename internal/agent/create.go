@@ -51,7 +51,8 @@ func (s *Service) CreateContainer(ctx context.Context, r *guestv1.CreateContaine
 	}
 	spec := &container.Spec{
 		ID: id, Rootfs: o.target, Hostname: r.GetHostname(), Privileged: r.GetPrivileged(), Seccomp: seccomp,
-		MemoryBytes: r.GetMemoryLimitBytes(), CPUMillis: r.GetCpuMillis(),
+		ReadOnlyRoot: r.GetReadOnlyRoot(),
+		MemoryBytes:  r.GetMemoryLimitBytes(), CPUMillis: r.GetCpuMillis(),
 		Process: container.Process{
 			Args: r.GetCommand(), Env: r.GetEnv(), WorkingDir: r.GetWorkingDir(), User: user,
 			NoNewPrivileges: r.GetNoNewPrivileges(), Capabilities: capabilities(r.GetCapabilities()), Stdio: stdio(r.GetStdio()),

@@ -293,6 +293,22 @@ func TestDecisionNarrows(t *testing.T) {
 	}
 }
 
+// TestReadOnlyRoot passes the wish on; without it a container may write.
+func TestReadOnlyRoot(t *testing.T) {
+	t.Parallel()
+	for _, want := range []bool{false, true} {
+		r := ready(t)
+		mounted(t, r)
+		err := create(func(q *guestv1.CreateContainerRequest) { q.ReadOnlyRoot = want })(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.runtime.specs[idA].ReadOnlyRoot; got != want {
+			t.Errorf("read-only is %v, want %v", got, want)
+		}
+	}
+}
+
 func TestStreams(t *testing.T) {
 	r := ready(t)
 	r.decider.decide = func(p engine.Point, _ string) engine.Decision {

@@ -34,7 +34,7 @@ var (
 func config(s *Spec, v *Volumes, extra []Mount, pidsLimit int64) *specs.Spec {
 	c := &specs.Spec{
 		Version:  specs.Version,
-		Root:     &specs.Root{Path: s.Rootfs},
+		Root:     &specs.Root{Path: s.Rootfs, Readonly: s.ReadOnlyRoot},
 		Hostname: hostname(s),
 		Process:  process(&s.Process),
 		Mounts:   systemMounts(s.Privileged),

@@ -34,7 +34,7 @@ func TestConfig(t *testing.T) {
 		MemoryBytes: 64 << 20, CPUMillis: 1500,
 		Seccomp: &specs.LinuxSeccomp{DefaultAction: specs.ActErrno},
 	}
-	privileged := Spec{ID: strings.Repeat("b", 64), Rootfs: "/r", Privileged: true, Process: Process{
+	privileged := Spec{ID: strings.Repeat("b", 64), Rootfs: "/r", Privileged: true, ReadOnlyRoot: true, Process: Process{
 		Args: []string{"sh"}, WorkingDir: "/", Stdio: Stdio{Terminal: true},
 	}}
 	for name, s := range map[string]*Spec{"plain": &plain, "privileged": &privileged} {

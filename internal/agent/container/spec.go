@@ -19,7 +19,9 @@ type Spec struct {
 	// Evidence is the directory of the guest's that the container has at evidencewire.Directory; empty: none.
 	Evidence   string
 	Privileged bool
-	Seccomp    *specs.LinuxSeccomp // nil: no filter
+	// ReadOnlyRoot mounts the root filesystem read-only for the container. It is no promise to anybody: no policy asks for it.
+	ReadOnlyRoot bool
+	Seccomp      *specs.LinuxSeccomp // nil: no filter
 
 	// MemoryBytes and CPUMillis bound the container; zero means as much as all containers together may have.
 	MemoryBytes uint64
