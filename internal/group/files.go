@@ -22,7 +22,11 @@ const (
 	fileConsole    = "console.log"
 	dirLogs        = "logs"
 	fileReserve    = "reserve"
+	dirClone       = "clone"
 )
+
+// ClonePath is the directory of the group directory dir where repositories are cloned for volumes, while that lasts.
+func ClonePath(dir string) string { return filepath.Join(dir, dirClone) }
 
 // reserveSize is room for a last record on a disk that is full.
 const reserveSize = 64 << 10

@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"cofferdam.dev/internal/spec"
 )
 
 // RecordSchema names the form of a record.
@@ -19,13 +21,17 @@ const maxRecordSize = 4 << 20
 // State is where a group or a container is in its life.
 type State string
 
-// The states of a group. A group only moves forward.
+// The states of a group. A group only moves forward, until it is started again as a whole.
 const (
 	StateCreated  State = "created"  // the plan is written, nothing runs
 	StateStarting State = "starting" // the machine boots, or containers are being made
-	StateRunning  State = "running"  // every container was started
+	StateRunning  State = "running"  // every container but for init containers was started
 	StateExited   State = "exited"   // every container ended by itself or was stopped
 	StateFailed   State = "failed"   // something broke; Reason says what
+
+	// StateWaiting is for containers alone: it is to be started when what Reason names has come about. From it a
+	// container gets to running, again and again if it is restarted.
+	StateWaiting State = "waiting"
 )
 
 // Final reports whether nothing follows s.
@@ -74,6 +80,16 @@ type Record struct {
 	Remove bool `json:"remove,omitempty"`
 	// Warnings are things that went wrong without ending the group.
 	Warnings []string `json:"warnings,omitempty"`
+
+	// Ready is true while every container is ready that is to run.
+	Ready bool `json:"ready,omitempty"`
+	// Runs counts how often the group was started; older records have 0 for once.
+	Runs int `json:"runs,omitempty"`
+	// RestartPolicy is what the plan says; empty means that nothing is started again.
+	RestartPolicy spec.RestartPolicy `json:"restart_policy,omitempty"`
+	// Source and Digest say what the group was made of, as the plan does.
+	Source string `json:"source,omitempty"`
+	Digest string `json:"digest,omitempty"`
 }
 
 // Stage is one step of a start and when it was done.
@@ -114,6 +130,26 @@ type Container struct {
 	Reason   string     `json:"reason,omitempty"`
 	Started  *time.Time `json:"started,omitempty"`
 	Finished *time.Time `json:"finished,omitempty"`
+	// Message is what the container left when it ended, as far as its plan asks for it: the tenant's text, at most 4 KiB.
+	Message string `json:"message,omitempty"`
+
+	// Init is true for an init container.
+	Init bool `json:"init,omitempty"`
+	// RestartCount is how often it was started again, Previous the run before.
+	RestartCount int  `json:"restart_count,omitempty"`
+	Previous     *Run `json:"previous,omitempty"`
+	// Ready is true while it runs and its probes say that it can be used.
+	Ready bool `json:"ready,omitempty"`
+}
+
+// Run is a run of a container that has ended.
+type Run struct {
+	// ExitCode is nil when the process was lost with its machine.
+	ExitCode *int       `json:"exit_code,omitempty"`
+	Reason   string     `json:"reason,omitempty"`
+	Started  *time.Time `json:"started,omitempty"`
+	Finished *time.Time `json:"finished,omitempty"`
+	Message  string     `json:"message,omitempty"`
 }
 
 // Container returns the container that ref names: its name, its ID or a prefix of it of at least four characters, or
@@ -144,19 +180,28 @@ func (r *Record) Container(ref string) (*Container, error) {
 	return found, nil
 }
 
-// ExitCode is the exit code of the group: that of its first container that did not end with zero, and 0 if all did.
-// It is false when the group has not ended, or a container never ran.
+// ExitCode is the exit code of the group: that of its first container that did not end with zero, and 0 if all did. Init
+// containers count only where others were never started because of them. It is false when the group has not ended, or
+// a container never ran and no init container's failure says why.
 func (r *Record) ExitCode() (int, bool) {
-	code := 0
+	code, initCode, ran := 0, 0, true
 	for _, c := range r.Containers {
-		if c.ExitCode == nil {
-			return 0, false
-		}
-		if code == 0 {
+		switch {
+		case c.ExitCode == nil:
+			ran = ran && c.Init
+		case c.Init && initCode == 0:
+			initCode = *c.ExitCode
+		case !c.Init && code == 0:
 			code = *c.ExitCode
 		}
 	}
-	return code, r.State.Final()
+	switch {
+	case !r.State.Final() || !ran && initCode == 0:
+		return 0, false
+	case !ran:
+		return initCode, true
+	}
+	return code, true
 }
 
 // ParseRecord reads a stored record. It refuses unknown fields and other schemas.
@@ -210,11 +255,13 @@ func newRecord(p *Plan, now time.Time) *Record {
 		PolicyHash:  hex.EncodeToString(hash[:]),
 		Measurement: p.Boot.Measurement,
 		Remove:      p.Remove,
+
+		Runs: 1, RestartPolicy: p.RestartPolicy, Source: p.Source, Digest: p.Digest,
 	}
 	for _, c := range p.Containers {
 		rc := Container{
 			ID: c.ID, Name: c.Name, Image: c.Image, ImageDigest: c.ImageDigest, Command: c.Command,
-			Terminal: c.Terminal, State: StateCreated,
+			Terminal: c.Terminal, State: StateCreated, Init: c.Life.Init,
 		}
 		for _, l := range c.Layers {
 			rc.LayerRoots = append(rc.LayerRoots, l.RootHash)

@@ -145,8 +145,15 @@ func (s *Store) load(name string) (*Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the group %s: %w", name, err)
 	}
-	if !g.Alive && !g.Record.State.Final() {
+	if g.Alive {
+		return g, nil
+	}
+	if !g.Record.State.Final() {
 		s.bury(g)
+	}
+	err = sweep(dir)
+	if err != nil {
+		slog.Warn("could not clean up after a dead group", slog.String("group", name), slog.Any("error", err))
 	}
 	return g, nil
 }
@@ -154,9 +161,9 @@ func (s *Store) load(name string) (*Group, error) {
 // bury settles a group whose supervisor is gone. Its lock is held by the caller.
 func (s *Store) bury(g *Group) {
 	Settle(g.Record, StateFailed, ReasonSupervisorGone, s.now())
-	err := errors.Join(RemoveSocket(g.Dir), RemoveScratch(g.Dir), WriteRecord(g.Dir, g.Record))
+	err := WriteRecord(g.Dir, g.Record)
 	if err != nil {
-		slog.Warn("could not clean up after a dead group", slog.String("group", g.Record.Name), slog.Any("error", err))
+		slog.Warn("could not settle a dead group", slog.String("group", g.Record.Name), slog.Any("error", err))
 	}
 }
 
@@ -235,14 +242,25 @@ func (s *Store) Discard(name string) error {
 	return nil
 }
 
-// RemoveScratch deletes the scratch disks of the group directory dir. Their keys died with the guest.
+// RemoveScratch deletes what the group directory dir holds for its machine alone: scratch disks, whose keys died with the
+// guest, and what was cloned for volumes.
 func RemoveScratch(dir string) error {
 	files, err := filepath.Glob(filepath.Join(dir, "scratch*.img"))
 	if err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{os.RemoveAll(ClonePath(dir))}
 	for _, f := range files {
+		errs = append(errs, os.Remove(f))
+	}
+	return errors.Join(errs...)
+}
+
+// sweep removes what a supervisor that was killed may have left in dir, at whatever moment that was.
+func sweep(dir string) error {
+	halves, err := filepath.Glob(filepath.Join(dir, ".new-*")) // files that were being written
+	errs := []error{err, RemoveSocket(dir), RemoveScratch(dir)}
+	for _, f := range halves {
 		errs = append(errs, os.Remove(f))
 	}
 	return errors.Join(errs...)

@@ -144,20 +144,57 @@ func (g *Guest) MountRoot(ctx context.Context, id string, root Root) error {
 			return failed(fmt.Sprintf("mounting layer %x", l.Root), err)
 		}
 	}
+	if root.Scratch != "" {
+		err := g.MountScratch(ctx, id, root.Scratch)
+		if err != nil {
+			return err
+		}
+	}
+	return g.MountOverlay(ctx, id, root)
+}
+
+// GroupScratch stands for the group instead of a container in MountScratch.
+const GroupScratch = "sandbox"
+
+// MountScratch mounts the scratch disk of a container, or of the group.
+func (g *Guest) MountScratch(ctx context.Context, id, serial string) error {
+	_, err := g.rpc.MountScratch(ctx, &guestv1.MountScratchRequest{Serial: serial, Target: containerDir(id)})
+	if err != nil {
+		return failed("mounting the scratch disk", err)
+	}
+	return nil
+}
+
+// UnmountScratch undoes MountScratch. What was on the disk is lost with its key.
+func (g *Guest) UnmountScratch(ctx context.Context, id string) error {
+	_, err := g.rpc.UnmountScratch(ctx, &guestv1.UnmountScratchRequest{Target: containerDir(id)})
+	if err != nil {
+		return failed("unmounting the scratch disk", err)
+	}
+	return nil
+}
+
+// MountOverlay makes a container's root filesystem of layers, and perhaps of a scratch disk, that are mounted.
+func (g *Guest) MountOverlay(ctx context.Context, id string, root Root) error {
 	overlay := &guestv1.MountOverlayRequest{ContainerId: id, Target: containerDir(id) + "/rootfs"}
 	for i := len(root.Targets) - 1; i >= 0; i-- { // top first
 		overlay.LayerTargets = append(overlay.LayerTargets, root.Targets[i])
 	}
 	if root.Scratch != "" {
 		overlay.ScratchTarget = containerDir(id)
-		_, err := g.rpc.MountScratch(ctx, &guestv1.MountScratchRequest{Serial: root.Scratch, Target: containerDir(id)})
-		if err != nil {
-			return failed("mounting the scratch disk", err)
-		}
 	}
 	_, err := g.rpc.MountOverlay(ctx, overlay)
 	if err != nil {
 		return failed("mounting the root filesystem", err)
+	}
+	return nil
+}
+
+// UnmountOverlay undoes MountOverlay, once the container was shut down.
+func (g *Guest) UnmountOverlay(ctx context.Context, id string) error {
+	_, err := g.rpc.UnmountOverlay(ctx, &guestv1.UnmountOverlayRequest{Target: containerDir(id) + "/rootfs"})
+	if err != nil {
+		return failed("unmounting the root filesystem", err)
 	}
 	return nil
 }

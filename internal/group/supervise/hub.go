@@ -20,7 +20,7 @@ const maxBehind = 1 << 20
 // drainQuiet is how long the streams of an ended process may be silent and open before they are given up.
 const drainQuiet = 10 * time.Second
 
-// hub takes the output of one container to its log and to the clients that are attached.
+// hub takes the output of one container, of all its runs, to its log and to the clients that are attached.
 type hub struct {
 	log     *logfile.Writer
 	logPath string
@@ -31,23 +31,32 @@ type hub struct {
 	subs  map[*subscriber]bool
 	ended map[string]bool
 	told  bool
+	part  int // how often the output began again after its end
 
 	pumps    sync.WaitGroup
 	progress atomic.Int64 // when output last moved, in nanoseconds
+	held     atomic.Int32 // writes that wait for a client
 }
 
 func newHub(log *logfile.Writer, path string, lost func(error)) *hub {
 	return &hub{log: log, logPath: path, lost: lost, subs: map[*subscriber]bool{}, ended: map[string]bool{}}
 }
 
-// pump carries one stream of the guest until it ends. A nil stream was not granted.
-func (h *hub) pump(stream string, from net.Conn) {
+// pump carries one stream of a run until it ends. A nil stream was not granted. If the run is the only one, the end of
+// its stream is the end of the container's.
+func (h *hub) pump(stream string, from net.Conn, r *run, only bool) {
 	if from == nil {
-		h.end(stream)
+		if only {
+			h.end(stream)
+		}
 		return
 	}
-	h.pumps.Go(func() {
-		defer h.end(stream)
+	h.pumps.Add(1)
+	r.pumps.Go(func() {
+		defer h.pumps.Done()
+		if only {
+			defer h.end(stream)
+		}
 		buf := make([]byte, 32<<10)
 		for {
 			n, err := from.Read(buf)
@@ -60,6 +69,34 @@ func (h *hub) pump(stream string, from net.Conn) {
 			}
 		}
 	})
+}
+
+// reopen says that the container runs again: its streams have not ended, should they have.
+func (h *hub) reopen() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ended = map[string]bool{}
+	h.part++
+}
+
+// chapter names what was output since the last reopen.
+func (h *hub) chapter() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.part
+}
+
+// finish ends the output of a container that does not run any more.
+func (h *hub) finish() {
+	h.end(logfile.Stdout)
+	h.end(logfile.Stderr)
+}
+
+// finishChapter is finish, unless the container runs again by now.
+func (h *hub) finishChapter(part int) {
+	if h.chapter() == part {
+		h.finish()
+	}
 }
 
 // write logs output and queues it, and then waits for the clients that want to be waited for.
@@ -83,9 +120,11 @@ func (h *hub) write(stream string, p []byte) {
 	if first {
 		h.lost(err)
 	}
+	h.held.Add(1)
 	for _, q := range wait {
 		q.waitBelow(maxBehind)
 	}
+	h.held.Add(-1)
 	h.progress.Store(time.Now().UnixNano())
 }
 
@@ -114,6 +153,16 @@ func (h *hub) drain(gone <-chan struct{}) {
 		h.pumps.Wait()
 		close(done)
 	}()
+	h.untilQuiet(done, gone)
+	select {
+	case <-gone:
+		<-done
+	default:
+	}
+}
+
+// untilQuiet waits until done or gone is closed, or for as long as output goes on.
+func (h *hub) untilQuiet(done, gone <-chan struct{}) {
 	h.progress.Store(time.Now().UnixNano())
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -122,12 +171,12 @@ func (h *hub) drain(gone <-chan struct{}) {
 		case <-done:
 			return
 		case <-gone:
-			<-done
 			return
 		case <-tick.C:
-		}
-		if time.Since(time.Unix(0, h.progress.Load())) > drainQuiet {
-			return
+			quiet := time.Since(time.Unix(0, h.progress.Load()))
+			if quiet > drainQuiet && h.held.Load() == 0 {
+				return
+			}
 		}
 	}
 }

@@ -99,15 +99,16 @@ func (c *client) Attach(_ context.Context, r *groupv1.AttachRequest) (*groupv1.A
 		return nil, err
 	}
 	c.onClose(func() { ct.hub.detach(sub) })
-	resp.Stdout, err = c.grantOutput(sub, logfile.Stdout, ct.process.Stdout != nil)
+	process := ct.present().process
+	resp.Stdout, err = c.grantOutput(sub, logfile.Stdout, process.Stdout != nil)
 	if err != nil {
 		return nil, err
 	}
-	resp.Stderr, err = c.grantOutput(sub, logfile.Stderr, ct.process.Stderr != nil)
+	resp.Stderr, err = c.grantOutput(sub, logfile.Stderr, process.Stderr != nil)
 	if err != nil {
 		return nil, err
 	}
-	if r.GetStdin() && ct.process.Stdin != nil {
+	if r.GetStdin() && process.Stdin != nil {
 		resp.Stdin, err = c.broker.Grant(func(conn net.Conn) { ct.takeInput(conn) })
 		if err != nil {
 			return nil, err
@@ -148,20 +149,29 @@ func (ct *container) takeInput(conn net.Conn) {
 	for {
 		n, err := conn.Read(buf)
 		if n > 0 {
-			ct.stdin.Lock()
-			_, werr := ct.process.Stdin.Write(buf[:n])
-			ct.stdin.Unlock()
-			if werr != nil {
+			if ct.input(buf[:n]) != nil && ct.once {
 				return
 			}
 		}
 		if err != nil {
-			if !ct.plan.Terminal {
-				_ = ct.process.Stdin.Close() // that is what the client asked for
+			if in := ct.present().process.Stdin; in != nil && !ct.plan.Terminal {
+				_ = in.Close() // that is what the client asked for
 			}
 			return
 		}
 	}
+}
+
+// input writes to the present run's input. Between two runs there is nobody to take it.
+func (ct *container) input(p []byte) error {
+	ct.stdin.Lock()
+	defer ct.stdin.Unlock()
+	in := ct.present().process.Stdin
+	if in == nil {
+		return io.ErrClosedPipe
+	}
+	_, err := in.Write(p)
+	return err
 }
 
 // Exec implements the service.
@@ -173,10 +183,12 @@ func (c *client) Exec(ctx context.Context, r *groupv1.ExecRequest) (*groupv1.Exe
 	if len(r.GetCommand()) == 0 {
 		return nil, status.Error(codes.InvalidArgument, "command is empty")
 	}
-	p, err := c.s.vm.Guest().Exec(ctx, execRequest(ct, r))
+	id := ct.present().id
+	p, err := c.s.vm.Guest().Exec(ctx, execRequest(ct, id, r))
 	if err != nil {
 		return nil, c.s.explain(err)
 	}
+	ct.started(p.ExecID, id)
 	c.onClose(p.CloseStreams)
 	if r.GetTerminal() && r.GetColumns() > 0 && r.GetRows() > 0 {
 		err = p.Resize(ctx, r.GetColumns(), r.GetRows())
@@ -210,9 +222,9 @@ func (c *client) Exec(ctx context.Context, r *groupv1.ExecRequest) (*groupv1.Exe
 	return resp, nil
 }
 
-func execRequest(ct *container, r *groupv1.ExecRequest) *guestv1.ExecProcessRequest {
+func execRequest(ct *container, id string, r *groupv1.ExecRequest) *guestv1.ExecProcessRequest {
 	e := &guestv1.ExecProcessRequest{
-		ContainerId: ct.plan.ID, Command: r.GetCommand(), Env: r.GetEnv(), WorkingDir: r.GetWorkingDir(), User: r.GetUser(),
+		ContainerId: id, Command: r.GetCommand(), Env: r.GetEnv(), WorkingDir: r.GetWorkingDir(), User: r.GetUser(),
 		NoNewPrivileges: ct.plan.NoNewPrivileges,
 		Stdio: &guestv1.Stdio{
 			Stdin: r.GetStdin() || r.GetTerminal(), Stdout: true, Stderr: !r.GetTerminal(), Terminal: r.GetTerminal(),
@@ -228,11 +240,7 @@ func execRequest(ct *container, r *groupv1.ExecRequest) *guestv1.ExecProcessRequ
 	if e.User == "" {
 		e.User = ct.plan.User
 	}
-	if k := ct.plan.Capabilities; k != nil {
-		e.Capabilities = &guestv1.Capabilities{
-			Bounding: k.Bounding, Effective: k.Effective, Inheritable: k.Inheritable, Permitted: k.Permitted, Ambient: k.Ambient,
-		}
-	}
+	e.Capabilities = capabilities(ct.plan.Capabilities)
 	if ct.plan.NoStdio {
 		e.Stdio = &guestv1.Stdio{}
 	}
@@ -257,9 +265,9 @@ func (c *client) process(ref, execID string) (*container, *sandbox.Process, erro
 		return nil, nil, notFound(err)
 	}
 	if execID == "" {
-		return ct, ct.process, nil
+		return ct, ct.present().process, nil
 	}
-	return ct, c.s.vm.Guest().Process(ct.plan.ID, execID), nil
+	return ct, c.s.vm.Guest().Process(ct.idOf(execID), execID), nil
 }
 
 // Signal implements the service.
@@ -287,30 +295,36 @@ func (c *client) Wait(ctx context.Context, r *groupv1.WaitRequest) (*groupv1.Wai
 		return nil, err
 	}
 	if r.GetExecId() == "" {
-		defer c.settle()
-		select {
-		case <-ct.done:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-c.s.ended: // perhaps before the container ran
-			select {
-			case <-ct.done:
-			default:
-				return &groupv1.WaitResponse{Broken: true, Reason: "the group ended before the container ran"}, nil
-			}
-		}
-		return &groupv1.WaitResponse{
-			ExitCode: uint32(ct.end.ExitCode), Reason: ct.end.Reason, Broken: ct.end.Broken,
-		}, nil
+		return c.waitContainer(ctx, ct)
 	}
 	resp, err := p.Wait(ctx)
 	if err == nil {
+		ct.forget(r.GetExecId())
 		return &groupv1.WaitResponse{ExitCode: resp.GetExitCode(), Reason: c.s.why(resp.GetExitCode(), resp.GetOutOfMemory())}, nil
 	}
 	if guestv1.DenialFrom(err) != nil || ctx.Err() != nil {
 		return nil, err
 	}
 	return &groupv1.WaitResponse{Broken: true, Reason: c.s.loss(err)}, nil
+}
+
+// waitContainer waits for the end of a container that is not started again.
+func (c *client) waitContainer(ctx context.Context, ct *container) (*groupv1.WaitResponse, error) {
+	defer c.settle()
+	done, end := ct.ending()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-c.s.ended: // perhaps before the container ran
+		select {
+		case <-done:
+		default:
+			return &groupv1.WaitResponse{Broken: true, Reason: "the group ended before the container ran"}, nil
+		}
+	}
+	e := end()
+	return &groupv1.WaitResponse{ExitCode: uint32(e.ExitCode), Reason: e.Reason, Broken: e.Broken}, nil
 }
 
 // Stop implements the service.

@@ -16,6 +16,7 @@ import (
 	guestv1 "cofferdam.dev/api/guest/v1"
 	"cofferdam.dev/evidence/snp"
 	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/group/lifecycle"
 	"cofferdam.dev/internal/group/recording"
 	"cofferdam.dev/internal/sandbox"
 	"cofferdam.dev/internal/sandbox/network"
@@ -46,6 +47,11 @@ func (s *supervisor) start(ctx context.Context, rep *report) error {
 
 func (s *supervisor) startIn(ctx context.Context, rep *report) error {
 	s.update(func(r *group.Record) { r.State, r.SupervisorPID = group.StateStarting, os.Getpid() })
+	var err error
+	s.life, err = lifecycle.New(s.plan.Lives(), s.plan.RestartPolicy, s.cfg.Times)
+	if err != nil {
+		return err
+	}
 	roots, err := s.bootMachine(ctx)
 	if err != nil {
 		return err
@@ -70,6 +76,7 @@ func (s *supervisor) startIn(ctx context.Context, rep *report) error {
 		if err != nil {
 			return s.explain(fmt.Errorf("container %s: %w", c.Name, err))
 		}
+		s.containers = append(s.containers, newContainer(c, roots[i], !lifecycle.MayRestart(c.Life, s.plan.RestartPolicy)))
 	}
 	s.stage(rep, group.StageLayers)
 	err = s.createContainers(ctx)
@@ -85,7 +92,7 @@ func (s *supervisor) startIn(ctx context.Context, rep *report) error {
 	if err != nil {
 		return s.explain(err)
 	}
-	return s.run(ctx, rep)
+	return s.begin(ctx, rep)
 }
 
 // loadSigned hands over what adds to the policy: trust lists first, since fragments may need receipts of their ledgers.
@@ -178,8 +185,14 @@ func (s *supervisor) bootMachine(ctx context.Context) ([]sandbox.Root, error) {
 	if err != nil {
 		return nil, err
 	}
+	var cancel context.CancelFunc
+	s.ctx, cancel = context.WithCancel(s.ctx)
 	s.noteMachine(emulator)
 	s.notes.Go(s.noteDiskFull)
+	s.notes.Go(func() {
+		<-s.vm.Done()
+		cancel()
+	})
 	return disks.roots, nil
 }
 
@@ -226,25 +239,19 @@ func (s *supervisor) noteMachine(emulator *qemu.Emulator) {
 	})
 }
 
-// createContainers creates every container and begins to take its output.
+// createContainers creates every container, those that start much later too: what a policy refuses is known at once.
 func (s *supervisor) createContainers(ctx context.Context) error {
-	for _, c := range s.plan.Containers {
-		s.containers = append(s.containers, &container{plan: c, done: make(chan struct{})})
-	}
 	err := s.openLogs()
 	if err != nil {
 		return err
 	}
 	for _, c := range s.containers {
-		c.process, err = s.vm.Guest().CreateContainer(ctx, createRequest(c.plan))
+		r := &run{n: 1, id: c.plan.ID, over: make(chan struct{}), left: remains{overlay: true, scratch: c.root.Scratch != ""}}
+		c.replace(r)
+		err = s.create(ctx, c, r)
 		if err != nil {
 			return fmt.Errorf("container %s: %w", c.plan.Name, err)
 		}
-		if names := dropped(c.plan.Env, c.process.Env); len(names) > 0 {
-			s.warn(fmt.Sprintf("the policy drops environment variables of %s: %s", c.plan.Name, strings.Join(names, ", ")))
-		}
-		c.hub.pump("stdout", c.process.Stdout)
-		c.hub.pump("stderr", c.process.Stderr)
 	}
 	return nil
 }
@@ -261,19 +268,15 @@ func dropped(asked, given []string) []string {
 	return names
 }
 
-func createRequest(c group.ContainerPlan) *guestv1.CreateContainerRequest {
+func createRequest(c *group.ContainerPlan, id string) *guestv1.CreateContainerRequest {
 	r := &guestv1.CreateContainerRequest{
-		ContainerId: c.ID, Command: c.Command, Env: c.Env, WorkingDir: c.WorkingDir, User: c.User,
+		ContainerId: id, Command: c.Command, Env: c.Env, WorkingDir: c.WorkingDir, User: c.User,
 		NoNewPrivileges: c.NoNewPrivileges, Privileged: c.Privileged, Seccomp: c.Seccomp, Hostname: c.Hostname,
-		MemoryLimitBytes: c.MemoryLimitBytes, CpuMillis: c.CPUMillis, Stdio: &guestv1.Stdio{},
+		MemoryLimitBytes: c.MemoryLimitBytes, CpuMillis: c.CPUMillis, ReadOnlyRoot: c.ReadOnlyRoot,
+		Capabilities: capabilities(c.Capabilities), Stdio: &guestv1.Stdio{},
 	}
 	if !c.NoStdio {
 		r.Stdio = &guestv1.Stdio{Stdin: c.Stdin || c.Terminal, Stdout: true, Stderr: !c.Terminal, Terminal: c.Terminal}
-	}
-	if k := c.Capabilities; k != nil {
-		r.Capabilities = &guestv1.Capabilities{
-			Bounding: k.Bounding, Effective: k.Effective, Inheritable: k.Inheritable, Permitted: k.Permitted, Ambient: k.Ambient,
-		}
 	}
 	for _, m := range c.Mounts {
 		r.Mounts = append(r.Mounts, &guestv1.Mount{
@@ -281,6 +284,15 @@ func createRequest(c group.ContainerPlan) *guestv1.CreateContainerRequest {
 		})
 	}
 	return r
+}
+
+func capabilities(k *group.Capabilities) *guestv1.Capabilities {
+	if k == nil {
+		return nil
+	}
+	return &guestv1.Capabilities{
+		Bounding: k.Bounding, Effective: k.Effective, Inheritable: k.Inheritable, Permitted: k.Permitted, Ambient: k.Ambient,
+	}
 }
 
 // awaitAttach holds the start until a client is attached, if the plan asks for that.
@@ -299,23 +311,4 @@ func (s *supervisor) awaitAttach(ctx context.Context, rep *report) error {
 	case <-s.vm.Done():
 		return errors.New("waiting for a client to attach")
 	}
-}
-
-// run starts every container.
-func (s *supervisor) run(ctx context.Context, rep *report) error {
-	for _, c := range s.containers {
-		err := c.process.Start(ctx)
-		if err != nil {
-			return s.explain(fmt.Errorf("container %s: %w", c.plan.Name, err))
-		}
-		now := time.Now()
-		s.update(func(r *group.Record) {
-			rc := recordOf(r, c)
-			rc.State, rc.Started = group.StateRunning, &now
-		})
-	}
-	now := time.Now()
-	s.update(func(r *group.Record) { r.State, r.Started = group.StateRunning, &now })
-	s.stage(rep, group.StageRunning)
-	return nil
 }

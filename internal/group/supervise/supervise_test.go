@@ -19,6 +19,7 @@ import (
 
 	guestv1 "cofferdam.dev/api/guest/v1"
 	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/group/lifecycle"
 	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/sandbox/sandboxtest"
 	"cofferdam.dev/internal/simsp"
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 4 && os.Args[1] == "test-supervise" {
 		logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
 		err := Main(context.Background(), Config{
-			Home: os.Args[2], Name: os.Args[3], Logger: logger,
+			Home: os.Args[2], Name: os.Args[3], Logger: logger, Times: testTimes(os.Args[3]),
 			Probe: func(context.Context, string) (*qemu.Emulator, error) { return sandboxtest.Emulator() },
 		})
 		if err != nil {
@@ -47,6 +48,14 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(code)
 	}))
+}
+
+// testTimes are quick, but for the group whose wait is looked at.
+func testTimes(name string) lifecycle.Times {
+	if name == "crash" {
+		return lifecycle.Times{BackOff: time.Hour, MaxBackOff: time.Hour, Calm: time.Hour}
+	}
+	return lifecycle.Times{BackOff: 10 * time.Millisecond, MaxBackOff: 50 * time.Millisecond, Calm: time.Hour}
 }
 
 // bench is one state directory with what plans need.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/group/lifecycle"
 	"cofferdam.dev/internal/group/logfile"
 	"cofferdam.dev/internal/group/recording"
 	"cofferdam.dev/internal/sandbox"
@@ -39,6 +40,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Probe finds out about the emulator; qemu.Probe if nil.
 	Probe func(ctx context.Context, path string) (*qemu.Emulator, error)
+	// Times are the waits between the runs of a container; zero is usual.
+	Times lifecycle.Times
 }
 
 // supervisor is the state of one run.
@@ -62,20 +65,26 @@ type supervisor struct {
 	ended      chan struct{}      // closed when the record is final and the machine gone
 	clients    clients
 
+	// The life of the containers. Only the loop uses what follows, except that news is sent from anywhere until over is
+	// closed, and hurry is closed when nobody waits for a container any more.
+	life        *lifecycle.Group
+	first       bool  // the group is still being started
+	refused     error // why it can not be
+	ending      bool
+	reason      string // of the end, empty if the containers ended by themselves
+	stopTimeout time.Duration
+	hurried     bool
+	retired     bool
+	news        chan news
+	over, hurry chan struct{}
+
+	ctx     context.Context // ends with the machine
+	workers sync.WaitGroup  // what was begun by the loop
+
 	notes sync.WaitGroup // what waits for news of the machine, and ends with it
 
 	mu     sync.Mutex
 	record *group.Record
-}
-
-// container is one container of the group while it runs.
-type container struct {
-	plan    group.ContainerPlan
-	process *sandbox.Process
-	hub     *hub
-	done    chan struct{} // closed when it has ended; then end is set
-	end     group.Ended
-	stdin   sync.Mutex
 }
 
 // Run supervises a group from its plan to its end. The error is that of the start, if it failed; what happens later is
@@ -98,7 +107,11 @@ func Run(ctx context.Context, cfg Config) error {
 	s := &supervisor{
 		cfg: cfg, rep: rep, store: store, dir: filepath.Join(store.Home(), "groups", cfg.Name), log: cfg.Logger,
 		attached: make(chan struct{}), stop: make(chan time.Duration, 1), ended: make(chan struct{}),
+		first: true, news: make(chan news), over: make(chan struct{}), hurry: make(chan struct{}),
 	}
+	var cancel context.CancelFunc
+	s.ctx, cancel = context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
 	s.plan, s.record, err = group.Load(s.dir)
 	if err != nil {
 		rep.failed(err)
@@ -149,9 +162,11 @@ func (s *supervisor) finish(state group.State, reason string, failedStart bool) 
 		<-s.vm.Done()
 		s.notes.Wait()
 	}
+	s.retire()
 	for _, c := range s.containers {
 		if c.hub != nil {
 			c.hub.drain(s.vm.Done())
+			c.hub.finish()
 			err := c.hub.close()
 			if err != nil {
 				s.log.Warn("closing a log", slog.String("container", c.plan.Name), slog.Any("error", err))
@@ -187,7 +202,7 @@ func (s *supervisor) finish(state group.State, reason string, failedStart bool) 
 func (s *supervisor) openLogs() error {
 	for _, c := range s.containers {
 		path := group.LogPath(s.dir, c.plan.Name)
-		w, err := logfile.Create(path, 0)
+		w, err := logfile.Create(path, s.plan.LogLimitBytes/2) // an older file of this size is kept as well
 		if err != nil {
 			return err
 		}
@@ -207,7 +222,7 @@ func (s *supervisor) find(ref string) (*container, error) {
 		return nil, err
 	}
 	for _, c := range s.containers {
-		if c.plan.ID == rc.ID {
+		if c.plan.Name == rc.Name && c.present() != nil {
 			return c, nil
 		}
 	}
@@ -217,7 +232,7 @@ func (s *supervisor) find(ref string) (*container, error) {
 // recordOf returns the record's entry of c. The record's lock is held.
 func recordOf(r *group.Record, c *container) *group.Container {
 	for i := range r.Containers {
-		if r.Containers[i].ID == c.plan.ID {
+		if r.Containers[i].Name == c.plan.Name {
 			return &r.Containers[i]
 		}
 	}
