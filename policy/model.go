@@ -26,6 +26,10 @@ type Policy struct {
 	// confcom makes none.
 	TrustLists []TrustList
 
+	// Egress limits what the containers may connect to; nil does not. The text has a line for it where there is one;
+	// confcom makes none, and guests other than ours do not know it.
+	Egress *Egress
+
 	AllowPropertiesAccess            bool
 	AllowDumpStacks                  bool
 	AllowRuntimeLogging              bool

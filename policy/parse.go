@@ -44,6 +44,12 @@ func parse(text []byte) (*Policy, error) {
 		r.literal("\n\n" + trustListsLine)
 		r.json(&p.TrustLists, "the list of trust lists")
 	}
+	if r.next("\n\n" + egressLine) {
+		r.literal("\n\n" + egressLine)
+		var list json.RawMessage
+		r.json(&list, "the list of what may be connected to")
+		p.Egress = r.egress(list)
+	}
 	r.literal("\n\ncontainers := ")
 	r.json(&p.Containers, "the list of containers")
 	r.literal("\n\n")
@@ -159,6 +165,17 @@ func (r *reader) bool() bool {
 	}
 	r.fail("true or false")
 	return false
+}
+
+func (r *reader) egress(list json.RawMessage) *Egress {
+	if r.err != nil {
+		return nil
+	}
+	e, err := ParseEgress(list)
+	if err != nil {
+		r.err = fmt.Errorf("line %d: %s: %w", 1+bytes.Count(r.text[:r.pos], []byte("\n")), EgressRuleName, err)
+	}
+	return e
 }
 
 func (r *reader) json(to any, what string) {

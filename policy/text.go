@@ -28,6 +28,12 @@ const header = "package policy\n\nimport future.keywords.every\nimport future.ke
 // trustListsLine begins the line that only texts with trust lists have.
 const trustListsLine = "transparency_trust_lists := "
 
+// egressLine begins the line that only texts with an egress list have.
+const egressLine = EgressRuleName + " := "
+
+// EgressRuleName is the name by which a text gives its Egress.
+const EgressRuleName = "allow_egress"
+
 const footer = "\nreason := {\"errors\": data.framework.errors}"
 
 // pointsInText are the rules of the text, in its order.
@@ -97,6 +103,9 @@ func (p *Policy) text(pretty bool) []byte {
 	fmt.Fprintf(&b, "fragments := %s\n\n", encode(fragments, true))
 	if len(p.TrustLists) > 0 {
 		fmt.Fprintf(&b, "%s%s\n\n", trustListsLine, encode(filledLists(p.TrustLists), true))
+	}
+	if p.Egress != nil {
+		fmt.Fprintf(&b, "%s%s\n\n", egressLine, encode(p.Egress.filled(), true))
 	}
 	fmt.Fprintf(&b, "containers := %s\n\n", encode(containers, pretty))
 	for _, a := range p.allows() {

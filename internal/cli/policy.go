@@ -95,6 +95,19 @@ Texts in the generated form are understood. With --text the exact text is printe
 	return c
 }
 
+// egressFacts says what a rule allows connections to.
+func egressFacts(r policy.EgressRule) string {
+	text := r.Protocol + " to " + r.Prefix
+	for i, port := range r.Ports {
+		separator := ", "
+		if i == 0 {
+			separator = ", port "
+		}
+		text += separator + strconv.Itoa(int(port))
+	}
+	return text
+}
+
 func showPolicy(w io.Writer, hash string, p *policy.Policy) error {
 	pairs := [][2]string{{"hash", hash}, {"versions", fmt.Sprintf("api %s, framework %s", p.APIVersion, p.FrameworkVersion)}}
 	for _, f := range p.Fragments {
@@ -107,6 +120,14 @@ func showPolicy(w io.Writer, hash string, p *policy.Policy) error {
 	for _, l := range p.TrustLists {
 		pairs = append(pairs, [2]string{"trust list", fmt.Sprintf("%s from %s, version %s or newer, for %s",
 			l.Subject, l.Issuer, l.MinimumSVN, strings.Join(l.AllowedLedgers, ", "))})
+	}
+	if p.Egress != nil && len(p.Egress.Rules) == 0 {
+		pairs = append(pairs, [2]string{"egress", "none"})
+	}
+	if p.Egress != nil {
+		for _, r := range p.Egress.Rules {
+			pairs = append(pairs, [2]string{"egress", egressFacts(r)})
+		}
 	}
 	for i, c := range p.Containers {
 		pairs = append(pairs, containerFacts(i, c)...)

@@ -39,6 +39,7 @@ func Differences(have, want *policy.Policy) []Difference {
 	top("framework_version", have.FrameworkVersion, want.FrameworkVersion)
 	top("fragments", canonical(have.Fragments, true), canonical(want.Fragments, true))
 	top("transparency_trust_lists", canonical(have.TrustLists, true), canonical(want.TrustLists, true))
+	top(policy.EgressRuleName, canonical(have.Egress, true), canonical(want.Egress, true))
 	for _, s := range []struct {
 		name       string
 		have, want bool

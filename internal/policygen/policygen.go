@@ -106,6 +106,11 @@ func Generate(g spec.Group, facts map[string]ImageFacts, o Options) (*policy.Pol
 		return nil, fmt.Errorf("generating policy: trust lists need api_version %s, got %s", policy.PrereleaseAPI, p.APIVersion)
 	}
 	p.Fragments, p.TrustLists = imports(&g, o), o.TrustLists
+	var err error
+	p.Egress, err = egress(&g)
+	if err != nil {
+		return nil, fmt.Errorf("generating policy: %w", err)
+	}
 	for i, c := range g.Containers {
 		f, ok := facts[c.Image]
 		if !ok {

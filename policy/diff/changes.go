@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"cofferdam.dev/policy"
 	"cofferdam.dev/policy/outline"
 )
 
@@ -45,7 +46,7 @@ const (
 // dangerous are keys whose widening concerns more than a container's own behaviour.
 var dangerous = []string{
 	"allow_elevated", "capabilities.", "exec_processes", "layers", "command", "allow_dump_stacks", "allow_runtime_logging",
-	"allow_unencrypted_scratch", "allow_host_network", "fragments", "containers[",
+	"allow_unencrypted_scratch", "allow_host_network", policy.EgressRuleName, "fragments", "containers[",
 }
 
 func change(path, first, second string, effect Effect) Change {
@@ -67,6 +68,7 @@ func changes(a, b *outline.Outline) []Change {
 		raws(b.Fragments, func(f outline.Fragment) json.RawMessage { return f.Raw }))...)
 	out = append(out, listChanges("transparency_trust_lists", raws(a.TrustLists, func(l outline.TrustList) json.RawMessage { return l.Raw }),
 		raws(b.TrustLists, func(l outline.TrustList) json.RawMessage { return l.Raw }))...)
+	out = append(out, egressChanges(a, b)...)
 	matched := map[int]bool{}
 	for i, c := range a.Containers {
 		j := partner(c, i, b.Containers, matched)
@@ -126,6 +128,7 @@ func ruleChanges(a, b *outline.Outline) []Change {
 	}
 	delete(names, "containers")
 	delete(names, "fragments")
+	delete(names, policy.EgressRuleName)
 	delete(names, "reason") // it decides nothing
 	sorted := make([]string, 0, len(names))
 	for n := range names {

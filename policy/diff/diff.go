@@ -44,10 +44,13 @@ type Result struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-// Witness is a sequence of requests.
+// Witness is a sequence of requests, or a connection of a container.
 type Witness struct {
 	What  string        `json:"what"` // the last request in words
 	Steps []replay.Step `json:"steps"`
+
+	// Connection, if set, is what the difference is, in place of requests.
+	Connection *Connection `json:"connection,omitempty"`
 
 	// Streams is true when the difference is that the process's standard streams are withheld.
 	Streams bool `json:"streams,omitempty"`

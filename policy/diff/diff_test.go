@@ -141,6 +141,7 @@ func mutations() []mutation {
 			p.Fragments = []policy.Fragment{{Feed: "f", Issuer: "did:x509:0:sha256:x", MinimumSVN: "4", Includes: []string{"containers"}}}
 		}, Narrower},
 		{"version that lacks a line", func(p *policy.Policy) { p.APIVersion, p.OmitRWMountDevice = "0.10.0", true }, Equal},
+		{"egress", func(p *policy.Policy) { p.Egress = &policy.Egress{} }, Wider},
 		{"missing line", func(p *policy.Policy) { p.OmitRWMountDevice = true }, Wider},
 		{"newer framework", func(p *policy.Policy) { p.FrameworkVersion = "0.4.1" }, Equal},
 		{"stdio of one twin", func(p *policy.Policy) {

@@ -28,7 +28,7 @@ func (s *side) within(t *side) string {
 			return why
 		}
 	}
-	for _, step := range []func(*side) string{s.pointsWithin, s.switchesWithin, s.fragmentsWithin, s.trustListsWithin, s.containersWithin} {
+	for _, step := range []func(*side) string{s.pointsWithin, s.switchesWithin, s.fragmentsWithin, s.trustListsWithin, s.egressWithin, s.containersWithin} {
 		if why := step(t); why != "" {
 			return why
 		}
@@ -72,7 +72,7 @@ var constants = []string{
 	"api_version", "api_svn", "framework_version", "framework_svn", "fragments", "containers", "external_processes",
 	"platform_rules", "transparency_trust_lists", "allow_properties_access", "allow_dump_stacks", "allow_runtime_logging",
 	"allow_host_network", "allow_unencrypted_scratch", "allow_environment_variable_dropping", "allow_capability_dropping",
-	"reason",
+	"reason", policy.EgressRuleName,
 }
 
 var containerKeys = []string{

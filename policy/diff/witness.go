@@ -28,6 +28,13 @@ type probe struct {
 
 // beyond looks for something that s admits and t does not.
 func (s *side) beyond(ctx context.Context, t *side) (*Witness, error) {
+	if c := s.connection(t); c != nil {
+		w := &Witness{What: c.String(), Connection: c}
+		ok, err := Verify(ctx, w, s.outline.Text, t.outline.Text)
+		if err != nil || ok {
+			return w, err
+		}
+	}
 	mine, theirs := &runner{s, map[string]string{}}, &runner{t, map[string]string{}}
 	for _, p := range s.probes() {
 		if err := ctx.Err(); err != nil {
@@ -60,6 +67,10 @@ func Verify(ctx context.Context, w *Witness, admits, denies []byte) (bool, error
 	b, err := newEngine(denies)
 	if err != nil {
 		return false, err
+	}
+	if w.Connection != nil {
+		w.Reasons = []string{policy.EgressRuleName + " has no rule for it"}
+		return w.Connection.allowed(a.Egress()) && !w.Connection.allowed(b.Egress()), nil
 	}
 	for i, step := range w.Steps {
 		streams := w.Streams && i == len(w.Steps)-1

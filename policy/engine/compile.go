@@ -9,6 +9,8 @@ import (
 	"maps"
 	"strings"
 
+	"cofferdam.dev/policy"
+
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
@@ -70,6 +72,7 @@ type program struct {
 	compiler *ast.Compiler
 	rules    map[string]bool // names that the policy defines
 	complete bool            // nothing of the framework is left out
+	egress   *policy.Egress  // nil: no limit
 }
 
 // parse reads a policy's text and checks that it keeps to itself.
@@ -115,6 +118,10 @@ func compile(text []byte, all bool) (*program, error) {
 		return nil, c.Errors
 	}
 	p := &program{compiler: c, rules: map[string]bool{}, complete: all}
+	p.egress, err = egress(m)
+	if err != nil {
+		return nil, err
+	}
 	for _, r := range m.Rules {
 		p.rules[ruleName(r)] = true
 	}

@@ -47,7 +47,8 @@ type Engine struct {
 	program  *program
 	store    *store
 	queries  map[string]ast.Body
-	api      *version // nil: the policy has none, and everything is denied
+	egress   *policy.Egress // nil: no limit
+	api      *version       // nil: the policy has none, and everything is denied
 	deadline time.Duration
 	stdio    map[string]bool // container ID → its standard streams may reach the host
 }

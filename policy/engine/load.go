@@ -20,7 +20,7 @@ func load(text []byte, o Options) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{
-		lock: make(chan struct{}, 1), text: slices.Clone(text), program: p, deadline: o.Deadline, queries: map[string]ast.Body{},
+		lock: make(chan struct{}, 1), text: slices.Clone(text), program: p, egress: p.egress, deadline: o.Deadline, queries: map[string]ast.Body{},
 		stdio: map[string]bool{},
 		store: &store{state: newState(), docs: map[string]ast.Value{
 			"defaultMounts": mountDocument(o.DefaultMounts), "privilegedMounts": mountDocument(o.PrivilegedMounts),

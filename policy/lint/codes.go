@@ -62,6 +62,8 @@ const (
 	FragmentIssuer     Code = "FRAGMENT_ISSUER"
 	FragmentNamespace  Code = "FRAGMENT_NAMESPACE"
 	FragmentReceipts   Code = "FRAGMENT_RECEIPTS"
+	EgressEscape       Code = "EGRESS_ESCAPE"
+	EgressAnywhere     Code = "EGRESS_ANYWHERE"
 )
 
 // Rule describes a code.
@@ -98,6 +100,8 @@ func Rules() []Rule {
 		{DebugShell, Warning, "the host may start a shell in the container, and see what it sees", "take the shell out of exec_processes"},
 		{DumpStacks, Warning, "the host may read the agent's stacks", "set allow_dump_stacks to false"},
 		{RuntimeLogging, Warning, "the host may read the agent's log", "set allow_runtime_logging to false"},
+		{EgressEscape, Warning, "the container can get around allow_egress: it may change the guest that enforces it", "take the privilege from the container"},
+		{EgressAnywhere, Warning, "the rule allows connections to every address: allow_egress limits little", "give the prefixes that the group needs"},
 		{UnencryptedScratch, Warning, "what containers write may lie in clear on the host's disk", "set allow_unencrypted_scratch to false"},
 		{FragmentSVN, Warning, "no minimum_svn that means something: old, vulnerable fragments may be loaded", "give the lowest acceptable version"},
 		{FragmentIssuer, Warning, "the issuer is no did:x509 identity: no fragment can have it", "give the issuer as did:x509:0:sha256:..."},

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"cofferdam.dev/policy"
 	"cofferdam.dev/policy/engine"
 	"cofferdam.dev/policy/outline"
 )
@@ -37,6 +38,7 @@ func Check(ctx context.Context, text []byte) ([]Finding, error) {
 	l.switches()
 	l.fragments()
 	l.containers()
+	l.egress()
 	if err := l.points(ctx); err != nil {
 		return nil, err
 	}
@@ -154,7 +156,7 @@ var known = []string{
 	"api_version", "api_svn", "framework_version", "framework_svn", "fragments", "containers", "external_processes",
 	"platform_rules", "transparency_trust_lists", "reason", "allow_properties_access", "allow_dump_stacks",
 	"allow_runtime_logging", "allow_environment_variable_dropping", "allow_unencrypted_scratch",
-	"allow_capability_dropping", "allow_host_network",
+	"allow_capability_dropping", "allow_host_network", policy.EgressRuleName,
 }
 
 func (l *linter) unknownRules() {

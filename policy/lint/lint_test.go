@@ -65,6 +65,17 @@ func TestFindings(t *testing.T) {
 	fragment := func(f policy.Fragment) func(*policy.Policy, *policy.Container) {
 		return func(p *policy.Policy, _ *policy.Container) { p.Fragments = []policy.Fragment{f} }
 	}
+	egress := func(change func(*policy.Container), prefixes ...string) func(*policy.Policy, *policy.Container) {
+		return func(p *policy.Policy, c *policy.Container) {
+			p.Egress = &policy.Egress{}
+			for _, prefix := range prefixes {
+				p.Egress.Rules = append(p.Egress.Rules, policy.EgressRule{Prefix: prefix, Protocol: policy.ProtocolAny})
+			}
+			if change != nil {
+				change(c)
+			}
+		}
+	}
 	good := policy.Fragment{Feed: "f", Issuer: "did:x509:0:sha256:x::eku:1", MinimumSVN: "4", Includes: []string{"containers"}}
 	bad := func(change func(*policy.Fragment)) policy.Fragment {
 		f := good
@@ -77,6 +88,13 @@ func TestFindings(t *testing.T) {
 	}{
 		"clean":              {func(*policy.Policy, *policy.Container) {}, nil},
 		"fragment":           {fragment(good), nil},
+		"egress":             {egress(nil, "192.0.2.0/24"), nil},
+		"no egress":          {egress(nil), nil},
+		"egress to all":      {egress(nil, "192.0.2.0/24", "::/0"), []Code{EgressAnywhere}},
+		"egress, elevated":   {egress(func(c *policy.Container) { c.AllowElevated = true }), []Code{Elevated, EgressEscape}},
+		"egress, admin": {egress(func(c *policy.Container) {
+			c.Capabilities.Bounding = []string{"CAP_SYS_ADMIN"}
+		}), []Code{MoreCapabilities, EgressEscape}},
 		"old framework":      {func(p *policy.Policy, _ *policy.Container) { p.FrameworkVersion = "0.2.1" }, []Code{OldFramework}},
 		"nothing listed":     {func(p *policy.Policy, _ *policy.Container) { p.Containers = nil }, []Code{NoContainers}},
 		"no layers":          {func(_ *policy.Policy, c *policy.Container) { c.Layers = nil }, []Code{NoLayers}},

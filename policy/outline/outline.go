@@ -29,6 +29,9 @@ type Outline struct {
 	Fragments  []Fragment
 	TrustLists []TrustList
 
+	// Egress is what containers may connect to; nil if the text sets no limit, or none that could be read.
+	Egress *policy.Egress
+
 	// Unread describes what is there and could not be read without evaluating it.
 	Unread []Note
 
@@ -181,7 +184,22 @@ func (o *Outline) lists() {
 		o.TrustLists = append(o.TrustLists, l)
 		return err
 	})
+	o.egress()
 	slices.SortFunc(o.Unread, func(a, b Note) int { return a.Line - b.Line })
+}
+
+// egress reads what containers may connect to, as strictly as the guest does.
+func (o *Outline) egress() {
+	r, ok := o.Rules[policy.EgressRuleName]
+	if !ok {
+		return
+	}
+	e, err := policy.ParseEgress(r.Constant)
+	if err != nil {
+		o.Unread = append(o.Unread, Note{r.Line, fmt.Sprintf("%s has an unknown form: %v", policy.EgressRuleName, err)})
+		return
+	}
+	o.Egress = e
 }
 
 // list reads the elements of a constant list. An element whose form is unknown is kept as far as it was understood.
