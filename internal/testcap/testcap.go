@@ -31,11 +31,13 @@ const (
 	Images      Capability = "images"      // `make images` has been run
 	Veritysetup Capability = "veritysetup"
 	Cryptsetup  Capability = "cryptsetup"
+	E2fsprogs   Capability = "mke2fs" // and debugfs, e2fsck
 	Umoci       Capability = "umoci"
 	FUSE        Capability = "fuse"
 	OpenSSL     Capability = "openssl"
 	Etcd        Capability = "etcd"
 	SoftHSM     Capability = "softhsm2-util"
+	Azurite     Capability = "azurite" // `make setup-test` has installed it, and there is node
 	VectorData  Capability = "vectors" // the published vectors lie beside the checkout
 )
 
@@ -83,6 +85,11 @@ func FreePort() (int, error) {
 	return 0, fmt.Errorf("finding a free port: %w", err)
 }
 
+// AzuriteProgram returns the path of the storage emulator's program for blobs, which node runs.
+func AzuriteProgram() string {
+	return filepath.Join(Dir(), "tools", "azurite", "node_modules", "azurite", "dist", "src", "blob", "main.js")
+}
+
 // Bin returns the path of a binary that `make build` puts into bin/ of the checkout.
 func Bin(name string) string { return filepath.Join(root(), "bin", name) }
 
@@ -104,8 +111,13 @@ func probe(c Capability) error {
 		return nil
 	case QEMU:
 		return onPath("qemu-system-x86_64")
-	case Veritysetup, Cryptsetup, Umoci, OpenSSL, Etcd, SoftHSM:
+	case Veritysetup, Cryptsetup, E2fsprogs, Umoci, OpenSSL, Etcd, SoftHSM:
 		return onPath(string(c))
+	case Azurite:
+		if err := onPath("node"); err != nil {
+			return err
+		}
+		return exists(AzuriteProgram())
 	case FUSE:
 		return exists("/dev/fuse")
 	case GuestImage:
