@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	guestv1 "cofferdam.dev/api/guest/v1"
@@ -25,11 +24,12 @@ import (
 	"cofferdam.dev/internal/agent/container"
 	"cofferdam.dev/internal/agent/workload"
 	"cofferdam.dev/internal/channel"
+	"cofferdam.dev/internal/testcap"
 	"cofferdam.dev/policy"
 	"cofferdam.dev/policy/engine"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(testcap.NoLeaks(m)) }
 
 // policyText is any text: what it allows is up to the fake decider.
 var policyText = []byte("package policy\n")

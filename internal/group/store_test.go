@@ -12,10 +12,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
+
+	"cofferdam.dev/internal/testcap"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(testcap.NoLeaks(m)) }
 
 func testPlan(name string) *Plan {
 	return &Plan{

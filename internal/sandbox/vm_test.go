@@ -20,13 +20,12 @@ import (
 	"cofferdam.dev/internal/sandbox/network"
 	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/sandbox/sandboxtest"
-
-	"go.uber.org/goleak"
+	"cofferdam.dev/internal/testcap"
 )
 
 func TestMain(m *testing.M) {
 	sandboxtest.RunIfEmulator()
-	goleak.VerifyTestMain(m)
+	os.Exit(testcap.NoLeaks(m))
 }
 
 // silent is a simulator that answers nothing.

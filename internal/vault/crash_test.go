@@ -26,12 +26,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"cofferdam.dev/internal/audit"
 	"cofferdam.dev/internal/seal"
 	"cofferdam.dev/internal/store"
 	"cofferdam.dev/internal/store/boltstore"
+	"cofferdam.dev/internal/testcap"
 )
 
 // crashDirectory names the environment variable by which a test process is the one that TestKill kills.
@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	goleak.VerifyTestMain(m)
+	os.Exit(testcap.NoLeaks(m))
 }
 
 // order is what the victim is told to do, and answer what it says when it is done.

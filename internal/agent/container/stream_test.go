@@ -13,11 +13,12 @@ import (
 	"time"
 
 	"github.com/creack/pty"
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"cofferdam.dev/internal/testcap"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(testcap.NoLeaks(m)) }
 
 // tcpPair returns the two ends of a connection that can be closed half, as a channel's streams can.
 func tcpPair(t *testing.T) (guest, host *net.TCPConn) {

@@ -19,7 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"cofferdam.dev/attest"
@@ -29,7 +28,7 @@ import (
 	"cofferdam.dev/internal/testcap"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(testcap.NoLeaks(m)) }
 
 var (
 	idA = strings.Repeat("a", 64)

@@ -23,8 +23,7 @@ import (
 	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/sandbox/sandboxtest"
 	"cofferdam.dev/internal/simsp"
-
-	"go.uber.org/goleak"
+	"cofferdam.dev/internal/testcap"
 )
 
 // The test binary is also the supervisor, as the command line would run it, and the emulator.
@@ -42,12 +41,11 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		if dir, err := simulatedRoot(); err == nil {
-			_ = os.RemoveAll(dir)
-		}
-		os.Exit(code)
-	}))
+	code := testcap.NoLeaks(m)
+	if dir, err := simulatedRoot(); err == nil {
+		_ = os.RemoveAll(dir) // of no use any more
+	}
+	os.Exit(code)
 }
 
 // testTimes are quick, but for the group whose wait is looked at.
