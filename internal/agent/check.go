@@ -187,6 +187,7 @@ func (c *check) capabilities(sets *guestv1.Capabilities) {
 func (c *check) mounts(list []*guestv1.Mount) {
 	c.size("mounts", len(list), 0, maxMounts)
 	seen := map[string]bool{}
+	logs := 0
 	for i, m := range list {
 		at := fmt.Sprintf("mounts[%d].", i)
 		destination := m.GetDestination()
@@ -198,6 +199,10 @@ func (c *check) mounts(list []*guestv1.Mount) {
 		c.that(!seen[destination], at+"destination", "each once", quote(destination)+" again")
 		seen[destination] = true
 		c.form(at+"source", m.GetSource(), sourceForm)
+		if container.IsTerminationLog(strings.TrimPrefix(m.GetSource(), sandboxScheme)) {
+			logs++
+			c.that(logs == 1, at+"source", "one termination log", quote(m.GetSource())+" as well")
+		}
 		c.that(m.GetType() == "bind", at+"type", `"bind"`, quote(m.GetType()))
 		c.size(at+"options", len(m.GetOptions()), 0, maxOptions)
 		for j, o := range m.GetOptions() {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -69,7 +70,9 @@ func (s *Service) CreateContainer(ctx context.Context, r *guestv1.CreateContaine
 			Destination: m.GetDestination(), Source: s.cfg.Runtime.VolumePath(source), Type: m.GetType(), Options: m.GetOptions(),
 		})
 	}
-	i := &instance{id: id, args: spec.Args}
+	i := &instance{id: id, args: spec.Args, logs: slices.ContainsFunc(spec.Mounts, func(m container.Mount) bool {
+		return container.IsTerminationLog(m.Source)
+	})}
 	resp := &guestv1.CreateContainerResponse{}
 	err = s.decide(ctx, point, r.GetEnv(), func(ctx context.Context, u Unit) (engine.Decision, error) {
 		return u.CreateContainer(ctx, in)

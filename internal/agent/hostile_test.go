@@ -319,6 +319,9 @@ func everyCall() map[string]call {
 		"LoadTrustList": func(ctx context.Context, r *rig) error {
 			return done(r.LoadTrustList(ctx, &guestv1.LoadTrustListRequest{Message: []byte("x")}))
 		},
+		"TerminationMessage": func(ctx context.Context, r *rig) error {
+			return done(r.TerminationMessage(ctx, &guestv1.TerminationMessageRequest{ContainerId: idA}))
+		},
 		"Probe":            probeOf(func(*guestv1.ProbeRequest) {}),
 		"FillVolume":       fill(func(*guestv1.FillVolumeRequest) {}),
 		"ConfigureNetwork": configureNetwork(func(*guestv1.ConfigureNetworkRequest) {}),

@@ -159,6 +159,32 @@ func (s *Service) WaitProcess(ctx context.Context, r *guestv1.WaitProcessRequest
 	return &guestv1.WaitProcessResponse{ExitCode: e.Code, OutOfMemory: e.OutOfMemory}, nil
 }
 
+// TerminationMessage implements guestv1.GuestService. The policy decided about the file when the container was created.
+func (s *Service) TerminationMessage(_ context.Context, r *guestv1.TerminationMessageRequest) (*guestv1.TerminationMessageResponse, error) {
+	const call = "TerminationMessage"
+	c := newCheck(call)
+	c.containerID(r.GetContainerId())
+	if c.err() != nil {
+		return nil, c.err()
+	}
+	err := s.enter(call)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	i, err := s.find(call, r.GetContainerId())
+	if err != nil {
+		return nil, err
+	}
+	if !i.logs {
+		return nil, denial(guestv1.CodeNotFound, call, "the container has no termination log")
+	}
+	if !i.init.Ended() {
+		return nil, denial(guestv1.CodeWrongState, call, "the container is "+string(i.state())+", and has not ended")
+	}
+	return &guestv1.TerminationMessageResponse{Message: i.init.Exit().Message}, nil
+}
+
 // ResizeTerminal implements guestv1.GuestService.
 func (s *Service) ResizeTerminal(_ context.Context, r *guestv1.ResizeTerminalRequest) (*guestv1.ResizeTerminalResponse, error) {
 	const call = "ResizeTerminal"

@@ -53,6 +53,7 @@ type instance struct {
 	init    *container.Handle
 	started bool
 	removed bool // shut down: nothing of it is left but this record
+	logs    bool // it has a termination log
 	tokens  [][]byte
 
 	execs map[string]*execution

@@ -89,8 +89,3 @@ func (c *check) relative(field, p string) {
 func (s *Service) ShareVolume(context.Context, *guestv1.ShareVolumeRequest) (*guestv1.ShareVolumeResponse, error) {
 	return nil, unsupported("ShareVolume")
 }
-
-// TerminationMessage implements guestv1.GuestService.
-func (s *Service) TerminationMessage(context.Context, *guestv1.TerminationMessageRequest) (*guestv1.TerminationMessageResponse, error) {
-	return nil, unsupported("TerminationMessage")
-}

@@ -3,6 +3,7 @@
 package container
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path"
@@ -68,9 +69,16 @@ func mounted(mounts []Mount, destination string) bool {
 	return false
 }
 
-// forget removes the files that network made.
+// forget removes the files that network and newLog made.
 func (v *Volumes) forget(id string) error {
-	return os.RemoveAll(v.Root + "/etc/" + id)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	err := os.RemoveAll(v.Root + "/etc/" + id)
+	if source, ok := v.logs[id]; ok {
+		err = errors.Join(err, os.RemoveAll(v.Path(source)))
+		delete(v.logs, id)
+	}
+	return err
 }
 
 func hostname(s *Spec) string {

@@ -104,6 +104,9 @@ func (r *Runner) VolumePath(source string) string { return r.Volumes.Path(source
 // Create prepares a container and its first process, which waits for Start. If it fails, the caller must call Remove.
 func (r *Runner) Create(ctx context.Context, s *Spec) (*Handle, error) {
 	for _, m := range s.Mounts {
+		if IsTerminationLog(m.Source) {
+			continue // see below
+		}
 		err := r.Volumes.prepare(s.Rootfs, m)
 		if err == nil && s.Evidence != "" && m.Destination == path.Dir(evidencewire.Directory) {
 			err = r.Volumes.makeRoom(m, path.Base(evidencewire.Directory))
@@ -125,8 +128,16 @@ func (r *Runner) Create(ctx context.Context, s *Spec) (*Handle, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := r.launch(ctx, s.ID, "init", s.Stdio, "create", "--bundle", dir)
+	var log *os.File
+	if source := s.terminationLog(); source != "" {
+		log, err = r.Volumes.newLog(s.ID, source)
+		if err != nil {
+			return nil, err
+		}
+	}
+	h, err := r.launch(ctx, s.ID, "init", s.Stdio, log, "create", "--bundle", dir)
 	if err != nil {
+		_ = message(log)
 		return nil, err
 	}
 	r.mu.Lock()
@@ -155,11 +166,11 @@ func (r *Runner) Exec(ctx context.Context, id string, p *Process) (*Handle, erro
 		return nil, err
 	}
 	defer func() { _ = os.Remove(file) }()
-	return r.launch(ctx, id, name, p.Stdio, "exec", "--detach", "--process", file)
+	return r.launch(ctx, id, name, p.Stdio, nil, "exec", "--detach", "--process", file)
 }
 
-// launch has the runtime start a process and leave it to us.
-func (r *Runner) launch(ctx context.Context, id, name string, want Stdio, args ...string) (*Handle, error) {
+// launch has the runtime start a process and leave it to us. The handle that it returns owns log, which may be nil.
+func (r *Runner) launch(ctx context.Context, id, name string, want Stdio, log *os.File, args ...string) (*Handle, error) {
 	dir := r.bundle(id)
 	pidFile := filepath.Join(dir, name+".pid")
 	args = append(args, "--pid-file", pidFile)
@@ -203,11 +214,11 @@ func (r *Runner) launch(ctx context.Context, id, name string, want Stdio, args .
 		p.closeAll()
 		return nil, err
 	}
-	return r.follow(id, process, p.streams, terminal), nil
+	return r.follow(id, process, p.streams, terminal, log), nil
 }
 
 // follow makes the handle of a process that the runtime started, and waits for its end.
-func (r *Runner) follow(id string, p *reaper.Process, streams Streams, terminal *os.File) *Handle {
+func (r *Runner) follow(id string, p *reaper.Process, streams Streams, terminal, log *os.File) *Handle {
 	h := NewHandle(p.PID, streams, terminal, func(sig unix.Signal) error {
 		err := p.Signal(sig)
 		if errors.Is(err, os.ErrProcessDone) {
@@ -217,7 +228,8 @@ func (r *Runner) follow(id string, p *reaper.Process, streams Streams, terminal 
 	})
 	go func() {
 		status := p.Wait()
-		h.End(Exit{Code: uint32(reaper.ExitCode(status)), OutOfMemory: r.outOfMemory(id)}) // 0 to 255
+		// With the first process all others of the container are gone, so nobody writes to its log any more.
+		h.End(Exit{Code: uint32(reaper.ExitCode(status)), OutOfMemory: r.outOfMemory(id), Message: message(log)}) // 0 to 255
 	}()
 	return h
 }

@@ -37,6 +37,16 @@ type Mount struct {
 	Options []string
 }
 
+// terminationLog returns the source of the mount that is the container's termination log; empty without one.
+func (s *Spec) terminationLog() string {
+	for _, m := range s.Mounts {
+		if IsTerminationLog(m.Source) {
+			return m.Source
+		}
+	}
+	return ""
+}
+
 // Process is one process of a container.
 type Process struct {
 	Args            []string
@@ -74,6 +84,8 @@ type Exit struct {
 	Code uint32
 	// OutOfMemory says that the kernel killed a process of the container for want of memory.
 	OutOfMemory bool
+	// Message is the end of the container's termination log; nil without one.
+	Message []byte
 }
 
 // Usage is what a container uses.

@@ -20,7 +20,7 @@ import (
 // SourcePattern is the form of a mount's source; whoever uses it bounds the length. A source has exactly one element below
 // its class, so that every element of its path is made by the guest: a container that has one volume can not put a symbolic
 // link into the path of another.
-const SourcePattern = `/tmp/atlas/(azureFileVolume|secretsVolume|emptydir|gitRepoVolume|resolvconf)` + namePattern
+const SourcePattern = `/tmp/atlas/(azureFileVolume|secretsVolume|emptydir|gitRepoVolume|resolvconf|terminationLog)` + namePattern
 
 // FillPattern is the form of the volumes that Fill takes.
 const FillPattern = `/tmp/atlas/(secretsVolume|gitRepoVolume)` + namePattern
@@ -47,8 +47,9 @@ type Volumes struct {
 	Charge func(total int64) error
 
 	mu    sync.Mutex
-	known map[string]bool // volumes that exist and hold what the image had, if that was asked for
-	put   int64           // of Budget
+	known map[string]bool   // volumes that exist and hold what the image had, if that was asked for
+	put   int64             // of Budget
+	logs  map[string]string // the sources of termination logs, by container
 }
 
 // Path returns where source lies in the guest.
