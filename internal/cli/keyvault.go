@@ -29,8 +29,8 @@ type vaultOptions struct {
 
 // aboutVault is what the help of each of these commands says about the vault.
 const aboutVault = `
-The vault is --vault, else $COFFERDAM_VAULT, else the one that ` + "`cofferdam serve vault`" + ` runs
-with this state directory, whose operator's token is then used.`
+The vault is --vault, else $COFFERDAM_VAULT, else the one that ` + "`cofferdam serve all`" + ` or
+` + "`cofferdam serve vault`" + ` runs with this state directory, whose operator's token is then used.`
 
 func (o *vaultOptions) flags(c *cobra.Command) {
 	f := c.Flags()
@@ -48,7 +48,7 @@ func (o *vaultOptions) complete(a *app) {
 			*at, _ = a.LookupEnv(name)
 		}
 	}
-	if o.vault != "" {
+	if o.vault != "" || o.domainVault(a.home) {
 		return
 	}
 	state := filepath.Join(a.home, "vault")

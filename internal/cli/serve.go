@@ -5,18 +5,12 @@ package cli
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
-	"os"
 	"path/filepath"
 	"sync"
 
@@ -29,7 +23,8 @@ import (
 )
 
 func (a *app) serveCommand() *cobra.Command {
-	return noun("serve", "Be one of the services", a.serveAttestationCommand(), a.serveVaultCommand(), a.serveBrokerCommand())
+	return noun("serve", "Be one of the services", a.serveAttestationCommand(), a.serveVaultCommand(), a.serveBrokerCommand(),
+		a.serveAllCommand())
 }
 
 // listenConfig is how a service listens. It is part of every service's configuration file.
@@ -226,53 +221,4 @@ func (a *app) serviceLog() *slog.Logger {
 		level = slog.LevelDebug
 	}
 	return slog.New(slog.NewJSONHandler(a.Err, &slog.HandlerOptions{Level: level}))
-}
-
-// auditKey reads the key that signs the audit log's checkpoints, and makes it when there is none. The public key lies
-// beside it.
-func auditKey(dir string) (*ecdsa.PrivateKey, error) {
-	key, err := loadAuditKey(filepath.Join(dir, "audit-key.secret"))
-	if err != nil {
-		return nil, fmt.Errorf("key of the audit log: %w", err)
-	}
-	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		return nil, fmt.Errorf("key of the audit log: %w", err)
-	}
-	err = wholefile.Replace(filepath.Join(dir, "audit-key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o644)
-	return key, err
-}
-
-func loadAuditKey(name string) (*ecdsa.PrivateKey, error) {
-	b, err := os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			return nil, err
-		}
-		der, err := x509.MarshalPKCS8PrivateKey(key)
-		if err != nil {
-			return nil, err
-		}
-		return key, wholefile.Replace(name, der, 0o600)
-	}
-	if err != nil {
-		return nil, err
-	}
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, err
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s has mode %v; want 0600", name, info.Mode().Perm())
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	key, ok := parsed.(*ecdsa.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("%s holds a %T, not an ECDSA key", name, parsed)
-	}
-	return key, nil
 }

@@ -221,32 +221,12 @@ func (a *app) serveAttestation(ctx context.Context, cmd *cobra.Command, c *attes
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	log, err := openAudit(state, c.Instance)
+	log, err := audit.OpenState(state, c.Instance)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	return a.runAttestation(ctx, c, state, baseline, st, log)
-}
-
-func openAudit(state, instance string) (*audit.Log, error) {
-	key, err := auditKey(state)
-	if err != nil {
-		return nil, err
-	}
-	// Two instances on one machine, or a container's name that is another at each start, must not look like one or be refused.
-	id, err := audit.KeyID(key)
-	if err != nil {
-		return nil, err
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "instance"
-	}
-	const most = 40
-	return audit.Open(filepath.Join(state, "audit"), audit.Options{
-		Instance: instance, NewInstance: fmt.Sprintf("%.*s-%.8s", most, host, id), Key: key,
-	})
 }
 
 func (a *app) attestationBaseline(ctx context.Context, cmd *cobra.Command, c *attestationConfig) (attestsvc.Baseline, error) {

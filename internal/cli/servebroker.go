@@ -179,7 +179,7 @@ func (a *app) serveBroker(ctx context.Context, cmd *cobra.Command, c *brokerConf
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	log, err := openAudit(state, c.Instance)
+	log, err := audit.OpenState(state, c.Instance)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func (a *app) openVault(ctx context.Context, c *vaultConfig, state string) (*ope
 	if err != nil {
 		return nil, err
 	}
-	log, err := openAudit(state, c.Instance)
+	log, err := audit.OpenState(state, c.Instance)
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}

@@ -113,6 +113,10 @@ var rooms = map[string][]string{
 		"internal/layer", "internal/plain", "internal/sandbox", "internal/simsp", "internal/spec", "policy", "verify", "verify/amd", "verify/anchor",
 		"verify/check",
 	},
+	"internal/devdomain": {
+		"internal/attestsvc", "internal/attestsvc/rest", "internal/audit", "internal/auth", "internal/kbs", "internal/kbs/rcar", "internal/seal",
+		"internal/serve", "internal/store", "internal/vault", "internal/vault/devissuer", "internal/vault/rest", "internal/wholefile", "verify/anchor",
+	},
 	"internal/plain":           {},
 	"internal/debimage":        {"internal/guestimage", "internal/wholefile"},
 	"internal/store":           {"internal/seal", "internal/testcap", "internal/wholefile"},

@@ -54,6 +54,14 @@ func LoadSigner(certFile, keyFile string) (*Signer, error) {
 	return &Signer{key, c.Certificate}, nil
 }
 
+// NewSigner returns a signer with a key and its certificate chain in DER, leaf first.
+func NewSigner(key *rsa.PrivateKey, chain [][]byte) (*Signer, error) {
+	if key == nil || key.N.BitLen() < minRSA || len(chain) == 0 {
+		return nil, fmt.Errorf("what signs releases: it has no certificate, or no RSA key of %d bits or more, which clients require", minRSA)
+	}
+	return &Signer{key, chain}, nil
+}
+
 // developmentLife is how long the certificates of DevelopmentSigner are valid.
 const developmentLife = 90 * 24 * time.Hour
 
