@@ -3,8 +3,8 @@
 // Package compose reads the services of a Compose file as the containers of one group.
 //
 // It trusts nothing that it reads, reads no file and looks up no variable but by what it is given. What a Compose file
-// can say and a group cannot do is an error that names key and line; what has no influence on the containers themselves
-// (networks, restarts, limits) is left out.
+// can say and a group cannot do is an error that names key and line. The services of a group share one network and one
+// machine, so each finds the others under their names at the address of the machine itself.
 package compose
 
 import (
@@ -17,8 +17,8 @@ import (
 
 // Options say what a file leaves open.
 type Options struct {
-	// File reads a file that the description names (env_file), by the name that it uses; the error is fs.ErrNotExist when
-	// there is none. Nil has no files.
+	// File reads a file that the description names (env_file, secrets, configs), by the name that it uses; the error is
+	// fs.ErrNotExist when there is none. Nil has no files.
 	File func(name string) ([]byte, error)
 
 	// Variable looks up what stands in ${…}.
@@ -28,21 +28,28 @@ type Options struct {
 type reader struct {
 	options  Options
 	warnings *spec.Warnings
+	root     *doc.Value
+	group    *spec.Group
+	names    []string          // under which the services find each other
+	targets  map[string]string // port and protocol that a service listens on, to the service
+	resolver string            // the service whose resolver the group has
 }
 
 // Read reads all services of a file.
 func Read(root *doc.Value, o Options, w *spec.Warnings) (spec.Group, error) {
 	g := spec.Group{Origin: root.Path}
-	if err := checkKeys(root, "name", "version", "services", "volumes", "networks"); err != nil {
+	if err := checkKeys(root, "name", "version", "services", "volumes", "networks", "secrets", "configs"); err != nil {
 		return g, err
 	}
-	r := reader{options: o, warnings: w}
+	r := reader{options: o, warnings: w, root: root, group: &g, targets: map[string]string{}}
 	var err error
 	if g.Name, err = r.text(root, "name"); err != nil {
 		return g, err
 	}
-	volumes := root.Get("volumes")
-	if err := r.checkVolumes(volumes); err != nil {
+	if g.Egress, err = r.egress(root.Get(extension)); err != nil {
+		return g, err
+	}
+	if err := r.checkVolumes(); err != nil {
 		return g, err
 	}
 	services := root.Get("services")
@@ -50,46 +57,79 @@ func Read(root *doc.Value, o Options, w *spec.Warnings) (spec.Group, error) {
 		return g, root.Errorf("there are no services")
 	}
 	for _, m := range services.Members {
-		c, err := r.service(m.Key, m.Value, volumes)
+		c, err := r.service(m.Key, m.Value)
 		if err != nil {
 			return g, err
 		}
 		g.Containers = append(g.Containers, c)
-		ports, err := r.ports(m.Value)
-		if err != nil {
-			return g, err
-		}
-		g.Ports = append(g.Ports, ports...)
+	}
+	if len(services.Members) > 0 {
+		g.HostAliases = append([]spec.HostAlias{{Address: "127.0.0.1", Names: r.names}}, g.HostAliases...)
 	}
 	return g, nil
 }
 
-// ignored are the keys of a service that do not change what its container is.
-var ignored = []string{
-	"annotations", "attach", "container_name", "cpu_count", "cpu_percent", "cpu_period", "cpu_quota", "cpu_shares", "cpus",
-	"cpuset", "depends_on", "deploy", "develop", "dns", "dns_opt", "dns_search", "expose", "extra_hosts", "hostname",
-	"labels", "links", "logging", "mem_limit", "mem_reservation", "mem_swappiness", "memswap_limit", "networks",
-	"oom_kill_disable", "oom_score_adj", "pids_limit", "pull_policy", "read_only", "restart", "scale", "shm_size",
-	"stdin_open", "stop_grace_period", "tty", "ulimits",
+// extension is the key of what only this product understands.
+const extension = "x-cofferdam"
+
+// egress reads what the group may connect to.
+func (r *reader) egress(v *doc.Value) (*spec.Egress, error) {
+	if v == nil {
+		return nil, nil
+	}
+	if err := checkKeys(v, "egress"); err != nil {
+		return nil, err
+	}
+	list := v.Get("egress")
+	if list == nil || list.Kind != doc.Array {
+		return nil, v.Errorf("egress is a list of rules; an empty one allows nothing")
+	}
+	rules, err := r.texts(v, "egress")
+	if err != nil {
+		return nil, err
+	}
+	e, err := spec.ParseEgress(rules)
+	if err != nil {
+		return nil, list.Errorf("%w", err)
+	}
+	return e, nil
 }
 
-func (r *reader) service(name string, v, volumes *doc.Value) (spec.Container, error) {
-	c := spec.Container{Name: name, AllowStdio: true, AllowPrivilegeEscalation: true}
-	known := append([]string{
+// ignored are the keys of a service that do not change what its container is, and unheard those that would change how it
+// runs and can not be had.
+var (
+	ignored = []string{
+		"annotations", "attach", "cpu_shares", "cpuset", "develop", "labels", "logging", "memswap_limit", "mem_swappiness",
+		"oom_kill_disable", "pull_policy",
+	}
+	unheard    = []string{"cpu_count", "cpu_percent", "cpu_period", "cpu_quota", "oom_score_adj", "pids_limit", "shm_size", "ulimits"}
+	understood = []string{
 		"image", "command", "entrypoint", "environment", "env_file", "user", "working_dir", "volumes", "tmpfs", "cap_add",
-		"cap_drop", "privileged", "security_opt", "healthcheck", "ports", "network_mode", "platform", "profiles",
-	}, ignored...)
+		"cap_drop", "privileged", "security_opt", "healthcheck", "ports", "expose", "network_mode", "networks", "links",
+		"platform", "profiles", "depends_on", "restart", "stop_grace_period", "hostname", "container_name", "extra_hosts",
+		"dns", "dns_search", "dns_opt", "mem_limit", "mem_reservation", "cpus", "deploy", "scale", "secrets", "configs",
+		"read_only", "tty", "stdin_open",
+	}
+)
+
+func (r *reader) service(name string, v *doc.Value) (spec.Container, error) {
+	c := spec.Container{Name: name, AllowStdio: true, AllowPrivilegeEscalation: true}
 	if v.Kind != doc.Object {
 		return c, v.Errorf("a service is an object, not %s", v.Kind)
 	}
 	if build := v.Get("build"); build != nil && v.Get("image") != nil {
 		return c, build.Errorf("images are not built here: build it first, and leave build out")
 	}
-	if err := checkKeys(v, known...); err != nil {
+	if w := v.Get(extension); w != nil {
+		return c, w.Errorf("this stands beside services, not in one: the group has one network")
+	}
+	if err := checkKeys(v, slices.Concat(understood, ignored, unheard)...); err != nil {
 		return c, err
 	}
-	if w := v.Get("read_only"); w != nil && w.True {
-		r.warnings.Add(spec.WarnIgnored, v.Path, "read_only has no rule in a policy: the host decides whether the root file system can be written")
+	for _, key := range unheard {
+		if w := v.Get(key); !w.IsNull() {
+			r.warnings.Add(spec.WarnIgnored, w.Path, "%s has no effect here", key)
+		}
 	}
 	for key, to := range map[string]*string{"image": &c.Image, "working_dir": &c.WorkingDir, "user": &c.User} {
 		var err error
@@ -100,11 +140,15 @@ func (r *reader) service(name string, v, volumes *doc.Value) (spec.Container, er
 	if c.Image == "" {
 		return c, v.Errorf("service %q has no image", name)
 	}
-	steps := []func(*doc.Value, *spec.Container) error{
-		r.refusals, r.command, r.environment, r.security, r.healthcheck,
-		func(v *doc.Value, c *spec.Container) error { return r.mounts(v, volumes, c) },
+	for key, to := range map[string]*bool{"read_only": &c.ReadOnlyRoot, "tty": &c.Terminal, "stdin_open": &c.Stdin} {
+		var err error
+		if *to, err = truth(v, key); err != nil {
+			return c, err
+		}
 	}
-	for _, step := range steps {
+	for _, step := range []func(*doc.Value, *spec.Container) error{
+		r.refusals, r.command, r.environment, r.security, r.healthcheck, r.mounts, r.files, r.life, r.limits, r.ports, r.network,
+	} {
 		if err := step(v, &c); err != nil {
 			return c, err
 		}
@@ -114,7 +158,12 @@ func (r *reader) service(name string, v, volumes *doc.Value) (spec.Container, er
 
 // refusals are values that cannot be had.
 func (r *reader) refusals(v *doc.Value, _ *spec.Container) error {
-	if s, err := r.text(v, "network_mode"); err != nil || s == "host" || strings.Contains(s, ":") {
+	s, err := r.text(v, "network_mode")
+	if err != nil {
+		return err
+	}
+	service, ofService := strings.CutPrefix(s, "service:") // whose network the group's is
+	if ofService && r.root.Get("services").Get(service) == nil || !ofService && s != "" && s != "bridge" {
 		return v.Get("network_mode").Errorf("network mode %q is not supported: the group has one network of its own", s)
 	}
 	if s, err := r.text(v, "platform"); err != nil || s != "" && s != "linux/amd64" && s != "linux" {
@@ -193,41 +242,6 @@ func (r *reader) security(v *doc.Value, c *spec.Container) error {
 		default:
 			return v.Get("security_opt").Errorf("security option %q is not supported, only no-new-privileges", o)
 		}
-	}
-	return nil
-}
-
-// healthcheck allows the command that checks the container.
-func (r *reader) healthcheck(v *doc.Value, c *spec.Container) error {
-	h := v.Get("healthcheck")
-	if h.IsNull() {
-		return nil
-	}
-	err := checkKeys(h, "test", "interval", "timeout", "retries", "start_period", "start_interval", "disable")
-	if err != nil {
-		return err
-	}
-	disabled, err := truth(h, "disable")
-	test := h.Get("test")
-	if err != nil || disabled || test.IsNull() {
-		return err
-	}
-	if test.Kind != doc.Array {
-		s, err := r.text(h, "test")
-		c.AllowExec = append(c.AllowExec, []string{"/bin/sh", "-c", s})
-		return err
-	}
-	words, err := r.texts(h, "test")
-	switch {
-	case err != nil:
-		return err
-	case len(words) == 1 && words[0] == "NONE":
-	case len(words) == 2 && words[0] == "CMD-SHELL":
-		c.AllowExec = append(c.AllowExec, []string{"/bin/sh", "-c", words[1]})
-	case len(words) > 1 && words[0] == "CMD":
-		c.AllowExec = append(c.AllowExec, words[1:])
-	default:
-		return test.Errorf("a test is NONE, CMD with a command, or CMD-SHELL with a line")
 	}
 	return nil
 }

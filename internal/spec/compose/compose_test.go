@@ -98,8 +98,7 @@ func TestRefusals(t *testing.T) {
 		"security option":      {service("security_opt: ['seccomp:unconfined']"), `"seccomp:unconfined" is not supported`},
 		"empty command":        {service("command: []"), "could mean two things"},
 		"nothing to start":     {service("entrypoint: []"), "what to start"},
-		"port alone":           {service("ports: ['80']"), "no colon"},
-		"port range":           {service("ports: ['80-81:80-81']"), "is not a port"},
+		"port":                 {service("ports: ['80:http']"), `"http" is not a port`},
 		"test":                 {service("healthcheck: {test: [x, y]}"), "a test is NONE"},
 		"name":                 {"services:\n  a_b: {image: i}\n", "lower-case letters"},
 	} {

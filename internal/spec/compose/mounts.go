@@ -4,6 +4,7 @@ package compose
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"cofferdam.dev/internal/spec"
@@ -11,8 +12,8 @@ import (
 )
 
 // checkVolumes refuses volumes that are not made by the group itself.
-func (r *reader) checkVolumes(v *doc.Value) error {
-	for _, m := range v.MembersOf() {
+func (r *reader) checkVolumes() error {
+	for _, m := range r.root.Get("volumes").MembersOf() {
 		if m.Value.IsNull() {
 			continue
 		}
@@ -24,19 +25,16 @@ func (r *reader) checkVolumes(v *doc.Value) error {
 }
 
 // mounts reads volumes and tmpfs. All of them are empty when the group starts: nothing outlives it.
-func (r *reader) mounts(v, volumes *doc.Value, c *spec.Container) error {
+func (r *reader) mounts(v *doc.Value, c *spec.Container) error {
 	list := v.Get("volumes")
 	if !list.IsNull() && list.Kind != doc.Array {
 		return list.Errorf("volumes is %s, expected a list", list.Kind)
 	}
 	if list != nil {
 		for _, item := range list.Items {
-			m, named, err := r.mount(item, volumes)
+			m, err := r.mount(item, c)
 			if err != nil {
 				return err
-			}
-			if named {
-				r.warnings.Add(spec.WarnChanged, item.Path, "the volume at %s is empty whenever the group starts, and is the container's own", m.Path)
 			}
 			c.Mounts = append(c.Mounts, m)
 		}
@@ -53,31 +51,64 @@ func (r *reader) mounts(v, volumes *doc.Value, c *spec.Container) error {
 		if err != nil {
 			return err
 		}
-		path, _, _ := strings.Cut(s, ":")
-		c.Mounts = append(c.Mounts, spec.Mount{Kind: spec.MountEmptyDir, Path: path})
+		path, options, _ := strings.Cut(s, ":")
+		size := uint64(0)
+		for option := range strings.SplitSeq(options, ",") {
+			text, ok := strings.CutPrefix(option, "size=")
+			switch {
+			case ok:
+				if size, err = bytesOf(text); err != nil {
+					return item.Errorf("size of a tmpfs: %w", err)
+				}
+			case option != "":
+				r.warnings.Add(spec.WarnIgnored, item.Path, "option %q of a tmpfs has no effect here", option)
+			}
+		}
+		c.Mounts = append(c.Mounts, r.memory(c, path, size))
 	}
 	return nil
 }
 
+// memory mounts a directory of the container's own that is kept in memory.
+func (r *reader) memory(c *spec.Container, path string, size uint64) spec.Mount {
+	prefix, n := c.Name+".tmpfs", 1
+	for _, v := range r.group.Volumes {
+		if strings.HasPrefix(v.Name, prefix) {
+			n++
+		}
+	}
+	name := prefix + strconv.Itoa(n)
+	r.group.Volumes = append(r.group.Volumes, spec.Volume{Name: name, Kind: spec.MountEmptyDir, Memory: true, SizeLimitBytes: size})
+	return spec.Mount{Kind: spec.MountEmptyDir, Path: path, Volume: name}
+}
+
+// share adds a declared volume to the group's when it is first used.
+func (r *reader) share(at *doc.Value, name string) {
+	if name == "" || slices.ContainsFunc(r.group.Volumes, func(v spec.Volume) bool { return v.Name == name }) {
+		return
+	}
+	r.warnings.Add(spec.WarnChanged, at.Path, "volume %s is empty whenever the group starts", name)
+	r.group.Volumes = append(r.group.Volumes, spec.Volume{Name: name, Kind: spec.MountEmptyDir})
+}
+
 // mount reads one volume, in its short or its long form.
-func (r *reader) mount(v, volumes *doc.Value) (spec.Mount, bool, error) {
+func (r *reader) mount(v *doc.Value, c *spec.Container) (spec.Mount, error) {
 	m := spec.Mount{Kind: spec.MountEmptyDir}
 	if v.Kind == doc.Object {
-		return r.longMount(v, volumes, m)
+		return r.longMount(v, c)
 	}
 	s, err := r.str(v)
 	if err != nil {
-		return m, false, err
+		return m, err
 	}
 	parts := strings.Split(s, ":")
-	source := ""
 	switch len(parts) {
 	case 1:
 		m.Path = parts[0]
 	case 2, 3:
-		source, m.Path = parts[0], parts[1]
+		m.Volume, m.Path = parts[0], parts[1]
 	default:
-		return m, false, v.Errorf("volume %q is not [NAME:]PATH[:ro]", s)
+		return m, v.Errorf("volume %q is not [NAME:]PATH[:ro]", s)
 	}
 	if len(parts) == 3 {
 		switch parts[2] {
@@ -85,103 +116,87 @@ func (r *reader) mount(v, volumes *doc.Value) (spec.Mount, bool, error) {
 			m.ReadOnly = true
 		case "rw":
 		default:
-			return m, false, v.Errorf("option %q of a volume is not supported, only ro and rw", parts[2])
+			return m, v.Errorf("option %q of a volume is not supported, only ro and rw", parts[2])
 		}
 	}
-	return m, source != "", checkSource(v, source, volumes)
+	if err := r.checkSource(v, m.Volume); err != nil {
+		return m, err
+	}
+	r.share(v, m.Volume)
+	return m, nil
 }
 
-func (r *reader) longMount(v, volumes *doc.Value, m spec.Mount) (spec.Mount, bool, error) {
-	if err := checkKeys(v, "type", "source", "target", "read_only"); err != nil {
-		return m, false, err
+func (r *reader) longMount(v *doc.Value, c *spec.Container) (spec.Mount, error) {
+	m := spec.Mount{Kind: spec.MountEmptyDir}
+	if err := checkKeys(v, "type", "source", "target", "read_only", "volume", "tmpfs"); err != nil {
+		return m, err
 	}
 	kind, err := r.text(v, "type")
 	if err != nil {
-		return m, false, err
+		return m, err
 	}
 	if !slices.Contains([]string{"volume", "tmpfs"}, kind) {
-		return m, false, v.Errorf("volumes of type %q are not supported: nothing of the host is mounted", kind)
+		return m, v.Errorf("volumes of type %q are not supported: nothing of the host is mounted. %s", kind, insteadOfBind)
 	}
-	source, err := r.text(v, "source")
-	if err != nil {
-		return m, false, err
+	if m.Volume, err = r.text(v, "source"); err != nil {
+		return m, err
 	}
 	if m.Path, err = r.text(v, "target"); err != nil {
-		return m, false, err
+		return m, err
 	}
 	if m.ReadOnly, err = truth(v, "read_only"); err != nil {
-		return m, false, err
+		return m, err
 	}
-	return m, source != "", checkSource(v, source, volumes)
+	if err := r.checkSource(v, m.Volume); err != nil {
+		return m, err
+	}
+	if kind == "tmpfs" {
+		return r.longTmpfs(v, c, m)
+	}
+	r.share(v, m.Volume)
+	if w := v.Get("volume"); !w.IsNull() {
+		if err := checkKeys(w, "nocopy", "subpath"); err != nil {
+			return m, err
+		}
+		m.SubPath, err = r.text(w, "subpath")
+	}
+	return m, err
 }
 
+func (r *reader) longTmpfs(v *doc.Value, c *spec.Container, m spec.Mount) (spec.Mount, error) {
+	if m.Volume != "" {
+		return m, v.Errorf("a tmpfs has no source")
+	}
+	size := uint64(0)
+	if w := v.Get("tmpfs"); !w.IsNull() {
+		if err := checkKeys(w, "size", "mode"); err != nil {
+			return m, err
+		}
+		var err error
+		if size, err = r.bytes(w, "size"); err != nil {
+			return m, err
+		}
+	}
+	own := r.memory(c, m.Path, size)
+	own.ReadOnly = m.ReadOnly
+	return own, nil
+}
+
+// insteadOfBind is what to do without a directory of the host.
+const insteadOfBind = "Put files that the container only reads into the image, or under configs or secrets; use a named volume for what it writes"
+
 // checkSource accepts a volume that the file declares.
-func checkSource(v *doc.Value, source string, volumes *doc.Value) error {
+func (r *reader) checkSource(v *doc.Value, source string) error {
 	switch {
 	case source == "":
 		return nil
-	case strings.ContainsAny(source, `/\.~`):
-		return v.Errorf("%q is a directory of the host, and nothing of the host is mounted", source)
+	case strings.ContainsAny(source, `/\~`) || strings.HasPrefix(source, "."):
+		return v.Errorf("%q is a directory of the host, and nothing of the host is mounted. %s", source, insteadOfBind)
 	}
-	for _, m := range volumes.MembersOf() {
+	for _, m := range r.root.Get("volumes").MembersOf() {
 		if m.Key == source {
 			return nil
 		}
 	}
 	return v.Errorf("volume %q is not declared", source)
-}
-
-// ports reads the ports that are forwarded.
-func (r *reader) ports(v *doc.Value) ([]spec.Port, error) {
-	list := v.Get("ports")
-	if list.IsNull() {
-		return nil, nil
-	}
-	if list.Kind != doc.Array {
-		return nil, list.Errorf("ports is %s, expected a list", list.Kind)
-	}
-	var out []spec.Port
-	for _, item := range list.Items {
-		text := ""
-		var err error
-		if item.Kind == doc.Object {
-			text, err = r.longPort(item)
-		} else {
-			text, err = r.str(item)
-		}
-		if err != nil {
-			return nil, err
-		}
-		p, err := spec.ParsePort(text)
-		if err != nil {
-			return nil, item.Errorf("%w", err)
-		}
-		out = append(out, p)
-	}
-	return out, nil
-}
-
-// longPort writes the long form as the short one.
-func (r *reader) longPort(v *doc.Value) (string, error) {
-	if err := checkKeys(v, "name", "target", "published", "host_ip", "protocol", "app_protocol", "mode"); err != nil {
-		return "", err
-	}
-	part := map[string]string{}
-	for _, key := range []string{"target", "published", "host_ip", "protocol"} {
-		s, err := r.text(v, key)
-		if err != nil {
-			return "", err
-		}
-		part[key] = s
-	}
-	text := part["published"] + ":" + part["target"]
-	if ip := part["host_ip"]; strings.Contains(ip, ":") {
-		text = "[" + ip + "]:" + text
-	} else if ip != "" {
-		text = ip + ":" + text
-	}
-	if part["protocol"] != "" {
-		text += "/" + part["protocol"]
-	}
-	return text, nil
 }
