@@ -90,25 +90,26 @@ func tinyLayer(name, content string) (v1.Layer, error) {
 }
 
 // talkTCP sends its second argument to the address in the first and prints the first line of the answer, trying again
-// for a while when nobody listens yet.
+// for a while when nobody listens yet, if a third one does not forbid it.
 func talkTCP() {
-	if len(os.Args) != 3 {
-		fatalf("usage: tcp HOST:PORT TEXT")
+	once := len(os.Args) == 4 && os.Args[3] == "once"
+	if len(os.Args) != 3 && !once {
+		fatalf("usage: tcp HOST:PORT TEXT [once]")
 	}
-	var err error
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(300 * time.Millisecond) {
-		var answer string
-		answer, err = exchange(os.Args[1], os.Args[2]+"\r\n")
+	for end := time.Now().Add(4 * patience); ; time.Sleep(300 * time.Millisecond) {
+		answer, err := exchange(os.Args[1], os.Args[2]+"\r\n")
 		if err == nil {
 			fmt.Print(answer)
 			return
 		}
+		if once || time.Now().After(end) {
+			fatalf("%v", err)
+		}
 	}
-	fatalf("%v", err)
 }
 
 func exchange(addr, text string) (string, error) {
-	conn, err := net.DialTimeout("tcp", addr, time.Second)
+	conn, err := net.DialTimeout("tcp", addr, 10*time.Second)
 	if err != nil {
 		return "", err
 	}

@@ -111,7 +111,7 @@ func TestTourAsWritten(t *testing.T) {
 		c.Env = environment
 		_ = c.Run() // it is gone if all went well
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
 	c.Dir, c.Env, c.WaitDelay = work, environment, 10*time.Second
