@@ -13,6 +13,7 @@ CACHE  := $(CURDIR)/.cache
 HOME_  := $(CACHE)/home
 IMAGES := $(CACHE)/images
 GOLANGCI_VERSION := v2.15.0
+AZURITE_VERSION := 3.35.0
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 export CGO_ENABLED := 0
@@ -124,5 +125,11 @@ $(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION):
 .PHONY: setup setup-test
 setup:
 	@scripts/setup $(PKGS_RUN)
-setup-test:
+setup-test: $(CACHE)/tools/azurite/node_modules/azurite/package.json
 	@scripts/setup $(PKGS_TEST)
+
+# The storage emulator that volumes are tried with: a program of node's, from its registry.
+$(CACHE)/tools/azurite/node_modules/azurite/package.json:
+	@command -v npm >/dev/null || scripts/setup nodejs npm
+	@mkdir -p $(CACHE)/tools/azurite
+	npm install --prefix $(CACHE)/tools/azurite --no-audit --no-fund --loglevel=error azurite@$(AZURITE_VERSION)

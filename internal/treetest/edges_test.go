@@ -77,6 +77,9 @@ var rooms = map[string][]string{
 	"policy/learn":                   {"policy", "policy/engine", "policy/replay"},
 	"internal/spec":                  {},
 	"internal/verity":                {},
+	"internal/volume/blob":           {"internal/wholefile", "release"},
+	"internal/volume/blobtest":       {"internal/testcap"}, // tests alone
+	"internal/volume/blockcache":     {"internal/volume/blob"},
 	"internal/volume/xts":            {},
 	"internal/volume/luks2":          {"internal/strictjson", "internal/volume/xts"},
 	"internal/image":                 {},
