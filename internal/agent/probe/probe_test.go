@@ -128,12 +128,11 @@ func TestNoAnswer(t *testing.T) {
 	release := make(chan struct{})
 	silent := serve(t, func(net.Conn) { <-release })
 	t.Cleanup(func() { close(release) }) // before the server's own, which waits for it
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := testcap.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := netip.MustParseAddrPort(l.Addr().String())
-	_ = l.Close()
+	nobody := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port)) // a port
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	plain := serve(t, func(c net.Conn) { _, _ = io.WriteString(c, "hello\r\n") })
