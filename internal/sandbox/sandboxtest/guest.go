@@ -237,7 +237,7 @@ func (g *guest) act(p *proc) bool {
 		p.finish(137, true)
 	case CommandDiskFull:
 		g.m.noSpace()
-		time.AfterFunc(200*time.Millisecond, func() { p.finish(1, false) }) // the process fails a while after its writes
+		time.AfterFunc(time.Second, func() { p.finish(1, false) }) // the process fails a while after its writes
 	case CommandFullPanic:
 		g.m.noSpace()
 		g.m.end("guest-panic", true)
