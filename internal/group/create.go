@@ -17,6 +17,7 @@ import (
 // Start gives the lock away.
 type Created struct {
 	Group
+	plan *Plan
 	lock *os.File
 }
 
@@ -59,7 +60,7 @@ func (s *Store) Create(plan *Plan) (*Created, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the group %s: %w", plan.Name, err)
 	}
-	c := &Created{Group: Group{Dir: dir, Record: newRecord(plan, s.now())}}
+	c := &Created{Group: Group{Dir: dir, Record: newRecord(plan, s.now())}, plan: plan}
 	err = c.fill(plan)
 	if err != nil {
 		_ = os.RemoveAll(dir) // the first error is the telling one

@@ -23,10 +23,14 @@ const (
 	dirLogs        = "logs"
 	fileReserve    = "reserve"
 	dirClone       = "clone"
+	fileEvents     = "events.jsonl"
 )
 
 // ClonePath is the directory of the group directory dir where repositories are cloned for volumes, while that lasts.
 func ClonePath(dir string) string { return filepath.Join(dir, dirClone) }
+
+// EventsPath is the file of the events in the group directory dir.
+func EventsPath(dir string) string { return filepath.Join(dir, fileEvents) }
 
 // reserveSize is room for a last record on a disk that is full.
 const reserveSize = 64 << 10

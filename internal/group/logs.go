@@ -7,6 +7,7 @@ import (
 	"errors"
 	"path/filepath"
 
+	"cofferdam.dev/internal/group/event"
 	"cofferdam.dev/internal/group/logfile"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,17 @@ func (s *Store) Logs(ctx context.Context, ref, container string, opts logfile.Op
 	}
 	opts.Alive = func() bool { return s.alive(g) }
 	return logfile.Read(ctx, LogPath(g.Dir, c.Name), opts, fn)
+}
+
+// Events calls fn for each event of the group that ref names, in the order of their last occurrence. With opts.Follow it
+// goes on until the group's supervisor is gone; opts.Alive is set here.
+func (s *Store) Events(ctx context.Context, ref string, opts event.Options, fn func(event.Event) error) error {
+	g, err := s.Lookup(ref)
+	if err != nil {
+		return err
+	}
+	opts.Alive = func() bool { return s.alive(g) }
+	return event.Read(ctx, EventsPath(g.Dir), opts, fn)
 }
 
 // alive asks g's lock again, under the store's lock like everybody who tries it.

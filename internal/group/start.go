@@ -25,6 +25,8 @@ import (
 const (
 	LockFD   = 3 // the group's lock, held
 	StatusFD = 4 // one end of a socket pair; Events go out, and its end means that the starter is gone
+
+	ContentsFD = 5 // a sealed file in memory with the volumes' files, only for plans that need it
 )
 
 // The stages of a start, in order. Every stage is reported when it is done.
@@ -68,6 +70,8 @@ type StartOptions struct {
 	Progress func(Event)
 	// Warning, if set, is called for everything that the record notes as a warning while the start is followed.
 	Warning func(text string)
+	// Contents are the files of the plan's volumes. They are handed over in memory, and stay the caller's.
+	Contents Contents
 }
 
 // Starting is a start under way.
@@ -85,6 +89,10 @@ func Start(c *Created, opts StartOptions) (*Starting, error) {
 	if c.lock == nil || len(opts.Command) == 0 {
 		return nil, errors.New("starting the group: it was started before, or no supervisor command is given")
 	}
+	err := opts.Contents.check(c.plan)
+	if err != nil {
+		return nil, fmt.Errorf("starting the group: %w", err)
+	}
 	ours, theirs, err := socketpair()
 	if err != nil {
 		return nil, fmt.Errorf("starting the group: %w", err)
@@ -100,6 +108,15 @@ func Start(c *Created, opts StartOptions) (*Starting, error) {
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{c.lock, theirs}
+	if c.plan.NeedsContents() {
+		contents, err := opts.Contents.file(c.plan)
+		if err != nil {
+			_ = ours.Close()
+			return nil, fmt.Errorf("starting the group: %w", err)
+		}
+		defer func() { _ = contents.Close() }() // likewise
+		cmd.ExtraFiles = append(cmd.ExtraFiles, contents)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()
 	if err != nil {

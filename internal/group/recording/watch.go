@@ -21,6 +21,8 @@ type Options struct {
 	Record *Writer
 	// Failed is told, once, that the recording ends early.
 	Failed func(error)
+	// Refused, if set, is told of each refusal of the policy, with the ID of the container that the request names.
+	Refused func(container string, d *guestv1.Denial)
 }
 
 // Watch returns a guest that answers as g does, with somebody looking on.
@@ -85,6 +87,13 @@ func see[Q, A any](
 	d := guestv1.DenialFrom(err)
 	if d.GetCode() == guestv1.CodePolicyDenied {
 		w.refused(d)
+		if w.o.Refused != nil {
+			id := ""
+			if named, ok := any(q).(interface{ GetContainerId() string }); ok {
+				id = named.GetContainerId()
+			}
+			w.o.Refused(id, d)
+		}
 	}
 	if w.o.Record != nil && (err == nil || d.GetCode() == guestv1.CodePolicyDenied) {
 		w.record(d, func(r engine.Requests) (engine.Decision, error) { return ask(r, a, d) })

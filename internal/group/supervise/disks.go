@@ -59,8 +59,16 @@ func arrange(plan *group.Plan, dir string) (*layout, error) {
 		}
 		l.roots = append(l.roots, root)
 	}
+	if plan.ScratchMiB > 0 {
+		path := filepath.Join(dir, groupScratch+".img")
+		l.disks = append(l.disks, qemu.Disk{Path: path, Serial: groupScratch})
+		l.scratch[path] = int64(plan.ScratchMiB) << 20
+	}
 	return l, nil
 }
+
+// groupScratch is the serial number of the disk that the group's volumes lie on.
+const groupScratch = "scratch-group"
 
 // prepare checks that the layers can be read, and makes the scratch disks as sparse files.
 func (l *layout) prepare() error {

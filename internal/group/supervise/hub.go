@@ -17,6 +17,9 @@ import (
 // the container wait then; another one is cut off.
 const maxBehind = 1 << 20
 
+// maxLast is how much of a run's output may become its message, in bytes, as with the kubelet.
+const maxLast = 2 << 10
+
 // drainQuiet is how long the streams of an ended process may be silent and open before they are given up.
 const drainQuiet = 10 * time.Second
 
@@ -31,7 +34,8 @@ type hub struct {
 	subs  map[*subscriber]bool
 	ended map[string]bool
 	told  bool
-	part  int // how often the output began again after its end
+	part  int    // how often the output began again after its end
+	last  []byte // the end of the present run's output
 
 	pumps    sync.WaitGroup
 	progress atomic.Int64 // when output last moved, in nanoseconds
@@ -75,8 +79,15 @@ func (h *hub) pump(stream string, from net.Conn, r *run, only bool) {
 func (h *hub) reopen() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.ended = map[string]bool{}
+	h.ended, h.last = map[string]bool{}, nil
 	h.part++
+}
+
+// recent is the end of the present run's output.
+func (h *hub) recent() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return string(h.last)
 }
 
 // chapter names what was output since the last reopen.
@@ -103,6 +114,7 @@ func (h *hub) finishChapter(part int) {
 func (h *hub) write(stream string, p []byte) {
 	h.progress.Store(time.Now().UnixNano())
 	h.mu.Lock()
+	h.last = keepEnd(h.last, p, maxLast)
 	err := h.log.Append(stream, p)
 	first := err != nil && !h.told
 	h.told = h.told || first

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/group/event"
 	"cofferdam.dev/internal/group/lifecycle"
 )
 
@@ -103,6 +104,7 @@ func (s *supervisor) end(reason string) {
 func (s *supervisor) stopped(timeout time.Duration) {
 	if !s.ending {
 		s.stopTimeout = timeout
+		s.event("", event.GroupStopping, event.Normal, "Somebody asked for the end of the group")
 		s.end("stopped")
 		return
 	}
@@ -127,6 +129,7 @@ func (s *supervisor) carryOut(o lifecycle.Order) {
 	case lifecycle.Ask:
 		s.workers.Go(func() { s.probe(c, o) })
 	case lifecycle.Stop:
+		s.tellStop(c, o)
 		timeout := c.stopTimeout(s.stopTimeout, o.Grace)
 		s.workers.Go(func() { s.stopContainer(c, o, timeout) })
 	}

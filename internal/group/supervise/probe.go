@@ -13,6 +13,7 @@ import (
 	"time"
 
 	guestv1 "cofferdam.dev/api/guest/v1"
+	"cofferdam.dev/internal/group/event"
 	"cofferdam.dev/internal/group/lifecycle"
 	"cofferdam.dev/internal/sandbox"
 	"cofferdam.dev/internal/spec"
@@ -35,6 +36,10 @@ func (s *supervisor) probe(c *container, o lifecycle.Order) {
 	full := lifecycle.Complete(*p)
 	r := c.present()
 	err := s.act(s.ctx, c, r, full.Action, full.Timeout)
+	if err != nil && s.ctx.Err() == nil && !r.ended(0, nil) {
+		kind := strings.ToUpper(string(o.Probe[:1])) + string(o.Probe[1:])
+		s.event(c.plan.Name, event.Unhealthy, event.Warning, "%s probe failed: %s", kind, oneLine(err))
+	}
 	s.post(func(now time.Time) { s.life.Probed(c.plan.Name, o.Run, o.Probe, err == nil, now) })
 }
 
@@ -43,6 +48,7 @@ func (s *supervisor) hook(c *container, r *run) {
 	if c.plan.Life.PostStart != nil {
 		err := s.act(s.ctx, c, r, *c.plan.Life.PostStart, hookTimeout)
 		if err != nil {
+			s.event(c.plan.Name, event.FailedPostStartHook, event.Warning, "PostStart hook failed: %s", oneLine(err))
 			s.post(func(time.Time) { s.life.HookFailed(c.plan.Name, r.n) })
 			return
 		}
@@ -66,7 +72,10 @@ func (s *supervisor) preStop(ctx context.Context, c *container, r *run, timeout 
 		case <-ctx.Done():
 		}
 	}()
-	_ = s.act(ctx, c, r, *c.plan.Life.PreStop, timeout)
+	err := s.act(ctx, c, r, *c.plan.Life.PreStop, timeout)
+	if err != nil && !r.ended(0, nil) && s.ctx.Err() == nil {
+		s.event(c.plan.Name, event.FailedPreStopHook, event.Warning, "PreStop hook failed: %s", oneLine(err))
+	}
 }
 
 // act does one thing to a container and reports whether it went well.
@@ -107,7 +116,7 @@ func (s *supervisor) actProbe(ctx context.Context, req *guestv1.ProbeRequest, ti
 		return err
 	}
 	if !resp.GetSuccess() {
-		return errors.New(tidy(resp.GetReason()))
+		return errors.New(event.Clean(resp.GetReason()))
 	}
 	return nil
 }
@@ -138,7 +147,7 @@ func (s *supervisor) actExec(ctx context.Context, c *container, r *run, command 
 	reads.Wait()
 	late.Stop()
 	if code := resp.GetExitCode(); code != 0 {
-		return fmt.Errorf("the command ended with exit code %d: %s", code, tidy(out.String()))
+		return fmt.Errorf("the command ended with exit code %d: %s", code, event.Clean(out.String()))
 	}
 	return nil
 }
@@ -158,7 +167,7 @@ func probeExec(c *container, id string, command []string) *guestv1.ExecProcessRe
 	}
 }
 
-// tail keeps the end of what is written to it.
+// tail keeps the end of what is written to it, maxProbeOutput bytes.
 type tail struct {
 	mu  sync.Mutex
 	buf []byte
@@ -168,10 +177,7 @@ type tail struct {
 func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.buf = append(t.buf, p[max(0, len(p)-maxProbeOutput):]...)
-	if extra := len(t.buf) - maxProbeOutput; extra > 0 {
-		t.buf = append(t.buf[:0], t.buf[extra:]...)
-	}
+	t.buf = keepEnd(t.buf, p, maxProbeOutput)
 	return len(p), nil
 }
 
@@ -182,13 +188,11 @@ func (t *tail) String() string {
 	return string(t.buf)
 }
 
-// tidy makes one line of a text that the guest said, without anything that could upset a terminal.
-func tidy(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == '\uFFFD' {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, " "))
-	return strings.Join(strings.Fields(text), " ")
+// keepEnd appends p to buf and keeps the last limit bytes.
+func keepEnd(buf, p []byte, limit int) []byte {
+	buf = append(buf, p[max(0, len(p)-limit):]...)
+	if extra := len(buf) - limit; extra > 0 {
+		buf = append(buf[:0], buf[extra:]...)
+	}
+	return buf
 }

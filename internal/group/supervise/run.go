@@ -13,6 +13,7 @@ import (
 
 	guestv1 "cofferdam.dev/api/guest/v1"
 	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/group/event"
 	"cofferdam.dev/internal/group/lifecycle"
 	"cofferdam.dev/internal/group/logfile"
 	"cofferdam.dev/internal/sandbox"
@@ -25,6 +26,7 @@ func (s *supervisor) create(ctx context.Context, c *container, r *run) error {
 		return err
 	}
 	r.process, r.left.container = p, true
+	s.event(c.plan.Name, event.Created, event.Normal, "Created container %s", c.plan.Name)
 	if names := dropped(c.plan.Env, p.Env); len(names) > 0 && r.n == 1 {
 		s.warn(fmt.Sprintf("the policy drops environment variables of %s: %s", c.plan.Name, strings.Join(names, ", ")))
 	}
@@ -48,12 +50,14 @@ func (s *supervisor) runContainer(c *container, n int) {
 		return
 	}
 	r.launched = time.Now()
+	s.event(c.plan.Name, event.Started, event.Normal, "Started container %s", c.plan.Name)
 	s.post(func(now time.Time) { s.life.Launched(c.plan.Name, n, now) })
 	s.workers.Go(func() { s.hook(c, r) })
 	s.awaitEnd(c, r)
 	s.post(func(now time.Time) {
 		c.early, c.last = c.last, r
 		s.life.Ended(c.plan.Name, n, r.end.ExitCode, now)
+		s.tellEnd(c, r, now)
 	})
 }
 
@@ -72,6 +76,8 @@ func (s *supervisor) notStarted(c *container, r *run, err error) {
 			s.refused = err
 		}
 		s.life.NotStarted(c.plan.Name, r.n, now, final)
+		s.event(c.plan.Name, event.Failed, event.Warning, "Error: %s", r.end.Reason)
+		s.tellBackOff(c, now)
 	})
 }
 
@@ -163,12 +169,43 @@ func (s *supervisor) awaitEnd(c *container, r *run) {
 		return
 	}
 	r.end = group.Ended{ExitCode: int(resp.GetExitCode()), Reason: s.why(resp.GetExitCode(), resp.GetOutOfMemory())}
+	r.message = s.lastWords(c, r)
 	if c.plan.Life.Init && c.plan.Life.Restart == "" && r.end.ExitCode == 0 {
 		err = s.clear(s.ctx, c, r)
 		if err != nil && s.ctx.Err() == nil {
 			s.log.Warn("clearing an init container away", slog.Any("error", err)) // it costs memory only
 		}
 	}
+}
+
+// lastMessageWait is how long the end of a container's output is waited for, to be its message.
+const lastMessageWait = 2 * time.Second
+
+// lastWords is what an ended container left as its message: in its file, or else, if it failed, at the end of its output.
+func (s *supervisor) lastWords(c *container, r *run) string {
+	life := &c.plan.Life
+	if life.TerminationMessagePath != "" {
+		m, err := s.vm.Guest().TerminationMessage(s.ctx, r.id)
+		if err != nil && s.ctx.Err() == nil {
+			s.log.Debug("asking for a message", slog.String("container", c.plan.Name), slog.Any("error", err)) // it has none, then
+		}
+		if len(m) > 0 {
+			return strings.ToValidUTF8(string(m), "\uFFFD")
+		}
+	}
+	if !life.TerminationMessageFromLog || r.end.ExitCode == 0 {
+		return ""
+	}
+	taken := make(chan struct{})
+	go func() {
+		r.pumps.Wait()
+		close(taken)
+	}()
+	select {
+	case <-taken:
+	case <-time.After(lastMessageWait):
+	}
+	return strings.ToValidUTF8(c.hub.recent(), "\uFFFD")
 }
 
 // stopContainer ends a container: its hook, the stop signal, some time, and the kill signal. A policy that allows no

@@ -47,11 +47,16 @@ func (s *supervisor) start(ctx context.Context, rep *report) error {
 
 func (s *supervisor) startIn(ctx context.Context, rep *report) error {
 	s.update(func(r *group.Record) { r.State, r.SupervisorPID = group.StateStarting, os.Getpid() })
-	var err error
-	s.life, err = lifecycle.New(s.plan.Lives(), s.plan.RestartPolicy, s.cfg.Times)
+	life, err := lifecycle.New(s.plan.Lives(), s.plan.RestartPolicy, s.cfg.Times)
 	if err != nil {
 		return err
 	}
+	s.life = life
+	contents, err := s.contents()
+	if err != nil {
+		return err
+	}
+	defer contents.Zero()
 	roots, err := s.bootMachine(ctx)
 	if err != nil {
 		return err
@@ -71,6 +76,11 @@ func (s *supervisor) startIn(ctx context.Context, rep *report) error {
 		return s.explain(err)
 	}
 	s.stage(rep, group.StagePolicy)
+	s.tellImages()
+	err = s.configureNetwork(ctx)
+	if err != nil {
+		return s.explain(err)
+	}
 	for i, c := range s.plan.Containers {
 		err = s.vm.Guest().MountRoot(ctx, c.ID, roots[i])
 		if err != nil {
@@ -79,6 +89,11 @@ func (s *supervisor) startIn(ctx context.Context, rep *report) error {
 		s.containers = append(s.containers, newContainer(c, roots[i], !lifecycle.MayRestart(c.Life, s.plan.RestartPolicy)))
 	}
 	s.stage(rep, group.StageLayers)
+	err = s.prepareVolumes(ctx, contents)
+	if err != nil {
+		return s.explain(err)
+	}
+	contents.Zero()
 	err = s.createContainers(ctx)
 	if err != nil {
 		return s.explain(err)
@@ -93,6 +108,17 @@ func (s *supervisor) startIn(ctx context.Context, rep *report) error {
 		return s.explain(err)
 	}
 	return s.begin(ctx, rep)
+}
+
+// contents are the files of the plan's volumes.
+func (s *supervisor) contents() (group.Contents, error) {
+	if !s.plan.NeedsContents() {
+		return nil, nil
+	}
+	if s.cfg.Contents == nil {
+		return nil, group.ErrContentsNeeded
+	}
+	return s.cfg.Contents(s.plan)
 }
 
 // loadSigned hands over what adds to the policy: trust lists first, since fragments may need receipts of their ledgers.
@@ -198,7 +224,7 @@ func (s *supervisor) bootMachine(ctx context.Context) ([]sandbox.Root, error) {
 
 // watcher looks on at what the guest is asked: refusals go to our log, and everything to a recording if there is one.
 func (s *supervisor) watcher() (func(guestv1.GuestService) guestv1.GuestService, error) {
-	o := recording.Options{Log: s.log, Failed: func(err error) { s.warn(err.Error()) }}
+	o := recording.Options{Log: s.log, Failed: func(err error) { s.warn(err.Error()) }, Refused: s.denied}
 	if s.plan.Record != "" {
 		var err error
 		s.recording, err = recording.Create(s.plan.Record)

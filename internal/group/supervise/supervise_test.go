@@ -164,7 +164,7 @@ func (b *bench) leaveNothing(c *group.Created) {
 	entries, _ := os.ReadDir(c.Dir)
 	for _, e := range entries {
 		switch e.Name() {
-		case "record.json", "plan.json", "lock", "logs", "console.log", "supervisor.log":
+		case "record.json", "plan.json", "events.jsonl", "lock", "logs", "console.log", "supervisor.log":
 		default:
 			b.t.Errorf("%s is left behind", e.Name())
 		}

@@ -12,10 +12,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/group/event"
 	"cofferdam.dev/internal/group/lifecycle"
 	"cofferdam.dev/internal/group/logfile"
 	"cofferdam.dev/internal/group/recording"
@@ -40,6 +42,10 @@ type Config struct {
 	Logger *slog.Logger
 	// Probe finds out about the emulator; qemu.Probe if nil.
 	Probe func(ctx context.Context, path string) (*qemu.Emulator, error)
+	// Contents returns the files of a plan's volumes; Main sets it. A plan that needs none works without.
+	Contents func(*group.Plan) (group.Contents, error)
+	// GitProtocols are what repositories may be fetched by; empty is https and http.
+	GitProtocols []string
 	// Times are the waits between the runs of a container; zero is usual.
 	Times lifecycle.Times
 }
@@ -57,6 +63,8 @@ type supervisor struct {
 	sim *simsp.Guest // nil on hardware
 
 	recording *recording.Writer // nil unless the plan asks for one
+	events    *event.Log
+	deaf      atomic.Bool // an event was lost, and that was said
 
 	containers []*container
 	attached   chan struct{} // closed by the first client that attaches and wants to be waited for
@@ -117,8 +125,15 @@ func Run(ctx context.Context, cfg Config) error {
 		rep.failed(err)
 		return err
 	}
+	err = s.openEvents()
+	if err != nil {
+		rep.failed(err)
+		return err
+	}
+	defer func() { _ = s.events.Close() }() // each event was written when it happened
 	err = s.start(ctx, rep)
 	if err != nil {
+		s.event("", event.Failed, event.Warning, "The group did not start: %s", oneLine(err))
 		s.log.Error("the group did not start", slog.Any("error", err))
 		s.finish(group.StateFailed, err.Error(), true)
 		rep.failed(err) // last, so that everything is cleaned up when the starter hears of it
@@ -253,6 +268,7 @@ func Main(ctx context.Context, cfg Config) error {
 		return err
 	}
 	cfg.Lock = lock
+	cfg.Contents = group.InheritContents
 	cfg.Status, err = group.InheritStatus()
 	if err != nil {
 		return errors.Join(err, lock.Close())

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/group/event"
 	"cofferdam.dev/internal/sandbox"
 )
 
@@ -15,6 +16,9 @@ import (
 const killGrace = 15 * time.Second
 
 const signalKill = 9
+
+// outOfMemory is the reason of a process that the kernel killed for want of memory.
+const outOfMemory = "out of memory"
 
 // watch takes a running group to its end and brings the machine down. It returns the group's last state.
 func (s *supervisor) watch(ctx context.Context) (group.State, string) {
@@ -33,6 +37,7 @@ func (s *supervisor) watch(ctx context.Context) (group.State, string) {
 	exit := s.vm.PowerOff(context.WithoutCancel(ctx), 0)
 	s.retire()
 	if lost && s.reason == "" && exit.Err() != nil {
+		s.event("", event.MachineLost, event.Warning, "The machine was lost: %s", exit.Detail)
 		return group.StateFailed, exit.Err().Error()
 	}
 	if exit.Err() != nil && exit.Reason != sandbox.Killed {
@@ -83,7 +88,9 @@ func (s *supervisor) noteDiskFull() {
 	case <-s.vm.Done():
 	}
 	if s.diskFull() {
-		s.warn(sandbox.DiskFull + ": writes to a container's scratch disk failed")
+		text := sandbox.DiskFull + ": writes to a container's scratch disk failed"
+		s.warn(text)
+		s.event("", event.ScratchFull, event.Warning, "%s", text)
 	}
 }
 
@@ -97,10 +104,10 @@ func (s *supervisor) diskFull() bool {
 }
 
 // why says why a process ended as it did, where the guest or the host knows more than its exit code.
-func (s *supervisor) why(code uint32, outOfMemory bool) string {
+func (s *supervisor) why(code uint32, noMemory bool) string {
 	switch {
-	case outOfMemory:
-		return "out of memory"
+	case noMemory:
+		return outOfMemory
 	case code != 0 && s.diskFull():
 		return sandbox.DiskFull
 	}
