@@ -4,6 +4,7 @@ package guestimage
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,11 +62,11 @@ func TestKernelBoots(t *testing.T) {
 	if err := theirs.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := ours.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
+	if err := ours.SetReadDeadline(time.Now().Add(8 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	line := make([]byte, 64)
-	n, err := ours.Read(line)
+	line := make([]byte, len("BARE-INIT\n"))
+	n, err := io.ReadFull(ours, line)
 	if got := string(line[:n]); err != nil || got != "BARE-INIT\n" {
 		console, _ := os.ReadFile(log) // for the message only
 		t.Fatalf("read %q, %v; the console says:\n%s", got, err, console)
