@@ -33,7 +33,7 @@ type clients struct {
 
 // flushGrace is how long an answer may take from us to a client's hands: long enough for a machine that is busy, since an
 // answer that is cut off is lost. Only clients that stay connected cost it.
-const flushGrace = 2 * time.Second
+const flushGrace = time.Second
 
 // listen makes the socket and serves it from now on.
 func (s *supervisor) listen() error {
