@@ -89,12 +89,16 @@ func (s *Service) CreateContainer(ctx context.Context, r *guestv1.CreateContaine
 // create makes the container as far as the decision goes.
 func (s *Service) create(ctx context.Context, spec *container.Spec, d engine.Decision, i *instance, resp *guestv1.CreateContainerResponse) error {
 	narrow(&spec.Process, d)
-	var err error
+	s.withhold(&spec.Process)
+	s.settled = true
+	err := s.limitEgress()
+	if err != nil {
+		return err
+	}
 	spec.Evidence, err = s.cfg.Evidence.Open(spec.ID, s.text, s.report)
 	if err != nil {
 		return err
 	}
-	s.settled = true
 	i.init, err = s.cfg.Runtime.Create(ctx, spec)
 	if err == nil {
 		resp.Env, resp.Identity = spec.Env, identity(spec.User)

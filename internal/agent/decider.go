@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 
+	"cofferdam.dev/policy"
 	"cofferdam.dev/policy/engine"
 )
 
@@ -12,6 +13,8 @@ import (
 // time, from the question until the operation has succeeded (Commit) or not (Rollback).
 type Decider interface {
 	Begin(ctx context.Context) (Unit, error)
+	// Egress is what containers may connect to; nil if the policy sets no limit.
+	Egress() *policy.Egress
 }
 
 // Unit is one question to the policy and the operation that follows it. *engine.Tx is one.
@@ -42,6 +45,8 @@ var _ Unit = (*engine.Tx)(nil)
 
 // engineDecider is the real policy engine.
 type engineDecider struct{ engine *engine.Engine }
+
+func (d engineDecider) Egress() *policy.Egress { return d.engine.Egress() }
 
 func (d engineDecider) Begin(ctx context.Context) (Unit, error) {
 	tx, err := d.engine.Begin(ctx)

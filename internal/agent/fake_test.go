@@ -58,11 +58,14 @@ func (j *journal) take() []string {
 type fakeDecider struct {
 	log    *journal
 	decide func(point engine.Point, about string) engine.Decision
+	egress *policy.Egress
 }
 
 func allowAll(p engine.Point, _ string) engine.Decision {
 	return engine.Decision{Point: p, Allowed: true}
 }
+
+func (f *fakeDecider) Egress() *policy.Egress { return f.egress }
 
 func (f *fakeDecider) Begin(context.Context) (Unit, error) { return &fakeUnit{f: f}, nil }
 
@@ -221,6 +224,23 @@ func (r *fakeRuntime) VolumePath(source string) string { return "/volumes" + sou
 func (r *fakeRuntime) Fill(source string, files []container.File) error {
 	return r.act("Fill", fmt.Sprintf("%s %d", source, len(files)))
 }
+
+// fakeShare is a volume that says what the host sends.
+type fakeShare struct{ log *journal }
+
+func (f fakeShare) Serve(c net.Conn) {
+	b, _ := io.ReadAll(c)
+	f.log.add("served %s", b)
+	_ = c.Close()
+}
+
+func (f fakeShare) Close() { f.log.add("CloseShare") }
+
+func (r *fakeRuntime) Share(source string, readOnly bool) (container.Share, error) {
+	return fakeShare{r.log}, r.act("Share", fmt.Sprintf("%s %v", source, readOnly))
+}
+
+func (r *fakeRuntime) CloseShares() error { return nil }
 
 func (r *fakeRuntime) SetNetwork(n container.Network) { r.network = n }
 

@@ -323,6 +323,7 @@ func everyCall() map[string]call {
 			return done(r.TerminationMessage(ctx, &guestv1.TerminationMessageRequest{ContainerId: idA}))
 		},
 		"Probe":            probeOf(func(*guestv1.ProbeRequest) {}),
+		"ShareVolume":      shareVolume(func(*guestv1.ShareVolumeRequest) {}),
 		"FillVolume":       fill(func(*guestv1.FillVolumeRequest) {}),
 		"ConfigureNetwork": configureNetwork(func(*guestv1.ConfigureNetworkRequest) {}),
 		"Properties":       func(ctx context.Context, r *rig) error { return done(r.Properties(ctx, &guestv1.PropertiesRequest{})) },

@@ -119,6 +119,7 @@ func (s *Service) report(ctx context.Context, reportData [64]byte) (*attest.Resu
 
 // PowerOff implements guestv1.GuestService. It needs no policy: the host can always stop the machine.
 func (s *Service) PowerOff(ctx context.Context, _ *guestv1.PowerOffRequest) (*guestv1.PowerOffResponse, error) {
+	s.warn("unmounting what the host serves", s.cfg.Runtime.CloseShares()) // first: another call may be waiting for the host
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.takeDown(context.WithoutCancel(ctx))
@@ -129,6 +130,7 @@ func (s *Service) PowerOff(ctx context.Context, _ *guestv1.PowerOffRequest) (*gu
 
 // takeDown ends containers and unmounts what it can. What can not be undone ends with the power.
 func (s *Service) takeDown(ctx context.Context) {
+	s.warn("unmounting what the host serves", s.cfg.Runtime.CloseShares())
 	for id, i := range s.containers {
 		if !i.removed {
 			s.warn("ending a container", s.remove(ctx, id))

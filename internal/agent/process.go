@@ -82,6 +82,7 @@ func (s *Service) ExecProcess(ctx context.Context, r *guestv1.ExecProcessRequest
 		return u.ExecInContainer(ctx, engine.ExecInput{ContainerID: i.id, Process: question(p)})
 	}, func(ctx context.Context, d engine.Decision) error {
 		narrow(p, d)
+		s.withhold(p)
 		resp, failure = s.exec(ctx, i, p)
 		return nil // even if it failed the process may have run, so what it took of the policy stays taken
 	})

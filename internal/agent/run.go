@@ -20,6 +20,7 @@ import (
 	"cofferdam.dev/internal/agent/machine"
 	"cofferdam.dev/internal/agent/machine/boot"
 	"cofferdam.dev/internal/agent/machine/cgroup"
+	"cofferdam.dev/internal/agent/machine/egress"
 	"cofferdam.dev/internal/agent/machine/netconf"
 	"cofferdam.dev/internal/agent/machine/reaper"
 	"cofferdam.dev/internal/agent/workload"
@@ -80,7 +81,7 @@ func Run(ctx context.Context, build string, log *slog.Logger) error {
 	defer cancel()
 	s, err := New(reportCtx, Config{
 		TEE: sys.Parameters.TEE, Build: build, Provider: provider, Machine: m, Runtime: runner, Streams: broker,
-		Evidence: sockets, LoadPolicy: LoadPolicy, VolumeRoot: volumeRoot, Log: log,
+		Evidence: sockets, LoadPolicy: LoadPolicy, Egress: &egress.Limiter{Group: runner.Group()}, VolumeRoot: volumeRoot, Log: log,
 		Network: defaultNetwork(),
 	})
 	if err != nil {

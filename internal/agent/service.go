@@ -39,6 +39,10 @@ type Runtime interface {
 	SetNetwork(n container.Network)
 	// Fill puts files into a volume, which it makes if it does not exist.
 	Fill(source string, files []container.File) error
+	// Share makes a new volume a directory that the host serves. CloseShares undoes all calls of it, and may be called while
+	// another call waits for the host.
+	Share(source string, readOnly bool) (container.Share, error)
+	CloseShares() error
 	// Create makes a container whose first process waits for Start. Remove undoes it, and must when it failed.
 	Create(ctx context.Context, s *container.Spec) (*container.Handle, error)
 	Start(ctx context.Context, id string) error
@@ -62,7 +66,7 @@ type Granter interface {
 	Revoke(token []byte)
 }
 
-// Config is what the service works with. All fields must be set but Addresses.
+// Config is what the service works with. All fields must be set but Addresses and Egress.
 type Config struct {
 	TEE   string // what the measured command line says
 	Build string // the agent's version
@@ -72,6 +76,7 @@ type Config struct {
 	Runtime    Runtime
 	Streams    Granter
 	Evidence   Sockets
+	Egress     Limiter // nil: no container is created under a policy with an egress list
 	LoadPolicy func(text []byte) (Decider, error)
 	VolumeRoot string // where sandbox:// sources lie
 	Network    container.Network

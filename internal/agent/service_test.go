@@ -117,7 +117,7 @@ func TestDecideThenAct(t *testing.T) {
 func TestDenied(t *testing.T) {
 	t.Parallel()
 	calls := everyCall()
-	for _, free := range []string{"StartContainer", "WaitProcess", "ResizeTerminal", "Evidence", "UnmountOverlay", "UnmountScratch", "MountOverlay", "MountScratch", "CreateContainer", "UnmountLayer", "LoadFragment", "LoadTrustList", "ConfigureNetwork", "FillVolume", "Probe", "TerminationMessage"} {
+	for _, free := range []string{"StartContainer", "WaitProcess", "ResizeTerminal", "Evidence", "UnmountOverlay", "UnmountScratch", "MountOverlay", "MountScratch", "CreateContainer", "UnmountLayer", "LoadFragment", "LoadTrustList", "ConfigureNetwork", "FillVolume", "ShareVolume", "Probe", "TerminationMessage"} {
 		delete(calls, free) // no point of their own, or refused in this state already
 	}
 	calls["UnmountLayer"] = func(ctx context.Context, r *rig) error {

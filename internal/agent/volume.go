@@ -14,10 +14,6 @@ import (
 	"cofferdam.dev/internal/agent/container"
 )
 
-func unsupported(call string) error {
-	return denial(guestv1.CodeFailed, call, "this guest can not do that yet")
-}
-
 // Bounds of what the host puts into a volume with one request.
 const (
 	maxFill         = 1 << 20 // bytes of content
@@ -28,7 +24,10 @@ const (
 	defaultFileMode = 0o644
 )
 
-var fillForm = formOf(1, 180, sandboxScheme+container.FillPattern)
+var (
+	fillForm  = formOf(1, 180, sandboxScheme+container.FillPattern)
+	shareForm = formOf(1, 180, sandboxScheme+container.SharePattern)
+)
 
 // FillVolume implements guestv1.GuestService. No policy is asked: what a container may mount, it says when the container is
 // created, and the content of volumes of these classes is the host's whatever it says.
@@ -85,7 +84,33 @@ func (c *check) relative(field, p string) {
 	c.that(ok, field, fmt.Sprintf("a relative, clean path of at most %d bytes and %d elements", maxFillPath, maxFillElements), quote(p))
 }
 
-// ShareVolume implements guestv1.GuestService.
-func (s *Service) ShareVolume(context.Context, *guestv1.ShareVolumeRequest) (*guestv1.ShareVolumeResponse, error) {
-	return nil, unsupported("ShareVolume")
+// ShareVolume implements guestv1.GuestService. As with FillVolume the policy says what mounts a container may have, and that
+// it may have one of this class.
+func (s *Service) ShareVolume(_ context.Context, r *guestv1.ShareVolumeRequest) (*guestv1.ShareVolumeResponse, error) {
+	const call = "ShareVolume"
+	c := newCheck(call)
+	c.form("source", r.GetSource(), shareForm)
+	if c.err() != nil {
+		return nil, c.err()
+	}
+	err := s.enter(call)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	volume, err := s.cfg.Runtime.Share(strings.TrimPrefix(r.GetSource(), sandboxScheme), r.GetReadOnly())
+	if errors.Is(err, container.ErrExists) || errors.Is(err, container.ErrShared) {
+		d := denial(guestv1.CodeWrongState, call, err.Error())
+		d.Fix = "share it once, and before the first container mounts it"
+		return nil, d
+	}
+	if err != nil {
+		return nil, failed(call, err)
+	}
+	token, err := s.cfg.Streams.Grant(volume.Serve)
+	if err != nil {
+		volume.Close()
+		return nil, failed(call, err)
+	}
+	return &guestv1.ShareVolumeResponse{Token: token}, nil
 }

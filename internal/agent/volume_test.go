@@ -4,7 +4,9 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -95,5 +97,78 @@ func TestMalformedFills(t *testing.T) {
 				t.Errorf("the request led to %q", e)
 			}
 		})
+	}
+}
+
+func shareVolume(change func(*guestv1.ShareVolumeRequest)) call {
+	return func(ctx context.Context, r *rig) error {
+		return done(r.ShareVolume(ctx, with(&guestv1.ShareVolumeRequest{Source: "sandbox:///tmp/atlas/azureFileVolume/data"}, change)))
+	}
+}
+
+// TestShareVolume grants one stream for the volume's messages.
+func TestShareVolume(t *testing.T) {
+	r := ready(t)
+	g, c := r.host(t)
+	resp, err := g.ShareVolume(t.Context(), &guestv1.ShareVolumeRequest{Source: "sandbox:///tmp/atlas/azureFileVolume/data", ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.OpenStream(resp.GetToken())
+	if err == nil {
+		_, err = s.Write([]byte("messages"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = s.Close()
+	_, _ = s.Read(make([]byte, 1)) // until the guest has closed it, too
+	want := []string{"Share /tmp/atlas/azureFileVolume/data true", "served messages"}
+	if diff := cmp.Diff(want, r.log.take()); diff != "" {
+		t.Errorf("what happened (-want +got):\n%s", diff)
+	}
+}
+
+func TestRefusedShares(t *testing.T) {
+	t.Parallel()
+	for name, source := range map[string]string{
+		"empty directory": "emptydir/x", "secret": "secretsVolume/x", "repository": "gitRepoVolume/x", "source climbs": "azureFileVolume/..",
+		"source below a volume": "azureFileVolume/x/y", "termination log": "terminationLog/x",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := ready(t)
+			err := shareVolume(func(q *guestv1.ShareVolumeRequest) { q.Source = "sandbox:///tmp/atlas/" + source })(t.Context(), r)
+			d := guestv1.DenialFrom(err)
+			if d.GetCode() != guestv1.CodeBadRequest || d.GetField() != "source" || len(r.log.take()) != 0 {
+				t.Errorf("got %v, want %s for the source", err, guestv1.CodeBadRequest)
+			}
+		})
+	}
+	for _, tt := range []struct {
+		err  error
+		code string
+	}{
+		{container.ErrExists, guestv1.CodeWrongState}, {container.ErrShared, guestv1.CodeWrongState}, {errors.New("no device"), guestv1.CodeFailed},
+	} {
+		r := ready(t)
+		r.runtime.fail = func(string) error { return tt.err }
+		err := shareVolume(func(*guestv1.ShareVolumeRequest) {})(t.Context(), r)
+		if d := guestv1.DenialFrom(err); d.GetCode() != tt.code {
+			t.Errorf("%v: got %v, want %s", tt.err, err, tt.code)
+		}
+	}
+	// Streams that the host never opens use up what can be granted; then the volume is closed again.
+	r := ready(t)
+	for {
+		_, err := r.broker.Grant(func(net.Conn) {})
+		if err != nil {
+			break
+		}
+	}
+	err := shareVolume(func(*guestv1.ShareVolumeRequest) {})(t.Context(), r)
+	e := r.log.take()
+	if d := guestv1.DenialFrom(err); d.GetCode() != guestv1.CodeFailed || e[len(e)-1] != "CloseShare" {
+		t.Errorf("without a stream: %v, %q", err, e)
 	}
 }

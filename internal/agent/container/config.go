@@ -4,6 +4,7 @@ package container
 
 import (
 	"math"
+	"path/filepath"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -12,6 +13,9 @@ import (
 
 // cgroupParent holds the cgroups of all containers; its limit is what the agent leaves them.
 const cgroupParent = "/c"
+
+// Group is the directory of the control group that all containers are in.
+func (r *Runner) Group() string { return filepath.Join(r.Cgroups, cgroupParent) }
 
 const (
 	cpuPeriod     = 100_000 // microseconds

@@ -95,6 +95,14 @@ func (r *Runner) SetNetwork(n Network) {
 // Fill puts files into a volume.
 func (r *Runner) Fill(source string, files []File) error { return r.Volumes.Fill(source, files) }
 
+// Share makes a volume a directory that the host serves.
+func (r *Runner) Share(source string, readOnly bool) (Share, error) {
+	return r.Volumes.Share(source, readOnly)
+}
+
+// CloseShares undoes all calls of Share.
+func (r *Runner) CloseShares() error { return r.Volumes.CloseShares() }
+
 // LookupUser is the function of that name.
 func (*Runner) LookupUser(rootfs, spec string) (User, error) { return LookupUser(rootfs, spec) }
 
@@ -256,6 +264,8 @@ func (r *Runner) Remove(ctx context.Context, id string) error {
 	r.mu.Unlock()
 	_ = os.WriteFile(filepath.Join(r.cgroup(id), "cgroup.kill"), []byte("1"), 0) // exists, or there is nothing to kill
 	if h != nil {
+		free := time.AfterFunc(stuckTime, r.Volumes.freeStuck) // a process that waits for the host can not be killed
+		defer free.Stop()
 		select {
 		case <-h.Done():
 		case <-time.After(killTimeout):

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cofferdam.dev/internal/agent/machine/mount"
+	"cofferdam.dev/internal/agent/share"
 )
 
 // SourcePattern is the form of a mount's source; whoever uses it bounds the length. A source has exactly one element below
@@ -50,6 +51,8 @@ type Volumes struct {
 	known map[string]bool   // volumes that exist and hold what the image had, if that was asked for
 	put   int64             // of Budget
 	logs  map[string]string // the sources of termination logs, by container
+	// shares are what the host serves, by source. The agent opens nothing in them: the host could let it wait.
+	shares map[string]*share.Share
 }
 
 // Path returns where source lies in the guest.
@@ -142,6 +145,9 @@ func (v *Volumes) charge(n int64) error {
 func (v *Volumes) makeRoom(m Mount, name string) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.shares[m.Source] != nil {
+		return fmt.Errorf("making room in the volume at %s: the host serves it", m.Destination)
+	}
 	volume, err := v.dir(m.Source)
 	if err != nil {
 		return fmt.Errorf("making room in the volume at %s: %w", m.Destination, err)
