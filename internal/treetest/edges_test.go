@@ -82,6 +82,7 @@ var rooms = map[string][]string{
 	"internal/volume/blockcache":     {"internal/volume/blob"},
 	"internal/volume/xts":            {},
 	"internal/volume/luks2":          {"internal/strictjson", "internal/volume/xts"},
+	"internal/volume/shadow":         {},
 	"internal/image":                 {},
 	"internal/layer":                 {"internal/verity"},
 	"internal/policygen":             {"internal/spec", "policy"},
@@ -112,9 +113,9 @@ var rooms = map[string][]string{
 		"policy/engine", "policy/explain", "policy/replay",
 	},
 	"internal/tour": {
-		"api/guest/v1", "evidence", "evidence/snp", "internal/assemble", "internal/group", "internal/guestimage", "internal/image",
-		"internal/layer", "internal/plain", "internal/sandbox", "internal/simsp", "internal/spec", "policy", "verify", "verify/amd", "verify/anchor",
-		"verify/check",
+		"api/guest/v1", "evidence", "evidence/snp", "internal/assemble", "internal/auth", "internal/deploy", "internal/devdomain", "internal/group",
+		"internal/guestimage", "internal/image", "internal/layer", "internal/plain", "internal/sandbox", "internal/simsp", "internal/spec",
+		"internal/vault", "internal/vault/wrap", "policy", "verify", "verify/amd", "verify/anchor", "verify/check",
 	},
 	"internal/devdomain": {
 		"internal/attestsvc", "internal/attestsvc/rest", "internal/audit", "internal/auth", "internal/kbs", "internal/kbs/rcar", "internal/seal",

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package shadow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Errors of opening.
+var (
+	// ErrNoVolume says that the storage holds no superblock that the key authenticates: it is another volume, the key is
+	// wrong, or both superblocks are damaged.
+	ErrNoVolume = errors.New("the storage holds no volume of this key")
+	// ErrRolledBack says that the storage holds an older state than the anchor knows of, or another history.
+	ErrRolledBack = errors.New("the storage holds an older state, or another history")
+	// ErrForeignAnchor says that the storage holds a state that is newer than the anchor's record can explain.
+	ErrForeignAnchor = errors.New("the anchor was put back, or is not this volume's")
+)
+
+// Create makes a volume of size bytes that can grow to capacity bytes, and opens it. Both are multiples of BlockSize; the
+// capacity is rounded up to what the format can have. What the storage held before is not looked at, and not erased.
+func Create(ctx context.Context, s Storage, key Key, size, capacity int64, o Options) (*Volume, error) {
+	const unit = fanOut * BlockSize
+	capacity = max(capacity, size)
+	if size <= 0 || size%BlockSize != 0 || capacity > maxCapacity*BlockSize-unit {
+		return nil, fmt.Errorf("creating a volume of %d bytes: %w", size, ErrRange)
+	}
+	v, err := newVolume(s, o)
+	if err != nil {
+		return nil, fmt.Errorf("creating a volume: %w", err)
+	}
+	if o.ReadOnly {
+		return nil, fmt.Errorf("creating a volume: %w", ErrReadOnly)
+	}
+	sb := superblock{capacity: uint64((capacity + unit - 1) / unit * fanOut), size: uint64(size) / BlockSize, epoch: 1}
+	err = errors.Join(v.random(sb.id[:]), v.random(sb.session[:]))
+	if err == nil {
+		v.keys, err = newKeys(key, sb.id)
+	}
+	if err == nil {
+		v.geo, err = newGeometry(sb.capacity)
+	}
+	if err == nil {
+		// A volume that was here before must not show through: its keys are others, but a torn creation must find nothing.
+		err = s.WriteAt(ctx, make([]byte, 2*BlockSize), 0)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("creating a volume: %w", err)
+	}
+	v.sb, v.rootWas = sb, none
+	sb.generation = 1
+	v.unfinished = sb.marshal(v.keys.superblock)
+	err = v.finish(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("creating a volume: %w", err)
+	}
+	return v, nil
+}
+
+func newVolume(s Storage, o Options) (*Volume, error) {
+	if (o.Anchor == nil) != o.Unanchored {
+		return nil, ErrAnchorNeeded
+	}
+	if o.CacheNodes == 0 {
+		o.CacheNodes = defaultCache
+	}
+	if o.DirtyNodes == 0 {
+		o.DirtyNodes = defaultDirty
+	}
+	return &Volume{storage: s, opts: o, nodes: newNodes(o.CacheNodes)}, nil
+}
+
+// Open opens a volume in its last committed state, and holds it against the anchor before anything of it is read. For
+// writing it commits at once, so that no other history can go on from that state.
+func Open(ctx context.Context, s Storage, key Key, o Options) (*Volume, error) {
+	v, err := newVolume(s, o)
+	if err != nil {
+		return nil, fmt.Errorf("opening the volume: %w", err)
+	}
+	newest, older, err := v.readSuperblocks(ctx, key)
+	if err == nil {
+		err = v.settle(ctx, newest, older)
+	}
+	if err == nil {
+		v.geo, err = newGeometry(newest.capacity)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the volume: %w", err)
+	}
+	v.sb, v.rootWas = newest.superblock, none
+	if !v.sb.root.empty() {
+		v.rootWas = v.sb.root.place()
+	}
+	if o.ReadOnly {
+		return v, nil
+	}
+	err = v.begin(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("opening the volume for writing: %w", err)
+	}
+	return v, nil
+}
+
+// begin commits a new session and a new epoch.
+func (v *Volume) begin(ctx context.Context) error {
+	next := v.sb
+	next.generation++
+	next.epoch++
+	if next.epoch > maxEpoch {
+		return fmt.Errorf("the volume has used up its %d epochs: copy it to a new one", maxEpoch)
+	}
+	err := v.random(next.session[:])
+	if err != nil {
+		return err
+	}
+	v.unfinished = next.marshal(v.keys.superblock)
+	return v.finish(ctx)
+}
+
+// stored is a superblock as it was read.
+type stored struct {
+	superblock
+	raw []byte
+}
+
+// readSuperblocks returns the newest valid superblock, and the one before it if it is valid.
+func (v *Volume) readSuperblocks(ctx context.Context, key Key) (newest, older *stored, err error) {
+	var found []*stored
+	for place := range int64(2) {
+		raw := make([]byte, BlockSize)
+		err = v.storage.ReadAt(ctx, raw, place*BlockSize)
+		if err != nil {
+			return nil, nil, fmt.Errorf("reading from the storage: %w", err)
+		}
+		id, ok := peekID(raw)
+		if !ok {
+			continue
+		}
+		k, err := newKeys(key, id)
+		if err != nil {
+			return nil, nil, err
+		}
+		sb, err := parseSuperblock(raw, k.superblock)
+		if err != nil || sb.generation%2 != uint64(place) {
+			continue
+		}
+		found = append(found, &stored{*sb, raw})
+		if len(found) == 1 || sb.generation > found[0].generation {
+			v.keys = k
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return nil, nil, ErrNoVolume
+	case len(found) == 1:
+		return found[0], nil, nil
+	case found[1].generation > found[0].generation:
+		found[0], found[1] = found[1], found[0]
+	}
+	if found[0].id != found[1].id || found[0].generation != found[1].generation+1 {
+		return found[0], nil, nil // the other one is of another time, and says nothing
+	}
+	return found[0], found[1], nil
+}
+
+// settle holds the state that was found against the anchor.
+func (v *Volume) settle(ctx context.Context, newest, older *stored) error {
+	if v.opts.Anchor == nil {
+		return nil
+	}
+	a, err := v.opts.Anchor.Load(ctx, newest.id)
+	if err != nil {
+		return fmt.Errorf("asking the anchor: %w", err)
+	}
+	found := record(&newest.superblock, newest.raw)
+	switch {
+	case a.Volume != newest.id || found.Generation < a.Generation || found.Generation == a.Generation && found != a:
+		return fmt.Errorf("the storage has generation %d, the anchor %d: %w", found.Generation, a.Generation, ErrRolledBack)
+	case found == a:
+		v.anchor = a
+		return nil
+	case found.Generation > a.Generation+1:
+		return fmt.Errorf("the storage has generation %d, the anchor %d: %w", found.Generation, a.Generation, ErrForeignAnchor)
+	case older != nil && record(&older.superblock, older.raw) != a:
+		return fmt.Errorf("generation %d is not the anchor's: %w", a.Generation, ErrRolledBack)
+	}
+	// The writer died between its superblock and the anchor.
+	v.anchor = a
+	if v.opts.ReadOnly {
+		return nil
+	}
+	err = v.opts.Anchor.Move(ctx, a, found)
+	if err != nil {
+		return fmt.Errorf("moving the anchor: %w", err)
+	}
+	v.anchor = found
+	return nil
+}
