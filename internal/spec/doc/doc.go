@@ -191,3 +191,11 @@ func (v *Value) MembersOf() []Member {
 	}
 	return v.Members
 }
+
+// ItemsOf returns the items of a list, and none of anything else.
+func (v *Value) ItemsOf() []*Value {
+	if v == nil {
+		return nil
+	}
+	return v.Items
+}

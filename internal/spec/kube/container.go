@@ -9,10 +9,8 @@ import (
 	"cofferdam.dev/internal/spec/doc"
 )
 
-const terminationLog = "/dev/termination-log"
-
-func (p *pod) container(c *doc.Value) (spec.Container, error) {
-	out := spec.Container{AllowStdio: true, AllowPrivilegeEscalation: true}
+func (p *pod) container(c *doc.Value, init bool) (spec.Container, error) {
+	out := spec.Container{AllowStdio: true, AllowPrivilegeEscalation: true, Life: spec.Life{Init: init}}
 	err := checkKeys(c, "name", "image", "command", "args", "env", "envFrom", "volumeMounts", "securityContext", "livenessProbe",
 		"readinessProbe", "startupProbe", "lifecycle", "workingDir", "terminationMessagePath", "ports", "resources",
 		"imagePullPolicy", "stdin", "stdinOnce", "tty", "terminationMessagePolicy", "restartPolicy", "resizePolicy")
@@ -30,9 +28,6 @@ func (p *pod) container(c *doc.Value) (spec.Container, error) {
 	if out.Name == "" {
 		return out, c.Errorf("the name is missing")
 	}
-	if s, err := text(c, "terminationMessagePath"); err != nil || s != "" && s != terminationLog {
-		return out, c.Errorf("terminationMessagePath is %q, and only %s is supported", s, terminationLog)
-	}
 	env, err := p.environment(c)
 	if err != nil {
 		return out, err
@@ -44,8 +39,16 @@ func (p *pod) container(c *doc.Value) (spec.Container, error) {
 	if out.Args, err = p.words(c, "args", env); err != nil {
 		return out, err
 	}
-	for _, step := range []func(*doc.Value, *spec.Container) error{p.exec, p.mounts, p.security} {
+	if err := p.mounts(c, env, &out); err != nil {
+		return out, err
+	}
+	for _, step := range []func(*doc.Value, *spec.Container) error{p.life, p.terminationMessage, p.security, p.resources, p.ports} {
 		if err := step(c, &out); err != nil {
+			return out, err
+		}
+	}
+	for key, to := range map[string]*bool{"tty": &out.Terminal, "stdin": &out.Stdin} {
+		if *to, err = truth(c, key, false); err != nil {
 			return out, err
 		}
 	}
@@ -71,28 +74,6 @@ func (p *pod) words(c *doc.Value, key string, env *environment) ([]string, error
 		out = append(out, expanded)
 	}
 	return out, nil
-}
-
-// exec reads the commands of probes and hooks, which the kubelet starts in the container.
-func (p *pod) exec(c *doc.Value, out *spec.Container) error {
-	lifecycle := c.Get("lifecycle")
-	for _, hook := range []*doc.Value{
-		c.Get("livenessProbe"), c.Get("readinessProbe"), c.Get("startupProbe"), lifecycle.Get("postStart"), lifecycle.Get("preStop"),
-	} {
-		exec := hook.Get("exec")
-		if exec.IsNull() {
-			continue
-		}
-		command, err := texts(exec, "command")
-		if err != nil {
-			return err
-		}
-		if len(command) == 0 {
-			return exec.Errorf("the command is missing")
-		}
-		out.AllowExec = append(out.AllowExec, command)
-	}
-	return nil
 }
 
 // security merges the security contexts: the container's wins over the pod's.
@@ -124,6 +105,16 @@ func (p *pod) security(c *doc.Value, out *spec.Container) error {
 		if mine != nil {
 			*to = mine
 		}
+	}
+	root, err := truth(ofPod, "runAsNonRoot", false)
+	if err != nil {
+		return err
+	}
+	if out.RunAsNonRoot, err = truth(own, "runAsNonRoot", root); err != nil {
+		return err
+	}
+	if out.ReadOnlyRoot, err = truth(own, "readOnlyRootFilesystem", false); err != nil {
+		return err
 	}
 	if out.Privileged, err = truth(own, "privileged", false); err != nil {
 		return err

@@ -3,8 +3,9 @@
 // Package kube reads the pods of Kubernetes objects, as a plain pod or as Azure's virtual node runs them.
 //
 // It follows what the kubelet does: commands and arguments, variables from ConfigMaps and Secrets that stand beside the
-// workload, $(NAME) in values, security contexts of pod and container. It asks no cluster: what only a cluster knows
-// is a rule that admits any value, where that is approved, and an error elsewhere. It trusts nothing that it reads; a
+// workload, $(NAME) in values, security contexts of pod and container, named ports, files of volumes. It asks no cluster:
+// what only a cluster knows is a rule that admits any value, where that is approved, and an error elsewhere. Of pods of
+// the virtual node it reads what their policy depends on: the cluster brings the rest. It trusts nothing that it reads; a
 // field of a pod that it does not know is an error, since it could change what runs.
 package kube
 
@@ -45,6 +46,7 @@ var podless = []string{
 
 const (
 	existingPolicy   = "microsoft.containerinstance.virtualnode.ccepolicy"
+	egressRules      = "cofferdam.dev/egress"
 	workloadIdentity = "azure.workload.identity/use"
 )
 
@@ -52,6 +54,7 @@ type reader struct {
 	options  Options
 	warnings *spec.Warnings
 	maps     map[string]*values // ConfigMaps and Secrets by kind, namespace and name
+	services []*doc.Value
 }
 
 // Read reads the workloads among the objects, in their order.
@@ -61,6 +64,9 @@ func Read(ctx context.Context, objects []*doc.Value, o Options, w *spec.Warnings
 	for _, v := range objects {
 		if err := r.collect(v); err != nil {
 			return nil, fmt.Errorf("%s: %w", title(v), err)
+		}
+		if textOf(v.Get("kind")) == "Service" {
+			r.services = append(r.services, v)
 		}
 	}
 	var groups []spec.Group
@@ -120,13 +126,15 @@ func textOf(v *doc.Value) string {
 // pod is one pod with what surrounds it.
 type pod struct {
 	*reader
+	group     *spec.Group
+	meta      *doc.Value // of the pod
 	spec      *doc.Value
 	namespace string
 	volumes   map[string]volume
 }
 
 func (r *reader) workload(v *doc.Value, path []string) (spec.Group, error) {
-	g := spec.Group{Origin: title(v)}
+	g := spec.Group{Origin: title(v), Restart: spec.RestartAlways}
 	if r.options.VirtualNode {
 		g.Platform = spec.PlatformVirtualNode
 	}
@@ -137,16 +145,13 @@ func (r *reader) workload(v *doc.Value, path []string) (spec.Group, error) {
 	for _, key := range path {
 		at = at.Get(key)
 	}
-	p := pod{reader: r, spec: at.Get("spec"), namespace: textOf(v.Get("metadata").Get("namespace"))}
+	p := pod{reader: r, group: &g, meta: at.Get("metadata"), spec: at.Get("spec"), namespace: textOf(v.Get("metadata").Get("namespace"))}
 	if p.spec == nil || p.spec.Kind != doc.Object {
 		return g, v.Errorf("there is no pod in it (%s)", strings.Join(append(path, "spec"), "."))
 	}
-	meta := at.Get("metadata")
-	g.WorkloadIdentity = textOf(meta.Get("labels").Get(workloadIdentity)) == "true"
-	for _, m := range []*doc.Value{v.Get("metadata"), meta} {
-		if s := textOf(m.Get("annotations").Get(existingPolicy)); s != "" {
-			g.ExistingPolicy = s
-		}
+	g.WorkloadIdentity = textOf(p.meta.Get("labels").Get(workloadIdentity)) == "true"
+	if err := p.annotations(v.Get("metadata")); err != nil {
+		return g, err
 	}
 	if err := p.checkPod(); err != nil {
 		return g, err
@@ -160,7 +165,7 @@ func (r *reader) workload(v *doc.Value, path []string) (spec.Group, error) {
 			return g, err
 		}
 		for _, c := range list {
-			out, err := p.container(c)
+			out, err := p.container(c, key == "initContainers")
 			if err != nil {
 				return g, err
 			}
@@ -170,7 +175,34 @@ func (r *reader) workload(v *doc.Value, path []string) (spec.Group, error) {
 	if len(g.Containers) == 0 {
 		return g, p.spec.Errorf("the pod has no containers")
 	}
+	for _, step := range []func(*doc.Value) error{p.restart, p.instances, p.network, p.published, p.pull, p.unheard} {
+		if err := step(v); err != nil {
+			return g, err
+		}
+	}
 	return g, nil
+}
+
+// annotations reads those of the workload, and those of its pod, which win.
+func (p *pod) annotations(workload *doc.Value) error {
+	for _, m := range []*doc.Value{workload, p.meta} {
+		list := m.Get("annotations")
+		if s := textOf(list.Get(existingPolicy)); s != "" {
+			p.group.ExistingPolicy = s
+		}
+		v := list.Get(egressRules)
+		if v == nil {
+			continue
+		}
+		rules, err := str(v)
+		if err != nil {
+			return err
+		}
+		if p.group.Egress, err = spec.ParseEgressList(rules); err != nil {
+			return v.Errorf("%w", err)
+		}
+	}
+	return nil
 }
 
 // checkPod refuses fields that are not known, and those that share the node with the pod.

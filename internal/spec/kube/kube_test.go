@@ -96,7 +96,6 @@ func TestRefusals(t *testing.T) {
 		"service in a command":    {podText(", command: ['$(DB_SERVICE_HOST)']", ""), "a command must be known in advance"},
 		"local seccomp profile":   {podText(", securityContext: {seccompProfile: {type: Localhost, localhostProfile: x}}", ""), `type "Localhost" are not supported`},
 		"user":                    {podText(", securityContext: {runAsUser: root}", ""), "no 32-bit number"},
-		"termination log":         {podText(", terminationMessagePath: /x", ""), "terminationMessagePath"},
 		"no image":                {"apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c}]}\n", "the image is missing"},
 		"no pod":                  {"apiVersion: v1\nkind: Deployment\nmetadata: {name: p}\nspec: {}\n", "there is no pod in it (spec.template.spec)"},
 		"nothing":                 {"apiVersion: v1\nkind: Service\nmetadata: {name: p}\n", "no object starts containers"},
@@ -154,13 +153,13 @@ spec:
 
 func TestQuantity(t *testing.T) {
 	t.Parallel()
-	for in, want := range map[string]string{"1": "1", "1500m": "3/2", "64Mi": "67108864", "1k": "1000", "1.5Gi": "1610612736", "2E": "2000000000000000000"} {
+	for in, want := range map[string]string{"1": "1", "1500m": "3/2", "64Mi": "67108864", "1k": "1000", "1.5Gi": "1610612736", "2E": "2000000000000000000", "1e3": "1000", "1E3": "1000", "15e-1": "3/2", "7u": "7/1000000", "1Ei": "1152921504606846976"} {
 		q, err := quantity(doc.Str(in))
 		if err != nil || q.RatString() != want {
 			t.Errorf("%s: %v, %v", in, q, err)
 		}
 	}
-	for _, in := range []string{"", "1e3", "-1", "1Zi", "m", ".5", "1 "} {
+	for _, in := range []string{"", "1e99", "1e", "-1", "1Zi", "m", ".5", "1 "} {
 		if q, err := quantity(doc.Str(in)); err == nil {
 			t.Errorf("%q is %v", in, q)
 		}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -196,28 +195,4 @@ func (p *pod) resource(c, ref *doc.Value) (string, error) {
 		n.Add(n, big.NewInt(1))
 	}
 	return n.String(), nil
-}
-
-var quantityForm = regexp.MustCompile(`^([0-9]{1,20}(?:\.[0-9]{1,20})?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$`)
-
-// quantity reads an amount such as 500m or 64Mi.
-func quantity(v *doc.Value) (*big.Rat, error) {
-	m := quantityForm.FindStringSubmatch(v.Text)
-	if m == nil || v.Kind != doc.String && v.Kind != doc.Number {
-		return nil, v.Errorf("%q is no quantity", v.Text)
-	}
-	q, ok := new(big.Rat).SetString(m[1])
-	if !ok {
-		return nil, v.Errorf("%q is no quantity", v.Text)
-	}
-	unit := m[2]
-	if unit == "m" {
-		return q.Quo(q, big.NewRat(1000, 1)), nil
-	}
-	base, exponent := int64(1000), strings.IndexByte("kMGTPE", (unit + " ")[0])+1
-	if strings.HasSuffix(unit, "i") {
-		base, exponent = 1024, strings.IndexByte("KMGTPE", unit[0])+1
-	}
-	factor := new(big.Int).Exp(big.NewInt(base), big.NewInt(int64(exponent)), nil)
-	return q.Mul(q, new(big.Rat).SetInt(factor)), nil
 }

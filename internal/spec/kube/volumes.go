@@ -14,6 +14,7 @@ import (
 type volume struct {
 	kind     spec.MountKind
 	readOnly bool
+	content  *spec.Volume // of the group; nil on the virtual node, which brings its own
 }
 
 // What becomes of the kinds of volumes. Those of readOnlyKinds cannot be written whatever a mount says; those of
@@ -39,6 +40,10 @@ func (p *pod) readVolumes(claims *doc.Value) error {
 		}
 		if p.volumes[name], err = p.volume(v); err != nil {
 			return err
+		}
+		if content := p.volumes[name].content; content != nil {
+			content.Name, content.Kind = name, p.volumes[name].kind
+			p.group.Volumes = append(p.group.Volumes, *content)
 		}
 	}
 	if claims.IsNull() {
@@ -74,12 +79,13 @@ func (p *pod) volume(v *doc.Value) (volume, error) {
 	}
 	switch {
 	case kind == "emptyDir" || kind == "": // which is the default of Kubernetes
-		return volume{kind: spec.MountEmptyDir}, nil
+		return p.emptyDirectory(v.Get(kind))
 	case slices.Contains(readOnlyKinds, kind):
 		if p.options.VirtualNode {
 			return volume{kind: spec.MountEmptyDir, readOnly: true}, nil
 		}
-		return volume{kind: spec.MountSecret, readOnly: true}, nil
+		files, err := p.content(kind, v.Get(kind))
+		return volume{kind: spec.MountSecret, readOnly: true, content: &spec.Volume{Files: files}}, err
 	case kind == "hostPath":
 		return volume{}, v.Errorf("a hostPath volume is not supported: the files of the node are not trusted")
 	case slices.Contains(claimKinds, kind) && p.options.VirtualNode:
@@ -91,7 +97,34 @@ func (p *pod) volume(v *doc.Value) (volume, error) {
 	return volume{}, v.Errorf("volumes of kind %q are not supported", kind)
 }
 
-func (p *pod) mounts(c *doc.Value, out *spec.Container) error {
+// emptyDirectory reads where a directory is kept, and how much it may hold.
+func (p *pod) emptyDirectory(v *doc.Value) (volume, error) {
+	out := volume{kind: spec.MountEmptyDir}
+	if p.options.VirtualNode {
+		return out, nil
+	}
+	out.content = &spec.Volume{}
+	if v.IsNull() {
+		return out, nil
+	}
+	if err := checkKeys(v, "medium", "sizeLimit"); err != nil {
+		return out, err
+	}
+	medium, err := text(v, "medium")
+	if err != nil {
+		return out, err
+	}
+	if medium != "" && medium != "Memory" {
+		return out, v.Errorf("medium %q of an emptyDir is not supported, only Memory", medium)
+	}
+	out.content.Memory = medium == "Memory"
+	if limit := v.Get("sizeLimit"); !limit.IsNull() {
+		out.content.SizeLimitBytes, err = whole(limit, 1)
+	}
+	return out, err
+}
+
+func (p *pod) mounts(c *doc.Value, env *environment, out *spec.Container) error {
 	list, err := items(c, "volumeMounts")
 	if err != nil {
 		return err
@@ -123,7 +156,37 @@ func (p *pod) mounts(c *doc.Value, out *spec.Container) error {
 		if s, err := text(m, "mountPropagation"); err != nil || s == "Bidirectional" {
 			return m.Errorf("bidirectional mount propagation is not supported")
 		}
-		out.Mounts = append(out.Mounts, spec.Mount{Kind: v.kind, Path: strings.TrimSpace(path), ReadOnly: readOnly || v.readOnly})
+		mount := spec.Mount{Kind: v.kind, Path: strings.TrimSpace(path), ReadOnly: readOnly || v.readOnly}
+		if v.content != nil {
+			mount.Volume = name
+			if mount.SubPath, err = part(m, env); err != nil {
+				return err
+			}
+		}
+		out.Mounts = append(out.Mounts, mount)
 	}
 	return nil
+}
+
+// part reads which part of a volume is mounted.
+func part(m *doc.Value, env *environment) (string, error) {
+	plain, err := text(m, "subPath")
+	if err != nil {
+		return "", err
+	}
+	pattern, err := text(m, "subPathExpr")
+	switch {
+	case err != nil:
+		return "", err
+	case plain != "" && pattern != "":
+		return "", m.Errorf("a mount has both subPath and subPathExpr")
+	case pattern != "":
+		if plain, err = env.expand(pattern); err != nil {
+			return "", m.Get("subPathExpr").Errorf("%w", err)
+		}
+	}
+	if plain == "" {
+		return "", nil
+	}
+	return strings.TrimSuffix(plain, "/"), nil
 }
