@@ -92,7 +92,7 @@ var rooms = map[string][]string{
 	"internal/guestimage":            {"internal/guestimage/scratchfmt", "internal/measure"},
 	"internal/guestimage/scratchfmt": {},
 	"internal/channel":               {},
-	"internal/agent/machine":         {"internal/verity", "internal/guestimage/scratchfmt"},
+	"internal/agent/machine":         {"internal/verity", "internal/guestimage/scratchfmt", "policy"}, // policy for the egress list alone
 	"internal/agent": {
 		"api/guest/v1", "attest", "evidence", "evidence/snp", "evidence/tdx", "internal/agent/machine", "internal/channel", "internal/evidencewire", "policy",
 		"policy/denial", "policy/engine", "policy/fragment",
