@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"time"
 
@@ -223,7 +224,7 @@ type Ended struct {
 	Broken bool
 }
 
-// Wait blocks until a process has ended.
+// Wait blocks until a process has ended. A container that is started again has not: its last end counts.
 func (c *Client) Wait(ctx context.Context, container, execID string) (Ended, error) {
 	resp, err := c.svc.Wait(ctx, &groupv1.WaitRequest{Container: container, ExecId: execID})
 	if err != nil {
@@ -239,6 +240,51 @@ func (c *Client) Stop(ctx context.Context, timeout time.Duration) error {
 		return c.failed("stopping the group", err)
 	}
 	return nil
+}
+
+// Restart starts a container again, or all that have run if container is empty, and returns when each runs or has ended
+// once more. The machine stays, and with it the volumes.
+func (c *Client) Restart(ctx context.Context, container string) error {
+	_, err := c.svc.Restart(ctx, &groupv1.RestartRequest{Container: container})
+	if err != nil {
+		return c.failed("restarting", err)
+	}
+	return nil
+}
+
+// Stats are the use of resources of a group's containers, as the guest tells it.
+type Stats struct {
+	Containers []ContainerStats `json:"containers"`
+	// MemoryTotalBytes and MemoryAvailableBytes are the machine's.
+	MemoryTotalBytes     uint64 `json:"memory_total_bytes"`
+	MemoryAvailableBytes uint64 `json:"memory_available_bytes"`
+}
+
+// ContainerStats are the use of resources of one container.
+type ContainerStats struct {
+	Name string `json:"name"`
+	// ID is the present run's; State is "created", "running" or "stopped".
+	ID          string        `json:"id"`
+	State       string        `json:"state"`
+	MemoryBytes uint64        `json:"memory_bytes"`
+	CPU         time.Duration `json:"cpu_ns"` // since the container's start, of all processors
+	Processes   int           `json:"processes"`
+}
+
+// Stats asks for the containers' use of resources. The policy may refuse it.
+func (c *Client) Stats(ctx context.Context) (*Stats, error) {
+	resp, err := c.svc.Stats(ctx, &groupv1.StatsRequest{})
+	if err != nil {
+		return nil, c.failed("asking for the use of resources", err)
+	}
+	s := &Stats{MemoryTotalBytes: resp.GetMemoryTotalBytes(), MemoryAvailableBytes: resp.GetMemoryAvailableBytes()}
+	for _, x := range resp.GetContainers() {
+		s.Containers = append(s.Containers, ContainerStats{
+			Name: x.GetName(), ID: x.GetId(), State: x.GetState(), MemoryBytes: x.GetMemoryBytes(),
+			CPU: time.Duration(min(x.GetCpuUsec(), math.MaxInt64/1000)) * time.Microsecond, Processes: int(x.GetPids()),
+		})
+	}
+	return s, nil
 }
 
 // Loaded is a signed message that the guest's policy has accepted.

@@ -13,18 +13,22 @@ import (
 	"cofferdam.dev/internal/wholefile"
 )
 
-// Created is a group that was made and not started. Its lock is held, so that nobody else takes it for dead; Close or
+// Created is a group that was made, or reset, and not started. Its lock is held, so that nobody else takes it for dead; Close or
 // Start gives the lock away.
 type Created struct {
 	Group
-	plan *Plan
-	lock *os.File
+	plan   *Plan
+	lock   *os.File
+	before *Record // of a group that was reset: how it had ended
 }
 
-// Close gives the group up and removes it.
+// Close gives the group up and removes it. One that was there before and was reset stays, as it had ended.
 func (c *Created) Close() error {
 	if c.lock == nil {
 		return nil
+	}
+	if c.before != nil {
+		return c.undo()
 	}
 	err := os.RemoveAll(c.Dir)
 	return errors.Join(err, c.release())

@@ -819,6 +819,270 @@ func (*StopResponse) Descriptor() ([]byte, []int) {
 	return file_api_group_v1_group_proto_rawDescGZIP(), []int{13}
 }
 
+type RestartRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// container is empty for all that have run, but for init containers that have done their work.
+	Container     string `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartRequest) Reset() {
+	*x = RestartRequest{}
+	mi := &file_api_group_v1_group_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartRequest) ProtoMessage() {}
+
+func (x *RestartRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_group_v1_group_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartRequest.ProtoReflect.Descriptor instead.
+func (*RestartRequest) Descriptor() ([]byte, []int) {
+	return file_api_group_v1_group_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RestartRequest) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+type RestartResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartResponse) Reset() {
+	*x = RestartResponse{}
+	mi := &file_api_group_v1_group_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartResponse) ProtoMessage() {}
+
+func (x *RestartResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_group_v1_group_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartResponse.ProtoReflect.Descriptor instead.
+func (*RestartResponse) Descriptor() ([]byte, []int) {
+	return file_api_group_v1_group_proto_rawDescGZIP(), []int{15}
+}
+
+type StatsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatsRequest) Reset() {
+	*x = StatsRequest{}
+	mi := &file_api_group_v1_group_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatsRequest) ProtoMessage() {}
+
+func (x *StatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_group_v1_group_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
+func (*StatsRequest) Descriptor() ([]byte, []int) {
+	return file_api_group_v1_group_proto_rawDescGZIP(), []int{16}
+}
+
+type ContainerStats struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name is that of the plan; id is the present run's.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Id   string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// state is "created", "running" or "stopped", as the guest says.
+	State         string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	MemoryBytes   uint64 `protobuf:"varint,4,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	CpuUsec       uint64 `protobuf:"varint,5,opt,name=cpu_usec,json=cpuUsec,proto3" json:"cpu_usec,omitempty"`
+	Pids          uint32 `protobuf:"varint,6,opt,name=pids,proto3" json:"pids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContainerStats) Reset() {
+	*x = ContainerStats{}
+	mi := &file_api_group_v1_group_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContainerStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContainerStats) ProtoMessage() {}
+
+func (x *ContainerStats) ProtoReflect() protoreflect.Message {
+	mi := &file_api_group_v1_group_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContainerStats.ProtoReflect.Descriptor instead.
+func (*ContainerStats) Descriptor() ([]byte, []int) {
+	return file_api_group_v1_group_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ContainerStats) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ContainerStats) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ContainerStats) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ContainerStats) GetMemoryBytes() uint64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *ContainerStats) GetCpuUsec() uint64 {
+	if x != nil {
+		return x.CpuUsec
+	}
+	return 0
+}
+
+func (x *ContainerStats) GetPids() uint32 {
+	if x != nil {
+		return x.Pids
+	}
+	return 0
+}
+
+type StatsResponse struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Containers []*ContainerStats      `protobuf:"bytes,1,rep,name=containers,proto3" json:"containers,omitempty"`
+	// memory_total_bytes and memory_available_bytes are the machine's.
+	MemoryTotalBytes     uint64 `protobuf:"varint,2,opt,name=memory_total_bytes,json=memoryTotalBytes,proto3" json:"memory_total_bytes,omitempty"`
+	MemoryAvailableBytes uint64 `protobuf:"varint,3,opt,name=memory_available_bytes,json=memoryAvailableBytes,proto3" json:"memory_available_bytes,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
+}
+
+func (x *StatsResponse) Reset() {
+	*x = StatsResponse{}
+	mi := &file_api_group_v1_group_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatsResponse) ProtoMessage() {}
+
+func (x *StatsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_group_v1_group_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
+func (*StatsResponse) Descriptor() ([]byte, []int) {
+	return file_api_group_v1_group_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *StatsResponse) GetContainers() []*ContainerStats {
+	if x != nil {
+		return x.Containers
+	}
+	return nil
+}
+
+func (x *StatsResponse) GetMemoryTotalBytes() uint64 {
+	if x != nil {
+		return x.MemoryTotalBytes
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetMemoryAvailableBytes() uint64 {
+	if x != nil {
+		return x.MemoryAvailableBytes
+	}
+	return 0
+}
+
 type LoadRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Message []byte                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
@@ -830,7 +1094,7 @@ type LoadRequest struct {
 
 func (x *LoadRequest) Reset() {
 	*x = LoadRequest{}
-	mi := &file_api_group_v1_group_proto_msgTypes[14]
+	mi := &file_api_group_v1_group_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +1106,7 @@ func (x *LoadRequest) String() string {
 func (*LoadRequest) ProtoMessage() {}
 
 func (x *LoadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_group_v1_group_proto_msgTypes[14]
+	mi := &file_api_group_v1_group_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +1119,7 @@ func (x *LoadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadRequest.ProtoReflect.Descriptor instead.
 func (*LoadRequest) Descriptor() ([]byte, []int) {
-	return file_api_group_v1_group_proto_rawDescGZIP(), []int{14}
+	return file_api_group_v1_group_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LoadRequest) GetMessage() []byte {
@@ -885,7 +1149,7 @@ type LoadResponse struct {
 
 func (x *LoadResponse) Reset() {
 	*x = LoadResponse{}
-	mi := &file_api_group_v1_group_proto_msgTypes[15]
+	mi := &file_api_group_v1_group_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +1161,7 @@ func (x *LoadResponse) String() string {
 func (*LoadResponse) ProtoMessage() {}
 
 func (x *LoadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_group_v1_group_proto_msgTypes[15]
+	mi := &file_api_group_v1_group_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +1174,7 @@ func (x *LoadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadResponse.ProtoReflect.Descriptor instead.
 func (*LoadResponse) Descriptor() ([]byte, []int) {
-	return file_api_group_v1_group_proto_rawDescGZIP(), []int{15}
+	return file_api_group_v1_group_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LoadResponse) GetIssuer() string {
@@ -944,7 +1208,7 @@ type AttestRequest struct {
 
 func (x *AttestRequest) Reset() {
 	*x = AttestRequest{}
-	mi := &file_api_group_v1_group_proto_msgTypes[16]
+	mi := &file_api_group_v1_group_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1220,7 @@ func (x *AttestRequest) String() string {
 func (*AttestRequest) ProtoMessage() {}
 
 func (x *AttestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_group_v1_group_proto_msgTypes[16]
+	mi := &file_api_group_v1_group_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1233,7 @@ func (x *AttestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttestRequest.ProtoReflect.Descriptor instead.
 func (*AttestRequest) Descriptor() ([]byte, []int) {
-	return file_api_group_v1_group_proto_rawDescGZIP(), []int{16}
+	return file_api_group_v1_group_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AttestRequest) GetNonce() []byte {
@@ -995,7 +1259,7 @@ type AttestResponse struct {
 
 func (x *AttestResponse) Reset() {
 	*x = AttestResponse{}
-	mi := &file_api_group_v1_group_proto_msgTypes[17]
+	mi := &file_api_group_v1_group_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1271,7 @@ func (x *AttestResponse) String() string {
 func (*AttestResponse) ProtoMessage() {}
 
 func (x *AttestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_group_v1_group_proto_msgTypes[17]
+	mi := &file_api_group_v1_group_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1284,7 @@ func (x *AttestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttestResponse.ProtoReflect.Descriptor instead.
 func (*AttestResponse) Descriptor() ([]byte, []int) {
-	return file_api_group_v1_group_proto_rawDescGZIP(), []int{17}
+	return file_api_group_v1_group_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AttestResponse) GetEvidence() []byte {
@@ -1085,7 +1349,24 @@ const file_api_group_v1_group_proto_rawDesc = "" +
 	"\vStopRequest\x12\x1d\n" +
 	"\n" +
 	"timeout_ms\x18\x01 \x01(\rR\ttimeoutMs\"\x0e\n" +
-	"\fStopResponse\"F\n" +
+	"\fStopResponse\".\n" +
+	"\x0eRestartRequest\x12\x1c\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\"\x11\n" +
+	"\x0fRestartResponse\"\x0e\n" +
+	"\fStatsRequest\"\x9c\x01\n" +
+	"\x0eContainerStats\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12!\n" +
+	"\fmemory_bytes\x18\x04 \x01(\x04R\vmemoryBytes\x12\x19\n" +
+	"\bcpu_usec\x18\x05 \x01(\x04R\acpuUsec\x12\x12\n" +
+	"\x04pids\x18\x06 \x01(\rR\x04pids\"\xb7\x01\n" +
+	"\rStatsResponse\x12B\n" +
+	"\n" +
+	"containers\x18\x01 \x03(\v2\".cofferdam.group.v1.ContainerStatsR\n" +
+	"containers\x12,\n" +
+	"\x12memory_total_bytes\x18\x02 \x01(\x04R\x10memoryTotalBytes\x124\n" +
+	"\x16memory_available_bytes\x18\x03 \x01(\x04R\x14memoryAvailableBytes\"F\n" +
 	"\vLoadRequest\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\fR\amessage\x12\x1d\n" +
 	"\n" +
@@ -1098,7 +1379,7 @@ const file_api_group_v1_group_proto_rawDesc = "" +
 	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12!\n" +
 	"\fruntime_data\x18\x02 \x01(\fR\vruntimeData\",\n" +
 	"\x0eAttestResponse\x12\x1a\n" +
-	"\bevidence\x18\x01 \x01(\fR\bevidence2\xcb\x05\n" +
+	"\bevidence\x18\x01 \x01(\fR\bevidence2\xed\x06\n" +
 	"\x05Group\x12R\n" +
 	"\aInspect\x12\".cofferdam.group.v1.InspectRequest\x1a#.cofferdam.group.v1.InspectResponse\x12O\n" +
 	"\x06Attach\x12!.cofferdam.group.v1.AttachRequest\x1a\".cofferdam.group.v1.AttachResponse\x12I\n" +
@@ -1106,7 +1387,9 @@ const file_api_group_v1_group_proto_rawDesc = "" +
 	"\x06Signal\x12!.cofferdam.group.v1.SignalRequest\x1a\".cofferdam.group.v1.SignalResponse\x12O\n" +
 	"\x06Resize\x12!.cofferdam.group.v1.ResizeRequest\x1a\".cofferdam.group.v1.ResizeResponse\x12I\n" +
 	"\x04Wait\x12\x1f.cofferdam.group.v1.WaitRequest\x1a .cofferdam.group.v1.WaitResponse\x12I\n" +
-	"\x04Stop\x12\x1f.cofferdam.group.v1.StopRequest\x1a .cofferdam.group.v1.StopResponse\x12I\n" +
+	"\x04Stop\x12\x1f.cofferdam.group.v1.StopRequest\x1a .cofferdam.group.v1.StopResponse\x12R\n" +
+	"\aRestart\x12\".cofferdam.group.v1.RestartRequest\x1a#.cofferdam.group.v1.RestartResponse\x12L\n" +
+	"\x05Stats\x12 .cofferdam.group.v1.StatsRequest\x1a!.cofferdam.group.v1.StatsResponse\x12I\n" +
 	"\x04Load\x12\x1f.cofferdam.group.v1.LoadRequest\x1a .cofferdam.group.v1.LoadResponse\x12O\n" +
 	"\x06Attest\x12!.cofferdam.group.v1.AttestRequest\x1a\".cofferdam.group.v1.AttestResponseB$Z\"cofferdam.dev/api/group/v1;groupv1b\x06proto3"
 
@@ -1122,7 +1405,7 @@ func file_api_group_v1_group_proto_rawDescGZIP() []byte {
 	return file_api_group_v1_group_proto_rawDescData
 }
 
-var file_api_group_v1_group_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_api_group_v1_group_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_api_group_v1_group_proto_goTypes = []any{
 	(*InspectRequest)(nil),  // 0: cofferdam.group.v1.InspectRequest
 	(*InspectResponse)(nil), // 1: cofferdam.group.v1.InspectResponse
@@ -1138,35 +1421,45 @@ var file_api_group_v1_group_proto_goTypes = []any{
 	(*WaitResponse)(nil),    // 11: cofferdam.group.v1.WaitResponse
 	(*StopRequest)(nil),     // 12: cofferdam.group.v1.StopRequest
 	(*StopResponse)(nil),    // 13: cofferdam.group.v1.StopResponse
-	(*LoadRequest)(nil),     // 14: cofferdam.group.v1.LoadRequest
-	(*LoadResponse)(nil),    // 15: cofferdam.group.v1.LoadResponse
-	(*AttestRequest)(nil),   // 16: cofferdam.group.v1.AttestRequest
-	(*AttestResponse)(nil),  // 17: cofferdam.group.v1.AttestResponse
+	(*RestartRequest)(nil),  // 14: cofferdam.group.v1.RestartRequest
+	(*RestartResponse)(nil), // 15: cofferdam.group.v1.RestartResponse
+	(*StatsRequest)(nil),    // 16: cofferdam.group.v1.StatsRequest
+	(*ContainerStats)(nil),  // 17: cofferdam.group.v1.ContainerStats
+	(*StatsResponse)(nil),   // 18: cofferdam.group.v1.StatsResponse
+	(*LoadRequest)(nil),     // 19: cofferdam.group.v1.LoadRequest
+	(*LoadResponse)(nil),    // 20: cofferdam.group.v1.LoadResponse
+	(*AttestRequest)(nil),   // 21: cofferdam.group.v1.AttestRequest
+	(*AttestResponse)(nil),  // 22: cofferdam.group.v1.AttestResponse
 }
 var file_api_group_v1_group_proto_depIdxs = []int32{
-	0,  // 0: cofferdam.group.v1.Group.Inspect:input_type -> cofferdam.group.v1.InspectRequest
-	2,  // 1: cofferdam.group.v1.Group.Attach:input_type -> cofferdam.group.v1.AttachRequest
-	4,  // 2: cofferdam.group.v1.Group.Exec:input_type -> cofferdam.group.v1.ExecRequest
-	6,  // 3: cofferdam.group.v1.Group.Signal:input_type -> cofferdam.group.v1.SignalRequest
-	8,  // 4: cofferdam.group.v1.Group.Resize:input_type -> cofferdam.group.v1.ResizeRequest
-	10, // 5: cofferdam.group.v1.Group.Wait:input_type -> cofferdam.group.v1.WaitRequest
-	12, // 6: cofferdam.group.v1.Group.Stop:input_type -> cofferdam.group.v1.StopRequest
-	14, // 7: cofferdam.group.v1.Group.Load:input_type -> cofferdam.group.v1.LoadRequest
-	16, // 8: cofferdam.group.v1.Group.Attest:input_type -> cofferdam.group.v1.AttestRequest
-	1,  // 9: cofferdam.group.v1.Group.Inspect:output_type -> cofferdam.group.v1.InspectResponse
-	3,  // 10: cofferdam.group.v1.Group.Attach:output_type -> cofferdam.group.v1.AttachResponse
-	5,  // 11: cofferdam.group.v1.Group.Exec:output_type -> cofferdam.group.v1.ExecResponse
-	7,  // 12: cofferdam.group.v1.Group.Signal:output_type -> cofferdam.group.v1.SignalResponse
-	9,  // 13: cofferdam.group.v1.Group.Resize:output_type -> cofferdam.group.v1.ResizeResponse
-	11, // 14: cofferdam.group.v1.Group.Wait:output_type -> cofferdam.group.v1.WaitResponse
-	13, // 15: cofferdam.group.v1.Group.Stop:output_type -> cofferdam.group.v1.StopResponse
-	15, // 16: cofferdam.group.v1.Group.Load:output_type -> cofferdam.group.v1.LoadResponse
-	17, // 17: cofferdam.group.v1.Group.Attest:output_type -> cofferdam.group.v1.AttestResponse
-	9,  // [9:18] is the sub-list for method output_type
-	0,  // [0:9] is the sub-list for method input_type
-	0,  // [0:0] is the sub-list for extension type_name
-	0,  // [0:0] is the sub-list for extension extendee
-	0,  // [0:0] is the sub-list for field type_name
+	17, // 0: cofferdam.group.v1.StatsResponse.containers:type_name -> cofferdam.group.v1.ContainerStats
+	0,  // 1: cofferdam.group.v1.Group.Inspect:input_type -> cofferdam.group.v1.InspectRequest
+	2,  // 2: cofferdam.group.v1.Group.Attach:input_type -> cofferdam.group.v1.AttachRequest
+	4,  // 3: cofferdam.group.v1.Group.Exec:input_type -> cofferdam.group.v1.ExecRequest
+	6,  // 4: cofferdam.group.v1.Group.Signal:input_type -> cofferdam.group.v1.SignalRequest
+	8,  // 5: cofferdam.group.v1.Group.Resize:input_type -> cofferdam.group.v1.ResizeRequest
+	10, // 6: cofferdam.group.v1.Group.Wait:input_type -> cofferdam.group.v1.WaitRequest
+	12, // 7: cofferdam.group.v1.Group.Stop:input_type -> cofferdam.group.v1.StopRequest
+	14, // 8: cofferdam.group.v1.Group.Restart:input_type -> cofferdam.group.v1.RestartRequest
+	16, // 9: cofferdam.group.v1.Group.Stats:input_type -> cofferdam.group.v1.StatsRequest
+	19, // 10: cofferdam.group.v1.Group.Load:input_type -> cofferdam.group.v1.LoadRequest
+	21, // 11: cofferdam.group.v1.Group.Attest:input_type -> cofferdam.group.v1.AttestRequest
+	1,  // 12: cofferdam.group.v1.Group.Inspect:output_type -> cofferdam.group.v1.InspectResponse
+	3,  // 13: cofferdam.group.v1.Group.Attach:output_type -> cofferdam.group.v1.AttachResponse
+	5,  // 14: cofferdam.group.v1.Group.Exec:output_type -> cofferdam.group.v1.ExecResponse
+	7,  // 15: cofferdam.group.v1.Group.Signal:output_type -> cofferdam.group.v1.SignalResponse
+	9,  // 16: cofferdam.group.v1.Group.Resize:output_type -> cofferdam.group.v1.ResizeResponse
+	11, // 17: cofferdam.group.v1.Group.Wait:output_type -> cofferdam.group.v1.WaitResponse
+	13, // 18: cofferdam.group.v1.Group.Stop:output_type -> cofferdam.group.v1.StopResponse
+	15, // 19: cofferdam.group.v1.Group.Restart:output_type -> cofferdam.group.v1.RestartResponse
+	18, // 20: cofferdam.group.v1.Group.Stats:output_type -> cofferdam.group.v1.StatsResponse
+	20, // 21: cofferdam.group.v1.Group.Load:output_type -> cofferdam.group.v1.LoadResponse
+	22, // 22: cofferdam.group.v1.Group.Attest:output_type -> cofferdam.group.v1.AttestResponse
+	12, // [12:23] is the sub-list for method output_type
+	1,  // [1:12] is the sub-list for method input_type
+	1,  // [1:1] is the sub-list for extension type_name
+	1,  // [1:1] is the sub-list for extension extendee
+	0,  // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_api_group_v1_group_proto_init() }
@@ -1180,7 +1473,7 @@ func file_api_group_v1_group_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_group_v1_group_proto_rawDesc), len(file_api_group_v1_group_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -15,6 +15,8 @@ type GroupService interface {
 	Resize(context.Context, *ResizeRequest) (*ResizeResponse, error)
 	Wait(context.Context, *WaitRequest) (*WaitResponse, error)
 	Stop(context.Context, *StopRequest) (*StopResponse, error)
+	Restart(context.Context, *RestartRequest) (*RestartResponse, error)
+	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
 	Load(context.Context, *LoadRequest) (*LoadResponse, error)
 	Attest(context.Context, *AttestRequest) (*AttestResponse, error)
 }
@@ -70,6 +72,20 @@ func RegisterGroupService(srv *ttrpc.Server, svc GroupService) {
 					return nil, err
 				}
 				return svc.Stop(ctx, &req)
+			},
+			"Restart": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req RestartRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Restart(ctx, &req)
+			},
+			"Stats": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req StatsRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Stats(ctx, &req)
 			},
 			"Load": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req LoadRequest
@@ -150,6 +166,22 @@ func (c *groupClient) Wait(ctx context.Context, req *WaitRequest) (*WaitResponse
 func (c *groupClient) Stop(ctx context.Context, req *StopRequest) (*StopResponse, error) {
 	var resp StopResponse
 	if err := c.client.Call(ctx, "cofferdam.group.v1.Group", "Stop", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *groupClient) Restart(ctx context.Context, req *RestartRequest) (*RestartResponse, error) {
+	var resp RestartResponse
+	if err := c.client.Call(ctx, "cofferdam.group.v1.Group", "Restart", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *groupClient) Stats(ctx context.Context, req *StatsRequest) (*StatsResponse, error) {
+	var resp StatsResponse
+	if err := c.client.Call(ctx, "cofferdam.group.v1.Group", "Stats", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

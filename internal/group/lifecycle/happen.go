@@ -81,7 +81,6 @@ func (g *Group) over(c *container, code int, ran time.Duration, now time.Time, f
 	default:
 		c.due = now.Add(c.backOff.after(ran, g.times))
 	}
-	c.status.Until = c.due
 	g.explain()
 }
 
@@ -126,24 +125,26 @@ func (c *container) probe(which Probe) {
 // Stop ends the group: nothing is started any more, and what runs is stopped in order.
 func (g *Group) Stop() { g.stopping = true }
 
-// Restart starts a container again, now and without any wait, whether it runs, waits or has ended. It is false when
-// the group is ending, or the container was never started: its time is still to come.
-func (g *Group) Restart(name string, now time.Time) bool {
+// Restart starts a container again, now and without any wait, whether it runs, waits or has ended. It returns the run that
+// is to come, or 0 when the group is ending, or the container was never started: its time is still to come.
+func (g *Group) Restart(name string, now time.Time) int {
 	c := g.find(name)
 	if c == nil || g.stopping || c.status.Runs == 0 {
-		return false
+		return 0
 	}
 	c.backOff = backOff{}
 	switch c.status.Phase {
 	case Waiting, Ended:
-		c.status.Phase, c.status.Why, c.due, c.status.Until = Waiting, ForBackOff, now, now
+		c.status.Phase, c.due = Waiting, now
 	case Running:
 		c.again, c.kill = true, &Order{Do: Stop, Why: StopRestart}
 	case Stopping:
 		c.again = true
 	case Starting: // it is on its way
+		return c.status.Runs
 	}
-	return true
+	g.explain()
+	return c.status.Runs + 1
 }
 
 // of finds a container in one of phases, if run is its present run.

@@ -213,9 +213,9 @@ func (g *Group) explain() {
 			continue
 		}
 		h := g.hindrance(c)
-		c.status.Why, c.status.For = h.why, h.of
+		c.status.Why, c.status.For, c.status.Until = h.why, h.of, time.Time{}
 		if h.why == "" {
-			c.status.Why = ForBackOff
+			c.status.Why, c.status.Until = ForBackOff, c.due
 		}
 	}
 }

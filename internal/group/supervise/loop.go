@@ -172,6 +172,10 @@ func (s *supervisor) note() {
 	for _, c := range changed {
 		s.tell(c)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.noted)
+	s.noted = make(chan struct{})
 }
 
 // settles reports whether it is known how a container that ends for good has ended.

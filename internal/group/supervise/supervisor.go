@@ -93,6 +93,7 @@ type supervisor struct {
 
 	mu     sync.Mutex
 	record *group.Record
+	noted  chan struct{} // closed, and replaced, when the containers' state in the record has changed
 }
 
 // Run supervises a group from its plan to its end. The error is that of the start, if it failed; what happens later is
@@ -115,7 +116,7 @@ func Run(ctx context.Context, cfg Config) error {
 	s := &supervisor{
 		cfg: cfg, rep: rep, store: store, dir: filepath.Join(store.Home(), "groups", cfg.Name), log: cfg.Logger,
 		attached: make(chan struct{}), stop: make(chan time.Duration, 1), ended: make(chan struct{}),
-		first: true, news: make(chan news), over: make(chan struct{}), hurry: make(chan struct{}),
+		noted: make(chan struct{}), first: true, news: make(chan news), over: make(chan struct{}), hurry: make(chan struct{}),
 	}
 	var cancel context.CancelFunc
 	s.ctx, cancel = context.WithCancel(context.WithoutCancel(ctx))

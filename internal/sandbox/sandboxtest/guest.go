@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,8 +36,12 @@ type guest struct {
 	conn      net.Conn
 	policySet bool
 	hung      bool
+	networked bool
 	mounted   map[string]bool
+	scratch   map[string]string // the disk's serial number by its target
 	roots     map[string]bool
+	used      map[string]bool // container IDs: each is good for one run
+	gone      map[string]bool // containers that were shut down
 	procs     map[string]*proc // by container ID, or container ID and exec ID
 	execs     int
 }
@@ -44,7 +49,10 @@ type guest struct {
 var _ guestv1.GuestService = (*guest)(nil)
 
 func newGuest(m *machine) *guest {
-	return &guest{m: m, started: time.Now(), mounted: map[string]bool{}, roots: map[string]bool{}, procs: map[string]*proc{}}
+	return &guest{
+		m: m, started: time.Now(), mounted: map[string]bool{}, scratch: map[string]string{}, roots: map[string]bool{},
+		used: map[string]bool{}, gone: map[string]bool{}, procs: map[string]*proc{},
+	}
 }
 
 func (g *guest) serve(ctx context.Context, conn net.Conn) {
@@ -151,11 +159,29 @@ func (g *guest) UnmountLayer(context.Context, *guestv1.UnmountLayerRequest) (*gu
 	return &guestv1.UnmountLayerResponse{}, nil
 }
 
-func (g *guest) MountScratch(ctx context.Context, _ *guestv1.MountScratchRequest) (*guestv1.MountScratchResponse, error) {
-	return &guestv1.MountScratchResponse{}, g.ready(ctx, "rw_mount_device")
+func (g *guest) MountScratch(ctx context.Context, r *guestv1.MountScratchRequest) (*guestv1.MountScratchResponse, error) {
+	err := g.ready(ctx, "rw_mount_device")
+	if err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for target, serial := range g.scratch {
+		if target == r.GetTarget() || serial == r.GetSerial() {
+			return nil, deny(guestv1.CodeWrongState, "rw_mount_device", "the disk or the target is in use")
+		}
+	}
+	g.scratch[r.GetTarget()] = r.GetSerial()
+	return &guestv1.MountScratchResponse{}, nil
 }
 
-func (g *guest) UnmountScratch(context.Context, *guestv1.UnmountScratchRequest) (*guestv1.UnmountScratchResponse, error) {
+func (g *guest) UnmountScratch(_ context.Context, r *guestv1.UnmountScratchRequest) (*guestv1.UnmountScratchResponse, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.scratch[r.GetTarget()] == "" || g.roots[path.Base(r.GetTarget())] {
+		return nil, deny(guestv1.CodeWrongState, "rw_unmount_device", "there is no disk, or it is in use")
+	}
+	delete(g.scratch, r.GetTarget())
 	return &guestv1.UnmountScratchResponse{}, nil
 }
 
@@ -171,11 +197,24 @@ func (g *guest) MountOverlay(ctx context.Context, r *guestv1.MountOverlayRequest
 			return nil, deny(guestv1.CodePolicyDenied, "mount_overlay", "layer "+t+" is not mounted")
 		}
 	}
-	g.roots[r.GetContainerId()] = true
+	if g.used[r.GetContainerId()] {
+		return nil, deny(guestv1.CodePolicyDenied, "mount_overlay", "the container ID was used before")
+	}
+	if r.GetScratchTarget() != "" && g.scratch[r.GetScratchTarget()] == "" {
+		return nil, deny(guestv1.CodeNotFound, "mount_overlay", "no scratch disk is mounted there")
+	}
+	g.roots[r.GetContainerId()], g.used[r.GetContainerId()] = true, true
 	return &guestv1.MountOverlayResponse{}, nil
 }
 
-func (g *guest) UnmountOverlay(context.Context, *guestv1.UnmountOverlayRequest) (*guestv1.UnmountOverlayResponse, error) {
+func (g *guest) UnmountOverlay(_ context.Context, r *guestv1.UnmountOverlayRequest) (*guestv1.UnmountOverlayResponse, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	id := path.Base(path.Dir(r.GetTarget()))
+	if !g.roots[id] || g.procs[id] != nil && !g.gone[id] {
+		return nil, deny(guestv1.CodeWrongState, "unmount_overlay", "there is no root filesystem, or a container uses it")
+	}
+	delete(g.roots, id)
 	return &guestv1.UnmountOverlayResponse{}, nil
 }
 
@@ -196,6 +235,7 @@ func (g *guest) CreateContainer(ctx context.Context, r *guestv1.CreateContainerR
 	if err != nil {
 		return nil, err
 	}
+	p.message = terminationLog(r.GetMounts())
 	g.procs[r.GetContainerId()] = p
 	env := slices.DeleteFunc(slices.Clone(r.GetEnv()), func(v string) bool { return strings.HasPrefix(v, DroppedVariable+"=") })
 	return &guestv1.CreateContainerResponse{Stdio: tokens, Env: env}, nil
@@ -265,8 +305,12 @@ func (g *guest) ExecProcess(ctx context.Context, r *guestv1.ExecProcessRequest) 
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.procs[r.GetContainerId()] == nil {
+	of := g.procs[r.GetContainerId()]
+	if of == nil {
 		return nil, deny(guestv1.CodeNotFound, "exec_in_container", "no such container")
+	}
+	if of.ended() {
+		return nil, deny(guestv1.CodeWrongState, "exec_in_container", "the container is stopped, not running")
 	}
 	p, tokens, err := g.prepare(r.GetCommand(), r.GetEnv(), r.GetStdio())
 	if err != nil {
@@ -326,15 +370,36 @@ func (g *guest) ResizeTerminal(_ context.Context, r *guestv1.ResizeTerminalReque
 
 func (g *guest) ShutdownContainer(_ context.Context, r *guestv1.ShutdownContainerRequest) (*guestv1.ShutdownContainerResponse, error) {
 	p := g.find(r.GetContainerId(), "")
-	if p != nil {
-		p.signal(syscall.SIGKILL)
-		p.finish(137, false)
+	g.mu.Lock()
+	again := g.gone[r.GetContainerId()]
+	g.gone[r.GetContainerId()] = true
+	g.mu.Unlock()
+	if p == nil || again {
+		return nil, deny(guestv1.CodeWrongState, "shutdown_container", "the container was shut down before, or never was")
 	}
+	p.signal(syscall.SIGKILL)
+	p.finish(137, false)
 	return &guestv1.ShutdownContainerResponse{}, nil
 }
 
-func (g *guest) Properties(context.Context, *guestv1.PropertiesRequest) (*guestv1.PropertiesResponse, error) {
-	return &guestv1.PropertiesResponse{MemoryTotalBytes: 1 << 28}, nil
+func (g *guest) Properties(ctx context.Context, _ *guestv1.PropertiesRequest) (*guestv1.PropertiesResponse, error) {
+	err := g.ready(ctx, "get_properties")
+	if err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	resp := &guestv1.PropertiesResponse{MemoryTotalBytes: 1 << 28}
+	for id, p := range g.procs {
+		c := &guestv1.ContainerProperties{ContainerId: id, State: "running", MemoryBytes: 1 << 20, CpuUsec: 1000, Pids: 1}
+		if p.ended() {
+			c = &guestv1.ContainerProperties{ContainerId: id, State: "stopped"}
+		}
+		if len(id) == 64 { // no exec'd process
+			resp.Containers = append(resp.Containers, c)
+		}
+	}
+	return resp, nil
 }
 
 func (g *guest) DumpStacks(context.Context, *guestv1.DumpStacksRequest) (*guestv1.DumpStacksResponse, error) {

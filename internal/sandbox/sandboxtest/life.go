@@ -4,19 +4,106 @@ package sandboxtest
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
 
 	guestv1 "cofferdam.dev/api/guest/v1"
 )
 
-// The calls that groups of several containers need. The played guest takes them all; what it was given is for tests that
-// look at the requests.
+// The calls that groups of several containers need.
+
+// VolumesWord begins a word of the kernel command line that names a directory: the played guest keeps what its volumes are
+// filled with there, each in a directory of its name.
+const VolumesWord = "fake.volumes="
+
+const (
+	maxFill      = 1 << 20
+	classPattern = "sandbox:///tmp/atlas/"
+	terminations = classPattern + "terminationLog/"
+)
 
 func (g *guest) ConfigureNetwork(ctx context.Context, _ *guestv1.ConfigureNetworkRequest) (*guestv1.ConfigureNetworkResponse, error) {
-	return &guestv1.ConfigureNetworkResponse{}, g.ready(ctx, "ConfigureNetwork")
+	const call = "ConfigureNetwork"
+	err := g.ready(ctx, call)
+	if err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.networked || len(g.procs) > 0 {
+		return nil, deny(guestv1.CodeWrongState, call, "the network was configured, or a container created, before")
+	}
+	g.networked = true
+	return &guestv1.ConfigureNetworkResponse{}, nil
 }
 
-func (g *guest) FillVolume(ctx context.Context, _ *guestv1.FillVolumeRequest) (*guestv1.FillVolumeResponse, error) {
-	return &guestv1.FillVolumeResponse{}, g.ready(ctx, "FillVolume")
+// volumes is the directory that stands for all volumes, empty for none.
+func (m *machine) volumes() string {
+	for _, w := range strings.Fields(m.append) {
+		if dir, ok := strings.CutPrefix(w, VolumesWord); ok {
+			return dir
+		}
+	}
+	return ""
+}
+
+func (g *guest) FillVolume(ctx context.Context, r *guestv1.FillVolumeRequest) (*guestv1.FillVolumeResponse, error) {
+	const call = "FillVolume"
+	err := g.ready(ctx, call)
+	if err != nil {
+		return nil, err
+	}
+	class, name, _ := strings.Cut(strings.TrimPrefix(r.GetSource(), classPattern), "/")
+	if class != "secretsVolume" && class != "gitRepoVolume" {
+		return nil, deny(guestv1.CodeBadRequest, call, "a volume of class "+class+" is not filled by the host")
+	}
+	size := 0
+	for _, f := range r.GetFiles() {
+		size += len(f.GetContent())
+		if path.IsAbs(f.GetPath()) || path.Clean(f.GetPath()) != f.GetPath() {
+			return nil, deny(guestv1.CodeBadRequest, call, "the path is not relative and clean")
+		}
+	}
+	if size > maxFill || len(r.GetFiles()) > 1024 {
+		return nil, deny(guestv1.CodeBadRequest, call, fmt.Sprintf("%d bytes in %d files", size, len(r.GetFiles())))
+	}
+	for _, f := range r.GetFiles() {
+		err = g.keep(name, f)
+		if err != nil {
+			return nil, deny(guestv1.CodeFailed, call, err.Error())
+		}
+	}
+	return &guestv1.FillVolumeResponse{}, nil
+}
+
+func (g *guest) keep(volume string, f *guestv1.VolumeFile) error {
+	dir := g.m.volumes()
+	if dir == "" {
+		return nil
+	}
+	to := filepath.Join(dir, volume, f.GetPath())
+	err := os.MkdirAll(filepath.Dir(to), 0o700)
+	if err != nil {
+		return err
+	}
+	how := os.O_CREATE | os.O_WRONLY | os.O_EXCL
+	if f.GetAppend() {
+		how = os.O_APPEND | os.O_WRONLY
+	}
+	file, err := os.OpenFile(to, how, os.FileMode(f.GetMode())|0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	_, err = file.Write(f.GetContent())
+	return err
 }
 
 func (g *guest) ShareVolume(ctx context.Context, _ *guestv1.ShareVolumeRequest) (*guestv1.ShareVolumeResponse, error) {
@@ -27,10 +114,65 @@ func (g *guest) ShareVolume(ctx context.Context, _ *guestv1.ShareVolumeRequest) 
 	return nil, deny(guestv1.CodeFailed, "ShareVolume", "the played guest has no filesystem")
 }
 
-func (g *guest) Probe(ctx context.Context, _ *guestv1.ProbeRequest) (*guestv1.ProbeResponse, error) {
-	return &guestv1.ProbeResponse{Success: true}, g.ready(ctx, "Probe")
+// Probe asks the host's own loopback address, where the containers' processes are.
+func (g *guest) Probe(ctx context.Context, r *guestv1.ProbeRequest) (*guestv1.ProbeResponse, error) {
+	err := g.ready(ctx, "Probe")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(r.GetTimeoutMs())*time.Millisecond)
+	defer cancel()
+	address := fmt.Sprintf("127.0.0.1:%d", r.GetPort())
+	if r.GetHttp() == nil {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		if err != nil {
+			return &guestv1.ProbeResponse{Reason: "connection refused"}, nil
+		}
+		_ = conn.Close()
+		return &guestv1.ProbeResponse{Success: true}, nil
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+r.GetHttp().GetPath(), nil)
+	if err != nil {
+		return nil, deny(guestv1.CodeBadRequest, "Probe", err.Error())
+	}
+	for _, h := range r.GetHttp().GetHeaders() {
+		req.Header.Add(h.GetName(), h.GetValue())
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return &guestv1.ProbeResponse{Reason: "no answer"}, nil
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	a := &guestv1.ProbeResponse{Success: resp.StatusCode >= 200 && resp.StatusCode < 400, Status: uint32(resp.StatusCode)}
+	if !a.Success {
+		a.Reason = fmt.Sprintf("status %d", resp.StatusCode)
+	}
+	return a, nil
 }
 
-func (g *guest) TerminationMessage(ctx context.Context, _ *guestv1.TerminationMessageRequest) (*guestv1.TerminationMessageResponse, error) {
-	return &guestv1.TerminationMessageResponse{}, g.ready(ctx, "TerminationMessage")
+// TerminationMessage reads the file of the host that the container has its termination log at.
+func (g *guest) TerminationMessage(ctx context.Context, r *guestv1.TerminationMessageRequest) (*guestv1.TerminationMessageResponse, error) {
+	err := g.ready(ctx, "TerminationMessage")
+	if err != nil {
+		return nil, err
+	}
+	p := g.find(r.GetContainerId(), "")
+	if p == nil {
+		return nil, deny(guestv1.CodeNotFound, "TerminationMessage", "no such container")
+	}
+	if p.message == "" {
+		return nil, deny(guestv1.CodeNotFound, "TerminationMessage", "the container has no termination log")
+	}
+	text, _ := os.ReadFile(p.message) // one that is not there says nothing
+	return &guestv1.TerminationMessageResponse{Message: text[max(0, len(text)-4096):]}, nil
+}
+
+func terminationLog(mounts []*guestv1.Mount) string {
+	for _, m := range mounts {
+		if strings.HasPrefix(m.GetSource(), terminations) {
+			return m.GetDestination()
+		}
+	}
+	return ""
 }

@@ -22,6 +22,7 @@ type proc struct {
 	terminal *os.File   // the controlling side, if there is one
 	child    []*os.File // closed when the process has started
 	done     chan struct{}
+	message  string // the file of its termination log, if it has one
 
 	once sync.Once
 	code uint32
@@ -130,6 +131,15 @@ func (p *proc) finish(code uint32, oom bool) {
 		}
 		close(p.done)
 	})
+}
+
+func (p *proc) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
 }
 
 func (p *proc) signal(s syscall.Signal) {
