@@ -23,7 +23,7 @@ const (
 	// DefaultAhead is how far is read ahead of a reader, at most, in bytes.
 	DefaultAhead = 32 << 20
 	// DefaultRequest is the most that one request reads ahead, or writes, in bytes.
-	DefaultRequest = 4 << 20
+	DefaultRequest = 2 << 20
 	// DefaultParallel is how many requests read ahead, and how many others write, at a time.
 	DefaultParallel = 8
 	// DefaultDelay is how long a written block waits for more writes.
