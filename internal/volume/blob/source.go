@@ -73,6 +73,9 @@ type Secret = wire.Secret
 // NewSecret wraps a text.
 func NewSecret(value string) Secret { return wire.NewSecret(value) }
 
+// Error is a request that failed: what was asked for, and how the server answered.
+type Error = wire.Error
+
 // Backoff is how something is tried again that failed for now.
 type Backoff = wire.Backoff
 
