@@ -85,7 +85,7 @@ func Containers(g *spec.Group, images map[string]Image, o Options) (*Parts, erro
 		}
 		parts.Containers = append(parts.Containers, *plan)
 	}
-	parts.Volumes, parts.Contents = volumes(g)
+	parts.Volumes, parts.Contents = Volumes(g)
 	return parts, nil
 }
 

@@ -57,8 +57,8 @@ func plainName(name string) string {
 	return b.String()
 }
 
-// volumes are those that must be filled or served, and the files of those whose content is at hand.
-func volumes(g *spec.Group) ([]group.Volume, group.Contents) {
+// Volumes are those that must be filled or served, and the files of those whose content is at hand.
+func Volumes(g *spec.Group) ([]group.Volume, group.Contents) {
 	var list []group.Volume
 	contents := group.Contents{}
 	for _, v := range g.Volumes {

@@ -18,8 +18,9 @@ import (
 
 func (a *app) groupCommand() *cobra.Command {
 	return noun("group", "Run container groups, look at them, talk to them, end them",
-		a.upCommand(), a.planCommand(), a.downCommand(), a.psCommand(), a.inspectCommand(), a.logsCommand(), a.execCommand(), a.loadCommand(), a.stopCommand(), a.rmCommand(),
-		a.attestCommand())
+		a.upCommand(), a.planCommand(), a.downCommand(), a.psCommand(), a.inspectCommand(), a.eventsCommand(), a.debugCommand(),
+		a.logsCommand(), a.execCommand(), a.attachCommand(), a.copyCommand(), a.statsCommand(), a.topCommand(), a.startCommand(),
+		a.stopCommand(), a.restartCommand(), a.rmCommand(), a.loadCommand(), a.attestCommand())
 }
 
 // store opens the groups of the state directory.

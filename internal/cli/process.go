@@ -58,7 +58,7 @@ func (p *groupProcess) Stop(ctx context.Context, now bool) error {
 
 // converse runs a foreground session with a process. signals are read from before the process started, so that none
 // is lost.
-func (a *app) converse(ctx context.Context, p *groupProcess, s *group.Streams, stdin bool, signals <-chan os.Signal) (int, error) {
+func (a *app) converse(ctx context.Context, p remote, s *group.Streams, stdin bool, signals <-chan os.Signal) (int, error) {
 	t := &session{out: a.Out, err: a.Err, signals: signals, say: a.say, now: a.Now, process: p}
 	// Assigned one by one: a nil connection in a non-nil interface would not be nil.
 	if s.Stdin != nil {

@@ -215,6 +215,11 @@ func (a *app) launch(plan *group.Plan, contents group.Contents) (*launched, erro
 	if err != nil {
 		return nil, err
 	}
+	return a.follow(created, contents)
+}
+
+// follow starts the supervisor of a group that was made, and shows how the start goes on.
+func (a *app) follow(created *group.Created, contents group.Contents) (*launched, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("finding this program: %w", err), created.Close())
@@ -222,9 +227,10 @@ func (a *app) launch(plan *group.Plan, contents group.Contents) (*launched, erro
 	l := &launched{created: created, board: a.board(), warn: func(text string) {
 		a.say("%s %s", a.style(a.Err).warn("warning:"), oneLine(text))
 	}}
-	step := l.board.Start("starting "+plan.Name, 0)
+	step := l.board.Start("starting "+created.Record.Name, 0)
 	l.start, err = group.Start(created, group.StartOptions{
-		Command: []string{self, "--home", a.home, "supervise"},
+		Command:  []string{self, "--home", a.home, "supervise"},
+		Contents: contents,
 		Progress: func(e group.Event) {
 			step.Done("")
 			step = nil

@@ -15,6 +15,7 @@ import (
 	"slices"
 
 	"cofferdam.dev/internal/assemble"
+	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/policygen"
 	"cofferdam.dev/internal/spec"
 	"cofferdam.dev/policy"
@@ -138,3 +139,9 @@ func (p *Prepared) choosePolicy(r Request) error {
 
 // Hash is the SHA-256 of the policy that the group is launched with: the HOST_DATA of its evidence.
 func (p *Prepared) Hash() [32]byte { return policy.Hash(p.Text) }
+
+// Contents are the files of a group's volumes, which have to be given again each time that the group starts.
+func Contents(g *spec.Group) group.Contents {
+	_, contents := assemble.Volumes(g)
+	return contents
+}
