@@ -32,8 +32,8 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 .PHONY: run
-run: setup build guest $(IMAGES)/redis.tar ## set everything up, then show the main job and three attacks refused
-	bin/cofferdam tour --home $(HOME_) $(IMAGES)/redis.tar
+run: setup build guest $(addprefix $(IMAGES)/,redis.tar openssl.tar sidecar.tar) ## set everything up, then show the main job, a key released, and four attacks refused
+	bin/cofferdam tour --home $(HOME_) $(IMAGES)/redis.tar --sidecar-image $(IMAGES)/sidecar.tar --application-image $(IMAGES)/openssl.tar
 
 .PHONY: test
 test: setup setup-test build guest images ## run all tests (real VMs included)
@@ -111,6 +111,7 @@ bin/runc: guest/runc/go.mod guest/runc/go.sum Makefile
 
 $(IMAGES)/sidecar.tar: bin/debimage bin/cofferdam-sidecar
 	bin/debimage -out $(IMAGES) -only sidecar -sidecar bin/cofferdam-sidecar
+	@mkdir -p $(HOME_) && cp $@ $(HOME_)/sidecar.tar # where `group up` looks for it
 	@touch -c $@
 
 $(IMAGES)/%.tar: bin/debimage

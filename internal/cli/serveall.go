@@ -54,9 +54,8 @@ in the directory while the services run (domain.json). There are, too:
   admin-token         the operator's token for all of the services; mode 0600
   clients/ID.secret   the secret of a client that may have keys released (--client)
 
-` + "`cofferdam key`" + ` and ` + "`cofferdam secret`" + ` find the vault, its authority and the token by
-themselves. A group reaches the services as ` + devdomain.HostName + `, once it was given
-their ports.`,
+The commands for keys and secrets find the vault, its authority and the token by themselves.
+A group reaches the services as ` + devdomain.HostName + `, once it was given their ports.`,
 		Example: `  cofferdam serve all --development
   cofferdam serve all --development --state ./domain -o json
   cofferdam serve all --development --vault 127.0.0.1:9444 --no-broker`,

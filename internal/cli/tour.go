@@ -16,25 +16,35 @@ import (
 )
 
 func (a *app) tourCommand() *cobra.Command {
-	var accel string
+	var accel, sidecar, application string
 	c := &cobra.Command{
 		Use:   "tour [flags] IMAGE",
-		Short: "Show the main job step by step, and three attacks refused",
+		Short: "Show the main job step by step, and the attacks that are refused",
 		Long: `Run an unmodified image of a Redis server in a measured machine and show what each step
 proves: image, layers, policy, launch digest, boot, report, verdict, the application's
 answer. Then play the hostile host: a wider command, a swapped policy, a changed layer.
 
+With --sidecar-image and --application-image it goes on: a data owner starts an attestation
+service and a vault, imports a key for the group of one policy, and encrypts a letter. The
+application gets the key through the release sidecar and decrypts. Then the host changes one
+byte of the policy, and the vault refuses, and says why.
+
 The tour always uses the simulated secure processor and opts into its root by name. It
 checks itself: the exit code is 0 only if every step proved what it claims and every attack
-was refused for the right reason. It boots two machines and leaves nothing running.
+was refused for the right reason. It boots four machines, one at a time, and leaves nothing
+running.
 
-IMAGE is as for ` + "`cofferdam run`" + `; a plain file name is taken for an OCI archive.`,
+Images are as for ` + "`cofferdam run`" + `; a plain file name is taken for an OCI archive.`,
 		Example: `  cofferdam tour redis.tar
+  cofferdam tour redis.tar --sidecar-image sidecar.tar --application-image openssl.tar
   cofferdam tour oci:layout:redis -o json`,
 		Args: arguments(1, 1, "an image of a Redis server"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if accel != qemu.Auto && accel != qemu.KVM && accel != qemu.TCG {
 				return usage(cmd, fmt.Sprintf("--accel is %q; want auto, kvm or tcg", accel))
+			}
+			if (sidecar == "") != (application == "") {
+				return usage(cmd, "--sidecar-image and --application-image go together")
 			}
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
@@ -54,7 +64,7 @@ IMAGE is as for ` + "`cofferdam run`" + `; a plain file name is taken for an OCI
 			var step *progress.Step
 			began := a.Now()
 			r := tour.Run(ctx, tour.Config{
-				Home: a.home, Reference: archiveOf(args[0]), Accelerator: accel, Now: a.Now,
+				Home: a.home, Reference: archiveOf(args[0]), Sidecar: archiveOf(sidecar), Application: archiveOf(application), Accelerator: accel, Now: a.Now,
 				Supervisor: []string{self, "--home", a.home, "supervise"},
 				Begun: func(what string) {
 					step.Done("")
@@ -78,6 +88,8 @@ IMAGE is as for ` + "`cofferdam run`" + `; a plain file name is taken for an OCI
 		},
 	}
 	c.Flags().StringVar(&accel, "accel", qemu.Auto, "accelerator: auto, kvm or tcg")
+	c.Flags().StringVar(&sidecar, "sidecar-image", "", "image of the release sidecar")
+	c.Flags().StringVar(&application, "application-image", "", "image with busybox and OpenSSL, which the application is made of")
 	a.outputFlag(c)
 	return c
 }

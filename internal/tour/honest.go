@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"cofferdam.dev/internal/assemble"
 	"cofferdam.dev/internal/group"
@@ -118,38 +117,9 @@ func (t *tour) measure(ctx context.Context, s *Step) error {
 }
 
 func (t *tour) launch(ctx context.Context, s *Step) error {
-	var err error
-	t.store, err = group.OpenStore(t.cfg.Home)
-	if err != nil {
-		return err
-	}
 	plan := assemble.Group(t.spec, t.parts, t.text, t.choice, t.boot, t.guest.Digest())
 	plan.QEMU, plan.Remove = t.emulator.Path, true
 	plan.Ports = []group.Port{{Protocol: "tcp", HostIP: "127.0.0.1", GuestPort: redisPort}} // any free port of ours
-	t.group, err = t.store.Create(plan)
-	if err != nil {
-		return err
-	}
-	t.begin("booting %s", plan.Name)
-	began := t.cfg.Now()
-	last := began
-	start, err := group.Start(t.group, group.StartOptions{Command: t.cfg.Supervisor, Progress: func(e group.Event) {
-		s.add(e.Stage, "after %.1fs", e.Time.Sub(began).Seconds())
-		last = e.Time
-	}})
-	if err != nil {
-		return errors.Join(err, t.group.Close())
-	}
-	defer func() { _ = start.Close() }() // the group runs on its own by then, or is gone
-	err = start.Wait(ctx, group.StageRunning)
-	if err != nil {
-		return err
-	}
-	t.client, err = group.DialDir(t.group.Dir)
-	if err != nil {
-		return err
-	}
 	s.add("TEE", "%s (no hardware protection), accelerator %s", t.choice.TEE, t.choice.Accelerator)
-	s.add("group", "%s, running %s after its launch", plan.Name, last.Sub(began).Round(100*time.Millisecond))
-	return nil
+	return t.start(ctx, s, plan, nil)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cofferdam.dev/internal/assemble"
+	"cofferdam.dev/internal/deploy"
 	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/guestimage"
 	"cofferdam.dev/internal/image"
@@ -45,6 +46,9 @@ type Config struct {
 	Home string
 	// Reference is an image of a Redis server, whose layers the tour converts.
 	Reference string
+	// Sidecar is an image of the release sidecar, and Application one with busybox and OpenSSL. Without both the tour
+	// ends before keys are released.
+	Sidecar, Application string
 	// Accelerator is kvm, tcg or auto.
 	Accelerator string
 	// Supervisor is the command line that supervises a group, without its name.
@@ -82,6 +86,10 @@ type tour struct {
 	root    anchor.Root
 
 	hostile *hostile
+
+	owner    *owner
+	pair     *spec.Group
+	prepared *deploy.Prepared
 }
 
 // errStopped ends the tour after a step that failed: the later ones build on it.
@@ -93,19 +101,24 @@ func Run(ctx context.Context, cfg Config) *Report {
 	began := cfg.Now()
 	err := t.run(ctx)
 	t.clean()
-	if t.hostile != nil {
-		t.hostile.end()
+	t.endHostile()
+	if t.owner != nil {
+		err = errors.Join(err, t.owner.close())
 	}
 	t.report.Passed = err == nil
 	t.report.Milliseconds = cfg.Now().Sub(began).Milliseconds()
 	return t.report
 }
 
-func (t *tour) run(ctx context.Context) error {
-	for _, s := range []struct {
-		step Step
-		do   func(context.Context, *Step) error
-	}{
+// planned is a step that is to be taken.
+type planned struct {
+	step Step
+	do   func(context.Context, *Step) error
+}
+
+// job is the main job: an unmodified image in a measured machine, and a host that gets nowhere.
+func (t *tour) job() []planned {
+	return []planned{
 		{Step{Code: "image", Title: "An unmodified image", Proves: "every byte is read against this digest"}, t.openImage},
 		{Step{Code: "layers", Title: "Each layer becomes a disk with a root hash",
 			Proves: "the root hashes cover every block, and anybody computes the same ones from the same image"}, t.convert},
@@ -127,7 +140,28 @@ func (t *tour) run(ctx context.Context) error {
 			Proves: "the reviewed text is not what this launch binds, and the relying party sees the other hash"}, t.attackPolicy},
 		{Step{Code: "attack-layer", Title: "the host changes one byte of a layer", Attack: true,
 			Proves: "the guest reads through the root hash: a changed block is an error and never data"}, t.attackLayer},
-	} {
+	}
+}
+
+// keys is what the job is for: a key goes to a group that proves what it is, and to nobody else.
+func (t *tour) keys() []planned {
+	if t.cfg.Sidecar == "" || t.cfg.Application == "" {
+		return nil
+	}
+	return []planned{
+		{Step{Code: "domain", Title: "A data owner has a vault, and an attestation service that it believes",
+			Proves: "who decides is chosen by the data owner: neither of them trusts the host"}, t.serveDomain},
+		{Step{Code: "key", Title: "A key is imported, for the group of one policy",
+			Proves: "the policy pins the application, the sidecar, and whom the sidecar trusts; its hash is what the key is bound to"}, t.importKey},
+		{Step{Code: "release", Title: "The application gets the key through the sidecar on localhost, and decrypts",
+			Proves: "the vault saw evidence of exactly this group, and wrapped the key to one that was born in it"}, t.release},
+		{Step{Code: "attack-release", Title: "the host changes one byte of the group's policy", Attack: true,
+			Proves: "another byte is another hash: the guest runs under the host's policy, and the vault gives it nothing"}, t.attackRelease},
+	}
+}
+
+func (t *tour) run(ctx context.Context) error {
+	for _, s := range append(t.job(), t.keys()...) {
 		err := t.step(ctx, s.step, s.do)
 		if err != nil {
 			return err
@@ -177,6 +211,14 @@ func (t *tour) clean() {
 	}
 	_ = t.client.Close() // likewise
 	t.client = nil
+}
+
+// endHostile takes the hostile host's machine down, if it runs.
+func (t *tour) endHostile() {
+	if t.hostile != nil {
+		t.hostile.end()
+		t.hostile = nil
+	}
 }
 
 // describe makes the group of the tour, with the further commands that its policy allows.

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package tour shows the whole main job on a real image and a real machine, step by step, and says what each step
-// proves. Then it plays the hostile host, three times, and shows why it gets nowhere.
+// proves. Then it plays the hostile host, three times, and shows why it gets nowhere. Where it has the images for it, it goes
+// on: a data owner's key goes to the group that it is for, and after a changed byte to none.
 //
 // It is a demonstration that checks itself: every claim is compared with what happened, and an attack that was not
 // refused, or was refused for another reason than the one claimed, fails the tour. It trusts nothing that it shows;
 // it computes reference values from the guest image on its own, as a relying party would. It opts into the simulated
-// root by name and says so. It leaves nothing running.
+// root by name and says so. The data owner's domain is for development, and lives as long as the tour. It leaves nothing
+// running.
 package tour
 
 import (
