@@ -33,8 +33,8 @@ func sample(t testing.TB, size int) (path string, content []byte) {
 	t.Helper()
 	content = make([]byte, size)
 	r := rand.New(rand.NewPCG(1, uint64(size)))
-	for at := 0; at < size; at += 96 << 10 {
-		for i := at; i < min(at+16<<10, size); i++ {
+	for at := 0; at < size; at += 1 << 20 {
+		for i := at; i < min(at+300<<10, size); i++ {
 			content[i] = byte(r.Uint32())
 		}
 	}

@@ -39,7 +39,7 @@ type UploadOptions struct {
 	Progress func(done, total int64)
 }
 
-// target is where pieces of a file go.
+// target is where pieces of a file go. It tries again what fails for now.
 type target interface {
 	// Piece is how many bytes a piece has, but for the last, of a file of a size.
 	Piece(size int64) int64
@@ -150,14 +150,13 @@ func (u *upload) run(ctx context.Context) error {
 	for i := range receipts {
 		receipts[i] = u.state.Receipts[i]
 	}
-	err := u.options.Retry.Do(ctx, func(ctx context.Context) error { return u.target.Finish(ctx, receipts) })
-	if err != nil {
+	if err := u.target.Finish(ctx, receipts); err != nil {
 		return err
 	}
 	return u.state.remove(u.options.State)
 }
 
-// put stores one piece, trying again.
+// put stores one piece.
 func (u *upload) put(ctx context.Context, index int, p []byte, off int64) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
@@ -165,11 +164,7 @@ func (u *upload) put(ctx context.Context, index int, p []byte, off int64) error 
 	if _, err := u.file.ReadAt(ctx, p, off); err != nil {
 		return err
 	}
-	var receipt string
-	err := u.options.Retry.Do(ctx, func(ctx context.Context) (err error) {
-		receipt, err = u.target.Put(ctx, index, p)
-		return err
-	})
+	receipt, err := u.target.Put(ctx, index, p)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ func (s *Server) azure(w http.ResponseWriter, r *http.Request, body []byte, f Fa
 	if o == nil && r.Method == http.MethodPut && (comp == "" || comp == "block") {
 		o = &Object{}
 	}
-	if o == nil {
+	if o == nil || o.Kind == "" && r.Method == http.MethodGet { // blocks alone are no blob
 		fail(w, http.StatusNotFound, "BlobNotFound")
 		return
 	}

@@ -22,8 +22,8 @@ const (
 	maxBlocks = 50_000
 	// blockUnit is what the size of blocks is a multiple of, in bytes.
 	blockUnit = 8 << 20
-	// granule is the unit in which zeros are left out, in bytes.
-	granule = 64 << 10
+	// granule is the unit in which zeros are left out, in bytes: about what a request of its own costs.
+	granule = 256 << 10
 	// sessionMark is the metadata of a block blob that names the upload it came from.
 	sessionMark = "X-Ms-Meta-Cofferdamsession"
 )
@@ -101,7 +101,8 @@ func (u *PageUpload) Put(ctx context.Context, index int, p []byte) (string, erro
 		for to < len(p) && !zero(p[to:min(to+granule, len(p))]) {
 			to = min(to+granule, len(p))
 		}
-		if err := u.b.WriteAt(ctx, p[from:to], base+int64(from)); err != nil {
+		err := u.b.retry.Do(ctx, func(ctx context.Context) error { return u.b.WriteAt(ctx, p[from:to], base+int64(from)) })
+		if err != nil {
 			return "", err
 		}
 		from = to
@@ -116,10 +117,10 @@ func zero(p []byte) bool {
 
 // Finish marks the blob as complete.
 func (u *PageUpload) Finish(ctx context.Context, _ []string) error {
-	if err := u.b.Flush(ctx); err != nil {
+	if err := u.b.retry.Do(ctx, u.b.Flush); err != nil {
 		return err
 	}
-	_, err := u.b.do(ctx, &wire.Request{
+	_, err := u.b.doAgain(ctx, &wire.Request{
 		Doing: "completion", Method: http.MethodPut, Query: url.Values{"comp": {"metadata"}}, Header: u.b.leased(), Want: []int{http.StatusOK},
 	})
 	return err
@@ -144,7 +145,7 @@ func NewBlockUpload(ctx context.Context, at wire.Location, a Access, session str
 	if !overwrite {
 		_, err := e.probe(ctx, nil)
 		switch {
-		case err == nil:
+		case err == nil || errors.Is(err, wire.ErrRefused):
 			return nil, fmt.Errorf("uploading to %s: %w", at, wire.ErrExists)
 		case !errors.Is(err, wire.ErrNotFound) && !errors.Is(err, wire.ErrDenied): // who may only write can not look
 			return nil, err
@@ -164,7 +165,7 @@ func pieceFor(size, pieces int64) int64 {
 // Put stores a block.
 func (u *BlockUpload) Put(ctx context.Context, index int, p []byte) (string, error) {
 	id := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%s-%06d", u.session, index)) // all of one length, as they must be
-	_, err := u.e.do(ctx, &wire.Request{
+	_, err := u.e.doAgain(ctx, &wire.Request{
 		Doing: fmt.Sprintf("writing block %d", index), Method: http.MethodPut, Query: url.Values{"comp": {"block"}, "blockid": {id}},
 		Body: p, Want: []int{http.StatusCreated},
 	})
@@ -185,7 +186,7 @@ func (u *BlockUpload) Finish(ctx context.Context, ids []string) error {
 	if !u.overwrite {
 		h.Set("If-None-Match", "*")
 	}
-	_, err = u.e.do(ctx, &wire.Request{
+	_, err = u.e.doAgain(ctx, &wire.Request{
 		Doing: "completion", Method: http.MethodPut, Query: url.Values{"comp": {"blocklist"}}, Header: h, Body: body, Want: []int{http.StatusCreated},
 	})
 	return u.e.unlessOurs(ctx, err, sessionMark, u.session)

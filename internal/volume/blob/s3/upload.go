@@ -41,7 +41,7 @@ func NewUpload(ctx context.Context, at wire.Location, a Access, session, id stri
 	if !overwrite {
 		_, err = Open(ctx, at, a)
 		switch {
-		case err == nil:
+		case err == nil || errors.Is(err, wire.ErrRefused):
 			return nil, fmt.Errorf("uploading to %s: %w", at, wire.ErrExists)
 		case !errors.Is(err, wire.ErrNotFound) && !errors.Is(err, wire.ErrDenied): // who may only write can not look
 			return nil, err
@@ -50,14 +50,10 @@ func NewUpload(ctx context.Context, at wire.Location, a Access, session, id stri
 	if id != "" {
 		return u, nil
 	}
-	var answer *wire.Answer
-	err = o.retry.Do(ctx, func(ctx context.Context) error {
-		answer, err = o.client.Do(ctx, &wire.Request{
-			Doing: "beginning", Method: http.MethodPost, Location: o.at, Query: url.Values{"uploads": {""}},
-			Header: http.Header{"Content-Type": {"application/octet-stream"}, sessionMark: {session}}, Want: []int{http.StatusOK},
-		})
-		return err
-	})
+	answer, err := o.doAgain(ctx, &wire.Request{
+		Doing: "beginning", Method: http.MethodPost, Query: url.Values{"uploads": {""}},
+		Header: http.Header{"Content-Type": {"application/octet-stream"}, sessionMark: {session}}, Want: []int{http.StatusOK},
+	}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -81,10 +77,10 @@ func (*Upload) Piece(size int64) int64 {
 
 // Put stores a part, and returns what Finish needs to name it.
 func (u *Upload) Put(ctx context.Context, index int, p []byte) (string, error) {
-	answer, err := u.o.client.Do(ctx, &wire.Request{
-		Doing: fmt.Sprintf("writing part %d", index+1), Method: http.MethodPut, Location: u.o.at,
+	answer, err := u.o.doAgain(ctx, &wire.Request{
+		Doing: fmt.Sprintf("writing part %d", index+1), Method: http.MethodPut,
 		Query: url.Values{"partNumber": {strconv.Itoa(index + 1)}, "uploadId": {u.id}}, Body: p, Want: []int{http.StatusOK},
-	})
+	}, nil)
 	if err != nil {
 		return "", err
 	}
@@ -117,20 +113,42 @@ func (u *Upload) Finish(ctx context.Context, tags []string) error {
 	if !u.overwrite {
 		h.Set("If-None-Match", "*")
 	}
-	answer, err := u.o.client.Do(ctx, &wire.Request{
-		Doing: "completion", Method: http.MethodPost, Location: u.o.at, Query: url.Values{"uploadId": {u.id}}, Header: h, Body: body, Want: []int{http.StatusOK},
-	})
+	_, err = u.o.doAgain(ctx, &wire.Request{
+		Doing: "completion", Method: http.MethodPost, Query: url.Values{"uploadId": {u.id}}, Header: h, Body: body, Want: []int{http.StatusOK},
+	}, completed)
 	if err != nil {
 		return u.unlessOurs(ctx, err)
 	}
-	// The server may begin its answer before it knows how the upload ends: the status is not enough.
+	return nil
+}
+
+// completed checks the answer to a completion: the server may begin it before it knows how the upload ends, so its status is
+// not enough.
+func completed(a *wire.Answer) error {
 	var done struct {
 		XMLName xml.Name
 	}
-	if xml.Unmarshal(answer.Body, &done) != nil || done.XMLName.Local != "CompleteMultipartUploadResult" {
-		return &wire.Error{Doing: "completion", Where: u.o.at.String(), Status: answer.Status, Temporary: true, Err: errors.New("the server did not complete the upload")}
+	if xml.Unmarshal(a.Body, &done) == nil && done.XMLName.Local == "CompleteMultipartUploadResult" {
+		return nil
 	}
-	return nil
+	reason := wire.PlainCode(code(nil, a.Body))
+	return &wire.Error{
+		Doing: "completion", Where: "the upload", Status: a.Status, Code: reason, Temporary: reason == "" || reason == "InternalError" || reason == "SlowDown",
+		Err: errors.New("the server did not complete it"),
+	}
+}
+
+// doAgain makes a request until there is an answer for good, which also passes a check if there is one.
+func (o *Object) doAgain(ctx context.Context, r *wire.Request, check func(*wire.Answer) error) (answer *wire.Answer, err error) {
+	r.Location = o.at
+	err = o.retry.Do(ctx, func(ctx context.Context) error {
+		answer, err = o.client.Do(ctx, r)
+		if err == nil && check != nil {
+			err = check(answer)
+		}
+		return err
+	})
+	return answer, err
 }
 
 // unlessOurs returns the error of a completion, unless an earlier attempt has completed the upload without our learning of it.

@@ -163,7 +163,7 @@ func (c *Client) refused(r *Request, resp *http.Response) *Error {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what is missing of it says nothing that is needed
 	code := ""
 	if c.Code != nil {
-		code = plainCode(c.Code(resp.Header, body))
+		code = PlainCode(c.Code(resp.Header, body))
 	}
 	now := time.Now
 	if c.Now != nil {

@@ -104,8 +104,8 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return max(0, at.Sub(now))
 }
 
-// plainCode keeps a service's code only if it is a short word: it comes from whom we do not trust, and goes into logs.
-func plainCode(code string) string {
+// PlainCode keeps a service's code only if it is a short word: it comes from whom we do not trust, and goes into logs.
+func PlainCode(code string) string {
 	if len(code) > 64 {
 		return ""
 	}
