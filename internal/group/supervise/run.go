@@ -222,10 +222,14 @@ func (s *supervisor) stopContainer(c *container, o lifecycle.Order, timeout time
 	var refused []string
 	if timeout > 0 {
 		s.preStop(ctx, c, r, timeout)
+		left := timeout - time.Since(begun)
+		if c.plan.Life.PreStop != nil {
+			left = max(left, afterHook)
+		}
 		err := r.process.Signal(ctx, stop)
 		if err != nil {
 			refused = append(refused, err.Error())
-		} else if r.ended(timeout-time.Since(begun), s.hurry) {
+		} else if r.ended(left, s.hurry) {
 			return
 		}
 	}

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 4 && os.Args[1] == "test-supervise" {
 		logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
 		err := Main(context.Background(), Config{
-			Home: os.Args[2], Name: os.Args[3], Logger: logger, Times: testTimes(os.Args[3]),
+			Home: os.Args[2], Name: os.Args[3], Logger: logger, Times: testTimes(os.Args[3]), GitProtocols: []string{"file"},
 			Probe: func(context.Context, string) (*qemu.Emulator, error) { return sandboxtest.Emulator() },
 		})
 		if err != nil {

@@ -215,6 +215,7 @@ func (g *guest) UnmountOverlay(_ context.Context, r *guestv1.UnmountOverlayReque
 		return nil, deny(guestv1.CodeWrongState, "unmount_overlay", "there is no root filesystem, or a container uses it")
 	}
 	delete(g.roots, id)
+	delete(g.procs, id)
 	return &guestv1.UnmountOverlayResponse{}, nil
 }
 
