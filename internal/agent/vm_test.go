@@ -113,7 +113,7 @@ func flip(t *testing.T, path string) string {
 }
 
 // bootVM starts a machine with the guest image of the cache directory.
-func bootVM(ctx context.Context, t *testing.T, text []byte, disks []qemu.Disk) *sandbox.VM {
+func bootVM(ctx context.Context, t *testing.T, text []byte, disks []qemu.Disk, changes ...func(*sandbox.Config)) *sandbox.VM {
 	t.Helper()
 	img, err := guestimage.Current(filepath.Join(testcap.Dir(), "home"))
 	if err != nil {
@@ -145,14 +145,18 @@ func bootVM(ctx context.Context, t *testing.T, text []byte, disks []qemu.Disk) *
 			t.Logf("console:\n%s", b)
 		}
 	})
-	vm, err := sandbox.Start(ctx, sandbox.Config{
+	cfg := sandbox.Config{
 		Emulator: emulator, Simulator: guest, ConsolePath: console, Logger: slog.New(slog.DiscardHandler),
 		Network: network.Ingress,
 		Machine: qemu.Config{
 			Name: "agent-test", Accelerator: qemu.TCG, TEE: qemu.Simulated, VCPUs: 1, MemoryMiB: 512,
 			Kernel: boot.Kernel, Initrd: boot.Initrd, Cmdline: boot.Cmdline, HostData: policy.Hash(text), Disks: disks,
 		},
-	})
+	}
+	for _, change := range changes {
+		change(&cfg)
+	}
+	vm, err := sandbox.Start(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

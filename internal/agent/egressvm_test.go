@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"cofferdam.dev/internal/layer"
+	"cofferdam.dev/internal/sandbox"
+	"cofferdam.dev/internal/sandbox/network"
+	"cofferdam.dev/internal/sandbox/qemu"
+	"cofferdam.dev/internal/testcap"
+	"cofferdam.dev/policy"
+)
+
+// TestRealEgress boots one machine under a policy with an egress list. Of two services of the host's, both within
+// reach, a container gets to the one that the list allows. Who comes in from outside is answered.
+func TestRealEgress(t *testing.T) {
+	testcap.Require(t, testcap.QEMU, testcap.GuestImage, testcap.Images)
+	if testing.Short() {
+		t.Skip("boots a machine, which the race detector does not see into")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), vmTimeout)
+	defer cancel()
+	allowed, denied := greeter(t), greeter(t)
+	disks, root, roots := egressRoot(vmLayers(ctx, t))
+	c := vmContainer("out", roots, "/bin/sh", "-c", egressScript(allowed, denied))
+	c.Capabilities.Bounding = append(c.Capabilities.Bounding, "CAP_NET_RAW")
+	text := (&policy.Policy{
+		APIVersion: policy.DeployedAPI, FrameworkVersion: policy.DeployedFramework, Containers: []policy.Container{c},
+		Egress: &policy.Egress{Rules: []policy.EgressRule{
+			{Prefix: network.GatewayIP + "/32", Protocol: policy.ProtocolTCP, Ports: []uint16{allowed}},
+		}},
+	}).Text()
+	vm := bootVM(ctx, t, text, disks, func(cfg *sandbox.Config) {
+		cfg.Network, cfg.HostPorts = network.NAT, []uint16{allowed, denied}
+		cfg.Forwards = []network.Forward{{Protocol: "tcp", HostIP: "127.0.0.1", GuestPort: 8080}}
+	})
+	g := vm.Guest()
+	must(t, g.SetPolicy(ctx, text))
+	must(t, g.MountRoot(ctx, podID, root))
+	p, err := g.CreateContainer(ctx, createRequest(podID, c))
+	must(t, err)
+	must(t, p.Start(ctx))
+	go func() { _, _ = io.Copy(io.Discard, p.Stderr) }()
+	var out []string
+	for s := bufio.NewScanner(p.Stdout); s.Scan(); {
+		out = append(out, s.Text())
+		if s.Text() == "listening" {
+			out = append(out, "inward: "+askGuest(t, vm.Forwards()[0]))
+		}
+	}
+	want := []string{
+		"CapBnd: 0000000000000" + "0e1", // CHOWN, KILL, SETGID, SETUID: no NET_RAW
+		"allowed: welcome", "denied: Operation not permitted", "datagram: Operation not permitted", "own: mine", "listening", "inward: guest",
+	}
+	if got := strings.Join(out, "\n"); got != strings.Join(want, "\n") {
+		t.Errorf("the container says\n%s\nwant\n%s", got, strings.Join(want, "\n"))
+	}
+	exit := vm.PowerOff(ctx, time.Minute)
+	if exit.Err() != nil {
+		t.Errorf("power-off: %v", exit.Err())
+	}
+}
+
+// egressScript says what became of each attempt, in one line each.
+func egressScript(allowed, denied uint16) string {
+	const last = `tail -n 1 | sed 's/.*: //'`
+	return fmt.Sprintf(`grep CapBnd /proc/self/status | tr '\t' ' '
+echo "allowed: $(echo | nc -w 60 %[1]s %[2]d 2>&1 | %[4]s)"
+echo "denied: $(echo | nc -w 60 %[1]s %[3]d 2>&1 | %[4]s)"
+echo "datagram: $(nslookup -type=a example.org %[1]s 2>&1 | grep -o 'Operation not permitted' | head -n 1)"
+(echo mine | nc -l -p 7777 >/dev/null) &
+echo "own: $(until echo | nc -w 60 %[5]s 7777 2>/dev/null; do sleep 1; done)"
+echo listening
+echo guest | nc -l -p 8080 >/dev/null`, network.GatewayIP, allowed, denied, last, network.GuestIP)
+}
+
+// egressRoot are the disks of an image and how to mount them.
+func egressRoot(entries []layer.Entry) (disks []qemu.Disk, root sandbox.Root, roots []string) {
+	for i, e := range entries {
+		serial, target := fmt.Sprintf("layer%d", i), fmt.Sprintf("/run/mounts/scsi/m%d", i)
+		roots = append(roots, hex.EncodeToString(e.RootHash[:]))
+		disks = append(disks, qemu.Disk{Path: e.Path, Serial: serial, ReadOnly: true})
+		root.Mount = append(root.Mount, sandbox.Layer{Serial: serial, Root: e.RootHash, DataBlocks: e.DataBlocks, Target: target})
+		root.Targets = append(root.Targets, target)
+	}
+	return disks, root, roots
+}
+
+// greeter is a service of the host's loopback.
+func greeter(t *testing.T) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte("welcome\n"))
+			_ = c.Close()
+		}
+	}()
+	return l.Addr().(*net.TCPAddr).AddrPort().Port()
+}
+
+// askGuest connects to a forwarded port until somebody answers, and returns the first line.
+func askGuest(t *testing.T, f network.Forward) string {
+	t.Helper()
+	answer := ""
+	for end := time.Now().Add(2 * time.Minute); answer == "" && time.Now().Before(end); time.Sleep(time.Second) {
+		answer = firstLine(f)
+	}
+	return answer
+}
+
+// firstLine is what the guest says first, empty if it does not.
+func firstLine(f network.Forward) string {
+	c, err := net.DialTimeout("tcp", strings.TrimSuffix(f.String(), "/tcp"), time.Minute)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	line, _ := bufio.NewReader(c).ReadString('\n') // a connection that is reset has no line
+	return strings.TrimSpace(line)
+}
