@@ -3,8 +3,6 @@
 package arm
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"regexp"
 	"slices"
@@ -218,11 +216,9 @@ func (r *reader) security(f *frame, properties *doc.Value, c *spec.Container) er
 	if err != nil || profile == "" {
 		return err
 	}
-	if c.SeccompProfile, err = seccomp.DecodeBase64(profile); err != nil {
+	if c.SeccompProfile, c.SeccompProfileSHA256, err = seccomp.FromBase64(profile); err != nil {
 		return s.Fold("seccompProfile").Errorf("%w", err)
 	}
-	sum := sha256.Sum256(c.SeccompProfile)
-	c.SeccompProfileSHA256 = hex.EncodeToString(sum[:])
 	return nil
 }
 

@@ -42,7 +42,7 @@ func TestVersion1(t *testing.T) {
 		Fragments: []spec.Fragment{{Issuer: "did:x", Feed: "f", MinimumSVN: "3", Includes: []string{"containers"}}},
 		Containers: []spec.Container{{
 			Name: "c", Image: "i", WorkingDir: "/w", Command: []string{"python3"}, AllowStdio: true, AllowPrivilegeEscalation: true, Privileged: true,
-			AllowExec: [][]string{{"echo", "Hello"}, {"ready"}, {"live"}}, RunAsUser: ptr(1), RunAsGroup: ptr(2),
+			AllowExec: [][]string{{"echo", "Hello"}, {"ready"}, {"live"}}, RunAsUser: ptr(1), RunAsGroup: ptr(2), RunAsNonRoot: true,
 			Mounts: []spec.Mount{{Kind: spec.MountAzureFile, Path: "/a", ReadOnly: true}, {Kind: spec.MountEmptyDir, Path: "/e", Options: []string{"rbind", "rw"}}},
 			Env: []spec.EnvVar{{Name: "A", Value: "1"}, {Name: "B", Value: "v.*", Regexp: true}, {Name: "C", Value: "(?:x|y)", Regexp: true},
 				{Name: "S", Value: "s3cret", Secret: true}},

@@ -221,6 +221,12 @@ func (r reader) security(_, p *doc.Value, out *spec.Container) error {
 	if out.AllowPrivilegeEscalation, err = truth(s, "allowPrivilegeEscalation", true); err != nil {
 		return err
 	}
+	if out.ReadOnlyRoot, err = truth(s, "readOnlyRootFilesystem", false); err != nil {
+		return err
+	}
+	if out.RunAsNonRoot, err = truth(s, "runAsNonRoot", false); err != nil {
+		return err
+	}
 	if out.RunAsUser, err = id(s, "runAsUser"); err != nil {
 		return err
 	}
@@ -237,7 +243,7 @@ func (r reader) security(_, p *doc.Value, out *spec.Container) error {
 	if err != nil || profile == "" {
 		return err
 	}
-	if out.SeccompProfileSHA256, err = seccomp.HashBase64(profile); err != nil {
+	if out.SeccompProfile, out.SeccompProfileSHA256, err = seccomp.FromBase64(profile); err != nil {
 		return s.Fold("seccompProfile").Errorf("%w", err)
 	}
 	return nil

@@ -37,8 +37,8 @@ type Input struct {
 	Name string
 	Data []byte
 
-	// File reads a file that a Compose file names (env_file), by the name that it uses; the error is fs.ErrNotExist when
-	// there is none. Nil has no files.
+	// File reads a file that a Compose file names (env_file, secrets, configs), by the name that it uses; the error is
+	// fs.ErrNotExist when there is none. Nil has no files.
 	File func(name string) ([]byte, error)
 }
 

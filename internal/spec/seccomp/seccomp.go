@@ -21,25 +21,19 @@ import (
 // maxProfile bounds a profile.
 const maxProfile = 1 << 20
 
-// DecodeBase64 is Normal of a profile in base64.
-func DecodeBase64(text string) ([]byte, error) {
+// FromBase64 reads a profile in base64, and returns it as Normal does, with its hash.
+func FromBase64(text string) (profile []byte, hash string, err error) {
 	if len(text) > 2*maxProfile {
-		return nil, errors.New("seccomp profile is too long")
+		return nil, "", errors.New("seccomp profile is too long")
 	}
-	profile, err := base64.StdEncoding.DecodeString(text)
+	data, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
-		return nil, errors.New("seccomp profile is no base64")
+		return nil, "", errors.New("seccomp profile is no base64")
 	}
-	return Normal(profile)
-}
-
-// HashBase64 is Hash of a profile in base64.
-func HashBase64(text string) (string, error) {
-	profile, err := DecodeBase64(text)
-	if err != nil {
-		return "", err
+	if profile, err = Normal(data); err != nil {
+		return nil, "", err
 	}
-	return sum(profile), nil
+	return profile, sum(profile), nil
 }
 
 // Hash returns the hash of a profile in hexadecimal, over what Normal returns.
