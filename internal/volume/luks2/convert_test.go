@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"sync"
 	"testing"
 )
 
@@ -85,8 +86,9 @@ type pending struct {
 	truncate bool
 }
 
-// disk keeps writes in a cache until they are synced.
+// disk keeps writes in a cache until they are synced. Its methods may be called at a time.
 type disk struct {
+	mu          sync.Mutex
 	m           *machine
 	now, stable image
 	cache       []pending
@@ -100,7 +102,11 @@ func newDisk(m *machine, b []byte) *disk {
 	return d
 }
 
-func (d *disk) ReadAt(p []byte, off int64) (int, error) { return d.now.ReadAt(p, off) }
+func (d *disk) ReadAt(p []byte, off int64) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.now.ReadAt(p, off)
+}
 
 func (d *disk) do(p pending, i *image) {
 	if p.truncate {
@@ -111,6 +117,8 @@ func (d *disk) do(p pending, i *image) {
 }
 
 func (d *disk) WriteAt(p []byte, off int64) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	w := pending{b: bytes.Clone(p), off: off}
 	d.cache = append(d.cache, w)
 	if err := d.m.operate(); err != nil {
@@ -121,6 +129,8 @@ func (d *disk) WriteAt(p []byte, off int64) (int, error) {
 }
 
 func (d *disk) Truncate(size int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	w := pending{off: size, truncate: true}
 	d.cache = append(d.cache, w)
 	if err := d.m.operate(); err != nil {
@@ -131,6 +141,8 @@ func (d *disk) Truncate(size int64) error {
 }
 
 func (d *disk) Sync() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := d.m.operate(); err != nil {
 		return err
 	}

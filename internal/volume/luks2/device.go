@@ -34,8 +34,8 @@ const chunk = 128 << 10
 
 var chunks = sync.Pool{New: func() any { return new([chunk]byte) }}
 
-// Device returns the decrypted data of a volume whose header is what the pin fixes. The storage may be read-only; it is
-// written, and synced, through the methods io.WriterAt and Sync if it has them.
+// Device returns the decrypted data of a volume whose header is what the pin fixes. The storage must be safe for concurrent
+// use, and may be read-only; it is written, and synced, through the methods WriteAt and Sync if it has them.
 func (h *Header) Device(below io.ReaderAt, p Pin, key VolumeKey) (*Device, error) {
 	if err := h.Verify(p, key); err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func (d *Device) ReadAt(p []byte, off int64) (int, error) {
 		return 0, io.EOF
 	}
 	n := int(min(int64(len(p)), max(d.size-off, 0)))
-	done, err := d.each(p[:n], off, d.readWhole, d.readPart)
+	done, err := d.each(p[:n], off, false)
 	if err == nil && n < len(p) {
 		err = io.EOF
 	}
@@ -99,11 +99,11 @@ func (d *Device) WriteAt(p []byte, off int64) (int, error) {
 	if off < 0 || off > d.size-int64(len(p)) {
 		return 0, fmt.Errorf("writing a volume: %d bytes at byte %d, of %d bytes", len(p), off, d.size)
 	}
-	return d.each(p, off, d.writeWhole, d.writePart)
+	return d.each(p, off, true)
 }
 
 // each divides a request into parts of sectors at its ends, and whole ones between. It returns how many bytes are done.
-func (d *Device) each(p []byte, off int64, whole, part func(p []byte, off int64) error) (int, error) {
+func (d *Device) each(p []byte, off int64, write bool) (int, error) {
 	done := 0
 	for done < len(p) {
 		at := off + int64(done)
@@ -112,19 +112,44 @@ func (d *Device) each(p []byte, off int64, whole, part func(p []byte, off int64)
 		n := len(rest) - len(rest)%int(d.sector)
 		if within != 0 || n == 0 {
 			n = int(min(int64(len(rest)), d.sector-within))
-			if err := part(rest[:n], at); err != nil {
+			if err := d.part(rest[:n], at, write); err != nil {
 				return done, err
 			}
 			done += n
 			continue
 		}
-		well, err := parallel(rest[:n], at, whole)
+		if n <= chunk { // without what it costs to make functions of methods
+			if err := d.whole(rest[:n], at, write); err != nil {
+				return done, err
+			}
+			done += n
+			continue
+		}
+		well, err := parallel(rest[:n], at, func(p []byte, off int64) error { return d.whole(p, off, write) })
 		done += well
 		if err != nil {
 			return done, err
 		}
 	}
 	return done, nil
+}
+
+// whole reads or writes whole sectors, at most a chunk of them.
+func (d *Device) whole(p []byte, off int64, write bool) error {
+	if !write {
+		return d.readWhole(p, off)
+	}
+	d.partial.RLock()
+	defer d.partial.RUnlock()
+	return d.write(p, off)
+}
+
+// part reads or writes a part of one sector.
+func (d *Device) part(p []byte, off int64, write bool) error {
+	if write {
+		return d.writePart(p, off)
+	}
+	return d.readPart(p, off)
 }
 
 // parallel runs f over chunks, several at a time when there are several. It returns how many bytes from the beginning are
@@ -164,7 +189,7 @@ func parallel(p []byte, off int64, f func(p []byte, off int64) error) (int, erro
 // number is the number of the sector at an offset, as it goes into the cipher.
 func number(off int64) uint64 { return uint64(off / xts.Unit) }
 
-// readWhole reads whole sectors, at most a chunk of them. What could not be decrypted is never left in p.
+// readWhole reads whole sectors. What could not be decrypted is never left in p.
 func (d *Device) readWhole(p []byte, off int64) error {
 	err := readFull(d.below, p, d.offset+off)
 	if err == nil {
@@ -177,7 +202,6 @@ func (d *Device) readWhole(p []byte, off int64) error {
 	return nil
 }
 
-// readPart reads a part of one sector.
 func (d *Device) readPart(p []byte, off int64) error {
 	b := chunks.Get().(*[chunk]byte)
 	defer chunks.Put(b)
@@ -189,12 +213,6 @@ func (d *Device) readPart(p []byte, off int64) error {
 	copy(p, sector[within:])
 	clear(sector)
 	return nil
-}
-
-func (d *Device) writeWhole(p []byte, off int64) error {
-	d.partial.RLock()
-	defer d.partial.RUnlock()
-	return d.write(p, off)
 }
 
 func (d *Device) write(p []byte, off int64) error {

@@ -237,6 +237,23 @@ func TestDeviceTogether(t *testing.T) {
 	}
 }
 
+func TestDeviceDoesNotAllocate(t *testing.T) {
+	f, h, key := volume(t, nil)
+	below, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := h.DeviceWithoutPin(bytes.NewReader(below), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, chunk)
+	// The pool of the cipher may give its content back at any garbage collection.
+	if n := testing.AllocsPerRun(20, func() { _, _ = d.ReadAt(buf, 0) }); n > 4 {
+		t.Errorf("%v allocations for %d sectors", n, chunk/d.SectorSize())
+	}
+}
+
 // BenchmarkDevice is to be read against the copy of the same memory.
 func BenchmarkDevice(b *testing.B) {
 	f, h, key := volume(b, nil)

@@ -34,13 +34,14 @@ func merge(material []byte, newHash func() hash.Hash) []byte {
 // mix folds all stripes but the last into d.
 func mix(d, material []byte, newHash func() hash.Hash) {
 	h := newHash()
-	sum := make([]byte, 0, h.Size())
+	sum, index := make([]byte, 0, h.Size()), make([]byte, 4)
 	for ; len(material) > 0; material = material[len(d):] {
 		subtle.XORBytes(d, d, material[:len(d)])
 		for i, at := uint32(0), 0; at < len(d); i, at = i+1, at+h.Size() {
 			part := d[at:min(at+h.Size(), len(d))]
 			h.Reset()
-			_, _ = h.Write(binary.BigEndian.AppendUint32(nil, i)) // a hash takes all
+			binary.BigEndian.PutUint32(index, i)
+			_, _ = h.Write(index) // a hash takes all
 			_, _ = h.Write(part)
 			sum = h.Sum(sum[:0])
 			copy(part, sum)
