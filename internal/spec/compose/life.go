@@ -3,6 +3,7 @@
 package compose
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 	"time"
@@ -189,6 +190,7 @@ func (r *reader) healthcheck(v *doc.Value, c *spec.Container) error {
 	if p.StartPeriod == 0 {
 		p.StartInterval = 0
 	}
+	p.InitialDelay = cmp.Or(p.StartInterval, p.Period) // the first check comes an interval after the start
 	if w := h.Get("retries"); !w.IsNull() {
 		s, err := r.text(h, "retries")
 		if err != nil {

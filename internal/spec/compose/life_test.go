@@ -30,6 +30,9 @@ func TestServiceLife(t *testing.T) {
 			c.AllowExec = [][]string{command}
 			c.Readiness = &spec.Probe{Action: spec.Action{Exec: command}, Period: 30 * time.Second, Timeout: 30 * time.Second, FailureThreshold: 3}
 			change(c.Readiness)
+			if c.Readiness.InitialDelay = c.Readiness.StartInterval; c.Readiness.InitialDelay == 0 {
+				c.Readiness.InitialDelay = c.Readiness.Period
+			}
 		}
 	}
 	for text, want := range map[string]func(*spec.Container){
