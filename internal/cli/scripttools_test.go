@@ -130,10 +130,14 @@ func exchange(addr, text string) (string, error) {
 	return "", err
 }
 
-// awaitLog waits until a group's log holds a text: awaitlog GROUP TEXT.
+// awaitLog waits until a group's log holds a text: awaitlog GROUP TEXT [CONTAINER].
 func awaitLog() {
-	if len(os.Args) != 3 {
-		fatalf("usage: awaitlog GROUP TEXT")
+	if len(os.Args) < 3 || len(os.Args) > 4 {
+		fatalf("usage: awaitlog GROUP TEXT [CONTAINER]")
+	}
+	container := ""
+	if len(os.Args) == 4 {
+		container = os.Args[3]
 	}
 	store, err := group.OpenStore(os.Getenv("COFFERDAM_HOME"))
 	if err != nil {
@@ -141,7 +145,7 @@ func awaitLog() {
 	}
 	for end := time.Now().Add(4 * patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		found := false
-		err = store.Logs(context.Background(), os.Args[1], "", logfile.Options{}, func(e logfile.Entry) error {
+		err = store.Logs(context.Background(), os.Args[1], container, logfile.Options{}, func(e logfile.Entry) error {
 			found = found || bytes.Contains(e.Data, []byte(os.Args[2]))
 			return nil
 		})
