@@ -95,18 +95,46 @@ A group whose supervisor was killed is listed as failed, whatever its record say
 }
 
 func (a *app) psRows(records []*group.Record) [][]string {
-	rows := [][]string{{"NAME", "STATE", "IMAGE", "TEE", "AGE", "PORTS"}}
+	rows := [][]string{{"NAME", "STATE", "READY", "CONTAINERS", "TEE", "AGE", "PORTS"}}
 	for _, r := range records {
-		var images, ports []string
-		for _, c := range r.Containers {
-			images = append(images, c.Image)
-		}
+		var ports []string
 		for _, p := range r.Ports {
 			ports = append(ports, p.String())
 		}
-		rows = append(rows, []string{r.Name, describeState(r), strings.Join(images, ", "), r.TEE, age(a.Now().Sub(r.Created)), strings.Join(ports, ", ")})
+		rows = append(rows, []string{
+			r.Name, describeState(r), readiness(r), describeContainers(r), r.TEE, age(a.Now().Sub(r.Created)), strings.Join(ports, ", "),
+		})
 	}
 	return rows
+}
+
+// readiness is how many of a group's containers can be used, of those that are not for its start alone.
+func readiness(r *group.Record) string {
+	ready, all := 0, 0
+	for _, c := range r.Containers {
+		if c.Init {
+			continue
+		}
+		all++
+		if c.Ready {
+			ready++
+		}
+	}
+	return fmt.Sprintf("%d/%d", ready, all)
+}
+
+// describeContainers is the image of the only container, or the names of several.
+func describeContainers(r *group.Record) string {
+	if len(r.Containers) == 1 {
+		return plain.Printable(r.Containers[0].Image)
+	}
+	var names []string
+	for _, c := range r.Containers {
+		if !c.Init {
+			names = append(names, c.Name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // describeState is the state with what it ended with.
@@ -178,7 +206,7 @@ func (a *app) showRecord(w io.Writer, r *group.Record) error {
 		pairs = append(pairs, [][2]string{
 			{"container", fmt.Sprintf("%s: %s", c.Name, plain.Printable(c.Image))},
 			{"  digest", c.ImageDigest}, {"  command", plain.Printable(plain.Command(c.Command))},
-			{"  state", string(c.State)}, {"  reason", plain.Printable(c.Reason)},
+			{"  state", containerState(&c)}, {"  reason", plain.Printable(c.Reason)}, {"  message", plain.Printable(c.Message)},
 		}...)
 		for _, l := range c.LayerRoots {
 			pairs = append(pairs, [2]string{"  layer", l})
@@ -191,6 +219,21 @@ func (a *app) showRecord(w io.Writer, r *group.Record) error {
 		}
 	}
 	return facts(w, filled...)
+}
+
+// containerState is a container's state with what it ended with and how often it was restarted.
+func containerState(c *group.Container) string {
+	text := string(c.State)
+	if c.ExitCode != nil {
+		text += fmt.Sprintf(" (%d)", *c.ExitCode)
+	}
+	if c.State == group.StateRunning && !c.Ready {
+		text += ", not ready"
+	}
+	if c.RestartCount > 0 {
+		text += fmt.Sprintf(", restarted %d times", c.RestartCount)
+	}
+	return text
 }
 
 func (a *app) rmCommand() *cobra.Command {

@@ -25,12 +25,14 @@ func (a *app) logsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "logs GROUP",
 		Short: "Show what a group's containers have written",
-		Long: `Show the output of a container: its standard output on ours, its standard error on ours.
+		Long: `Show the output of containers: their standard output on ours, their standard error on ours.
+Of several containers, each line has the container's name before it.
 
 A policy without stdio access keeps output inside; then there is nothing to show. With
 --console it is the machine's console, with --supervisor the host side's own log.`,
 		Example: `  cofferdam group logs db
   cofferdam group logs --follow --tail 10 db
+  cofferdam group logs --container web --since 10m shop
   cofferdam group logs --console db`,
 		Args:              arguments(1, 1, "the name of a group"),
 		ValidArgsFunction: a.completeGroups,
@@ -56,7 +58,11 @@ A policy without stdio access keeps output inside; then there is nothing to show
 			case supervisor:
 				return a.copyLog(group.SupervisorLogPath(g.Dir))
 			}
-			err = s.Logs(ctx, g.Record.ID, container, o, func(e logfile.Entry) error { return a.writeEntry(e, stamps) })
+			if container == "" && len(g.Record.Containers) > 1 {
+				err = a.allLogs(ctx, s, g.Record, o, stamps)
+			} else {
+				err = s.Logs(ctx, g.Record.ID, container, o, func(e logfile.Entry) error { return a.writeEntry("", e, stamps) })
+			}
 			if o.Follow && errors.Is(err, context.Canceled) {
 				return nil // Ctrl-C is how following ends
 			}
@@ -68,24 +74,26 @@ A policy without stdio access keeps output inside; then there is nothing to show
 	f.IntVar(&o.Tail, "tail", 0, "leave out all but the last lines (0 shows all)")
 	f.DurationVar(&since, "since", 0, "leave out what is older, such as 10m (0 shows all)")
 	f.BoolVar(&stamps, "timestamps", false, "put the time before each line")
-	f.StringVar(&container, "container", "", "container, where the group has several")
+	f.StringVar(&container, "container", "", "only this container, without its name before each line")
 	f.BoolVar(&console, "console", false, "show the machine's console instead")
 	f.BoolVar(&supervisor, "supervisor", false, "show the supervisor's own log instead")
 	return c
 }
 
-func (a *app) writeEntry(e logfile.Entry, stamps bool) error {
+// writeEntry prints a piece of output. A prefix stands before each of its lines.
+func (a *app) writeEntry(prefix string, e logfile.Entry, stamps bool) error {
 	w := a.Out
 	if e.Stream == logfile.Stderr {
 		w = a.Err
 	}
 	if stamps {
-		_, err := fmt.Fprintf(w, "%s ", e.Time.UTC().Format(time.RFC3339Nano))
-		if err != nil {
-			return fmt.Errorf("writing the log: %w", err)
-		}
+		prefix += e.Time.UTC().Format(time.RFC3339Nano) + " "
 	}
-	_, err := w.Write(e.Bytes())
+	data := e.Bytes()
+	if prefix != "" {
+		data = append([]byte(prefix), data...)
+	}
+	_, err := w.Write(data)
 	if err != nil {
 		return fmt.Errorf("writing the log: %w", err)
 	}
