@@ -273,7 +273,7 @@ func (f *frame) resources(properties *doc.Value, c *spec.Container) error {
 		if err != nil {
 			return err
 		}
-		*part.millis, *part.bytes = int(millis), bytes
+		*part.millis, *part.bytes = int(millis), bytes //nolint:gosec // amount bounds it
 	}
 	c.Resources = read
 	return nil
