@@ -36,8 +36,8 @@ type Conversion struct {
 	step   int64
 }
 
-// Encrypt turns size bytes of plain data into a volume, which becomes longer by the offset of its data (16 MiB unless the
-// options say otherwise). Their size must be a multiple of the sector size.
+// Encrypt turns plain data into a volume. They are size bytes, a multiple of the sector size, and all that the file has; it
+// becomes longer by the offset of the data (16 MiB unless the options say otherwise).
 func (c *Conversion) Encrypt(ctx context.Context, size int64, key VolumeKey, o FormatOptions) (*Header, error) {
 	err := c.beginEncrypt(size, key, o)
 	if err == nil {
@@ -86,7 +86,7 @@ func (c *Conversion) beginEncrypt(size int64, key VolumeKey, o FormatOptions) er
 	return c.begin(head)
 }
 
-// Decrypt turns a volume into plain data, which are its only content then. The header is the volume's, the key its volume key.
+// Decrypt turns a volume into plain data, which are all that the file has then. The header is the volume's, the key its volume key.
 func (c *Conversion) Decrypt(ctx context.Context, h *Header, key VolumeKey) error {
 	err := c.beginDecrypt(h, key)
 	if err == nil {
@@ -221,7 +221,7 @@ func (c *Conversion) resume(ctx context.Context, key, old VolumeKey) (*Header, e
 		return nil, err
 	}
 	if s.Operation == OpDecrypt {
-		return nil, nil //nolint:nilnil // plain data have no header
+		return nil, nil // plain data have no header
 	}
 	return c.result()
 }

@@ -11,8 +11,11 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 	"testing"
+
+	"cofferdam.dev/internal/testcap"
 )
 
 // machine is what a crash happens to: its disks lose what was not synced, or parts of it, in any order.
@@ -472,4 +475,92 @@ func TestConvertFiles(t *testing.T) {
 	if got, err := open.Unlock([]byte("three")); err != nil || !bytes.Equal(got.Expose(), other.Expose()) {
 		t.Errorf("the journal does not give the key: %v", err)
 	}
+}
+
+// TestConvertInterrupted stops in the middle of a file: cryptsetup refuses the volume, and passphrases give both keys.
+func TestConvertInterrupted(t *testing.T) {
+	t.Parallel()
+	testcap.Require(t, testcap.Cryptsetup)
+	const size = 2*maxStep + 4096
+	f, key, other := testFile(t, size+defaultOffset), testKey(t, 64), testKey(t, 32)
+	h, err := Format(f, size+defaultOffset, key, FormatOptions{Slots: []Slot{{[]byte("one"), quick}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := noise(9, size)
+	if _, err := device(t, f, h, key).WriteAt(plain, 0); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	c := &Conversion{Volume: f, Journal: testFile(t, 0), Progress: func(done, _ int64) {
+		if done > 0 {
+			cancel()
+		}
+	}}
+	if _, err := c.Rekey(ctx, h, key, other, []Slot{{[]byte("two"), quick}}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	// It tests passphrases whatever the requirements are, but changes nothing. To activate needs a device-mapper.
+	if out, err := cryptsetup(t, "one\nthree", "luksAddKey", f.Name()); err == nil || !strings.Contains(out, "requirements") {
+		t.Errorf("cryptsetup takes it: %s", out)
+	}
+	if _, err := Open(f, size+defaultOffset); !errors.Is(err, ErrUnfinished) {
+		t.Errorf("error is %v, want one that wraps %v", err, ErrUnfinished)
+	}
+	marked, err := OpenUnfinished(f, size+defaultOffset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := OpenJournal(c.Journal)
+	if err != nil || j.Operation() != OpRekey {
+		t.Fatal(err)
+	}
+	old, errOld := marked.Unlock(f, []byte("one"))
+	is, err := j.Unlock([]byte("two"))
+	if err := errors.Join(err, errOld); err != nil {
+		t.Fatal(err)
+	}
+	h, err = (&Conversion{Volume: f, Journal: c.Journal}).Resume(t.Context(), is, old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := readAll(t, device(t, f, h, other)); !bytes.Equal(got, plain) {
+		t.Error("the data are others")
+	}
+	mustCryptsetup(t, "two", "open", "--test-passphrase", f.Name())
+	if _, err := OpenUnfinished(f, size+defaultOffset); !errors.Is(err, ErrFormat) {
+		t.Errorf("a finished volume as an unfinished one: %v", err)
+	}
+}
+
+func FuzzOpenJournal(f *testing.F) {
+	m := &machine{left: -1}
+	d, j := newDisk(m, noise(1, 4096)), newDisk(m, nil)
+	key := testKey(f, 64)
+	if _, err := (&Conversion{Volume: d, Journal: j}).Encrypt(f.Context(), 4096, key, FormatOptions{Offset: trialOffset}); err != nil {
+		f.Fatal(err)
+	}
+	states, head := make([]byte, 2*statePlace), make([]byte, 2*minHeaderSize)
+	_, errStates := j.ReadAt(states, journalStates)
+	_, err := j.ReadAt(head, journalHeader)
+	if err := errors.Join(err, errStates); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(states[:statePlace])
+	f.Add(states[statePlace:])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		j := newDisk(&machine{left: -1}, b[:min(len(b), 2*statePlace)])
+		if _, err := j.WriteAt(head, journalHeader); err != nil {
+			t.Fatal(err)
+		}
+		opened, err := OpenJournal(j)
+		if err == nil && (opened.header == nil || opened.state.Size < 0) {
+			t.Fatalf("%+v", opened)
+		}
+		// Without the key nobody makes a state that is believed; what the corpus has of it is that of the seeds.
+		s, err := authentic(j, key)
+		if err == nil && (s.Operation != OpEncrypt || s.Size != 4096) {
+			t.Fatalf("%+v", s)
+		}
+	})
 }

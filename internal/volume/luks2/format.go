@@ -74,7 +74,7 @@ func newHeader(size int64, key VolumeKey, o FormatOptions) (*Header, error) {
 }
 
 func newDigest(key VolumeKey) (digest, error) {
-	if _, err := NewVolumeKey(key.b); err != nil {
+	if err := key.valid(); err != nil {
 		return digest{}, err
 	}
 	salt := make([]byte, keyDigestSalt)

@@ -79,7 +79,7 @@ func (h *Header) checkKey(key VolumeKey) error {
 	if n := h.m.keySize(); n != 0 && n != len(key.b) {
 		return fmt.Errorf("%w: volume key of %d bytes, not %d", ErrKey, len(key.b), n)
 	}
-	if _, err := NewVolumeKey(key.b); err != nil {
+	if err := key.valid(); err != nil {
 		return err
 	}
 	d := h.m.key()

@@ -24,10 +24,20 @@ type VolumeKey struct{ b []byte }
 
 // NewVolumeKey copies a key of 32 or 64 bytes whose halves differ. The error wraps ErrKey.
 func NewVolumeKey(b []byte) (VolumeKey, error) {
-	if _, err := xts.New(b); err != nil {
-		return VolumeKey{}, fmt.Errorf("volume key: %w: %w", ErrKey, err)
+	k := VolumeKey{bytes.Clone(b)}
+	if err := k.valid(); err != nil {
+		k.Destroy()
+		return VolumeKey{}, fmt.Errorf("volume key: %w", err)
 	}
-	return VolumeKey{bytes.Clone(b)}, nil
+	return k, nil
+}
+
+// valid tells whether there is a key at all.
+func (k VolumeKey) valid() error {
+	if _, err := xts.New(k.b); err != nil {
+		return fmt.Errorf("%w: %w", ErrKey, err)
+	}
+	return nil
 }
 
 // GenerateKey returns a random key of 32 or 64 bytes.
@@ -71,8 +81,8 @@ func (k VolumeKey) Destroy() { clear(k.b) }
 // mac authenticates text under a key of its own that only this use has. Volume keys are random, so that neither a salt nor
 // costs are needed.
 func (k VolumeKey) mac(use string, text []byte) ([]byte, error) {
-	if _, err := xts.New(k.b); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKey, err)
+	if err := k.valid(); err != nil {
+		return nil, err
 	}
 	sub, err := hkdf.Key(sha256.New, k.b, nil, "cofferdam.dev/luks2/"+use+"/v1", sha256.Size)
 	if err != nil {
