@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -81,8 +82,9 @@ func Run(ctx context.Context, build string, log *slog.Logger) error {
 	defer cancel()
 	s, err := New(reportCtx, Config{
 		TEE: sys.Parameters.TEE, Build: build, Provider: provider, Machine: m, Runtime: runner, Streams: broker,
-		Evidence: sockets, LoadPolicy: LoadPolicy, Egress: &egress.Limiter{Group: runner.Group()}, VolumeRoot: volumeRoot, Log: log,
-		Network: defaultNetwork(),
+		Evidence: sockets, LoadPolicy: LoadPolicy, VolumeRoot: volumeRoot, Log: log,
+		Network: defaultNetwork(), Addresses: &addresses{netconf.Device{Config: netconf.Default()}},
+		Egress: &egress.Limiter{Group: runner.Group()},
 	})
 	if err != nil {
 		return err
@@ -174,7 +176,19 @@ func newRunner(m *machine.Machine, log *slog.Logger) (*container.Runner, error) 
 // defaultNetwork describes the network that the guest has unless the host says otherwise.
 func defaultNetwork() container.Network {
 	n := netconf.Default()
-	return container.Network{Addresses: []netip.Addr{n.Address.Addr()}, ResolvConf: n.ResolvConf()}
+	return container.Network{Addresses: n.IPs(), ResolvConf: n.ResolvConf()}
+}
+
+// addresses are those of the guest's network device. What it does half-way breaks the guest.
+type addresses struct{ device netconf.Device }
+
+// Configure implements Addresses.
+func (a *addresses) Configure(list []netip.Prefix, gateways []netip.Addr) error {
+	err := a.device.Configure(list, gateways)
+	if errors.Is(err, netconf.ErrIncomplete) {
+		return fmt.Errorf("%w: %w", machine.ErrNotUndone, err)
+	}
+	return err
 }
 
 // processLimit returns how many processes there can be: whichever ends first, threads or their numbers.

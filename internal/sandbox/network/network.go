@@ -27,6 +27,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -38,7 +39,11 @@ const (
 	Subnet     = "192.168.127.0/24"
 	GatewayIP  = "192.168.127.1"
 	GuestIP    = "192.168.127.2"
-	gatewayMAC = "5a:94:ef:e4:0c:dd"
+	Subnet6    = "fdc0:ff3d:a400::/64"
+	GatewayIP6 = "fdc0:ff3d:a400::1"
+	GuestIP6   = "fdc0:ff3d:a400::2"
+	gatewayMAC = "5a:94:ef:e4:0c:dd" // the guest knows it, and asks nobody where the IPv6 gateway is
+	guestMAC   = "5a:94:ef:e4:0c:ee"
 	mtu        = 1500
 )
 
@@ -148,28 +153,53 @@ func (n *Network) build() error {
 	link.Connect(n.sw)
 	n.sw.Connect(link)
 	s := stack.New(stack.Options{
-		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
-		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 	})
 	n.stack = s
 	if e := s.CreateNIC(nicID, link); e != nil {
 		return errors.New(e.String())
 	}
-	gateway := tcpip.AddrFromSlice(netip.MustParseAddr(GatewayIP).AsSlice())
-	e := s.AddProtocolAddress(nicID, tcpip.ProtocolAddress{
-		Protocol: ipv4.ProtocolNumber, AddressWithPrefix: gateway.WithPrefix(),
-	}, stack.AddressProperties{})
-	if e != nil {
-		return errors.New(e.String())
-	}
-	prefix := netip.MustParsePrefix(Subnet)
-	subnet, err := tcpip.NewSubnet(tcpip.AddrFromSlice(prefix.Addr().AsSlice()), tcpip.MaskFromBytes(net.CIDRMask(prefix.Bits(), 32)))
+	err = addAddresses(s)
 	if err != nil {
 		return err
 	}
-	s.SetRouteTable([]tcpip.Route{{Destination: subnet, NIC: nicID}})
 	if n.cfg.Mode == NAT || len(n.cfg.HostPorts) > 0 {
 		n.out = newOutward(n)
+	}
+	return nil
+}
+
+// addAddresses gives the stack its addresses of both families, and the routes to the guest.
+func addAddresses(s *stack.Stack) error {
+	var routes []tcpip.Route
+	for _, a := range []struct {
+		protocol        tcpip.NetworkProtocolNumber
+		gateway, subnet string
+	}{{ipv4.ProtocolNumber, GatewayIP, Subnet}, {ipv6.ProtocolNumber, GatewayIP6, Subnet6}} {
+		prefix := netip.MustParsePrefix(a.subnet)
+		gateway := tcpip.AddrFromSlice(netip.MustParseAddr(a.gateway).AsSlice())
+		e := s.AddProtocolAddress(nicID, tcpip.ProtocolAddress{
+			Protocol: a.protocol, AddressWithPrefix: gateway.WithPrefix(),
+		}, stack.AddressProperties{})
+		if e != nil {
+			return errors.New(e.String())
+		}
+		network := prefix.Addr().AsSlice()
+		subnet, err := tcpip.NewSubnet(tcpip.AddrFromSlice(network), tcpip.MaskFromBytes(net.CIDRMask(prefix.Bits(), len(network)*8)))
+		if err != nil {
+			return err
+		}
+		routes = append(routes, tcpip.Route{Destination: subnet, NIC: nicID})
+	}
+	s.SetRouteTable(routes)
+	mac, err := net.ParseMAC(guestMAC)
+	if err != nil {
+		return err
+	}
+	guest := tcpip.AddrFromSlice(netip.MustParseAddr(GuestIP6).AsSlice())
+	if e := s.AddStaticNeighbor(nicID, ipv6.ProtocolNumber, guest, tcpip.LinkAddress(mac)); e != nil {
+		return errors.New(e.String())
 	}
 	return nil
 }

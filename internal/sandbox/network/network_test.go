@@ -330,7 +330,9 @@ func TestReachable(t *testing.T) {
 		"1.1.1.1": true, "10.0.0.1": true, "172.16.3.4": true, "192.168.1.1": true,
 		"127.0.0.1": false, "127.9.9.9": false, "0.0.0.0": false, "0.1.2.3": false, "169.254.169.254": false,
 		"224.0.0.1": false, "255.255.255.255": false, "240.0.0.1": false, GatewayIP: false, GuestIP: false,
-		"::1": false, "::ffff:127.0.0.1": false, "2001:db8::1": false,
+		"::1": false, "::": false, "::ffff:127.0.0.1": false, "::127.0.0.1": false, "fe80::1": false, "ff02::1": false,
+		GatewayIP6: false, GuestIP6: false, "fd00:ec2::254": false, "fd20:ce::254": false, "64:ff9b::7f00:1": false,
+		"64:ff9b::a9fe:a9fe": false, "fec0::1": false, "64:ff9b::101:101": true, "2001:db8::1": true, "fd00::1": true,
 	} {
 		if got := Reachable(netip.MustParseAddr(addr)); got != want {
 			t.Errorf("Reachable(%s) is %v", addr, got)

@@ -60,17 +60,31 @@ func atGateway(id stack.TransportEndpointID) bool {
 	return id.LocalAddress == tcpip.AddrFromSlice(netip.MustParseAddr(GatewayIP).AsSlice())
 }
 
+// metadata are addresses beyond the link-local ones at which clouds answer for a machine: AWS and Google by IPv6.
+var metadata = []netip.Prefix{netip.MustParsePrefix("fd00:ec2::/32"), netip.MustParsePrefix("fd20:ce::/32")}
+
+// translated is where networks without IPv4 reach it: an IPv4 address is in the last four bytes (RFC 6052).
+var translated = netip.MustParsePrefix("64:ff9b::/96")
+
 // Reachable reports whether a guest may connect to addr: not the host's loopback, nothing link-local (cloud metadata
-// services among it), no multicast or broadcast, and not the stack's own subnet.
+// services among it) and no other metadata service, no multicast or broadcast, and not the stack's own subnets.
 func Reachable(addr netip.Addr) bool {
 	addr = addr.Unmap()
+	if translated.Contains(addr) {
+		b := addr.As16()
+		addr = netip.AddrFrom4([4]byte(b[12:]))
+	}
 	switch {
-	case !addr.Is4(), addr.IsLoopback(), addr.IsUnspecified(), addr.IsLinkLocalUnicast(), addr.IsMulticast():
+	case !addr.IsValid(), addr.IsLoopback(), addr.IsUnspecified(), addr.IsLinkLocalUnicast(), addr.IsMulticast():
 		return false
-	case netip.MustParsePrefix("0.0.0.0/8").Contains(addr), netip.MustParsePrefix("240.0.0.0/4").Contains(addr):
+	case addr.Is4():
+		return !netip.MustParsePrefix("0.0.0.0/8").Contains(addr) && !netip.MustParsePrefix("240.0.0.0/4").Contains(addr) &&
+			!netip.MustParsePrefix(Subnet).Contains(addr)
+	case slices.ContainsFunc(metadata, func(p netip.Prefix) bool { return p.Contains(addr) }), netip.MustParsePrefix(Subnet6).Contains(addr):
 		return false
 	}
-	return !netip.MustParsePrefix(Subnet).Contains(addr)
+	// Global unicast and unique local addresses; nothing else is in use, but for forms of IPv4 addresses.
+	return netip.MustParsePrefix("2000::/3").Contains(addr) || netip.MustParsePrefix("fc00::/7").Contains(addr)
 }
 
 // enter takes one of the flows, unless there are too many or the network ends. leave gives it back.

@@ -75,7 +75,7 @@ func (g *guest) testNetwork(t *testing.T) {
 	if system.NetworkError != nil {
 		t.Fatal(system.NetworkError)
 	}
-	for name, want := range map[string][]string{"lo": {"127.0.0.1/8", "::1/128"}, "eth0": {"192.168.127.2/24"}} {
+	for name, want := range map[string][]string{"lo": {"127.0.0.1/8", "::1/128"}, "eth0": {"192.168.127.2/24", "fdc0:ff3d:a400::2/64"}} {
 		i, err := net.InterfaceByName(name)
 		if err != nil {
 			t.Error(err)
