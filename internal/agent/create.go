@@ -90,7 +90,7 @@ func (s *Service) CreateContainer(ctx context.Context, r *guestv1.CreateContaine
 func (s *Service) create(ctx context.Context, spec *container.Spec, d engine.Decision, i *instance, resp *guestv1.CreateContainerResponse) error {
 	narrow(&spec.Process, d)
 	s.withhold(&spec.Process)
-	s.settled = true
+	s.settled, s.created = true, true
 	err := s.limitEgress()
 	if err != nil {
 		return err

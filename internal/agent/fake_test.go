@@ -242,6 +242,12 @@ func (r *fakeRuntime) Share(source string, readOnly bool) (container.Share, erro
 
 func (r *fakeRuntime) CloseShares() error { return nil }
 
+func (r *fakeRuntime) ScratchRoom() (string, error) {
+	return "/volumes/tmp/atlas/emptydir", r.act("ScratchRoom", "")
+}
+
+func (r *fakeRuntime) UseScratch(mounted bool) error { return r.act("UseScratch", fmt.Sprint(mounted)) }
+
 func (r *fakeRuntime) SetNetwork(n container.Network) { r.network = n }
 
 func (r *fakeRuntime) process(p *container.Process) *container.Handle {

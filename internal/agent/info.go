@@ -141,8 +141,8 @@ func (s *Service) takeDown(ctx context.Context) {
 		s.warn("unmounting a root filesystem", s.cfg.Machine.UnmountOverlay(ctx, o.target))
 		delete(s.overlays, id)
 	}
-	for target := range s.scratch {
-		s.warn("unmounting a scratch disk", s.cfg.Machine.CloseScratch(ctx, target))
+	for target, x := range s.scratch {
+		s.warn("unmounting a scratch disk", s.cfg.Machine.CloseScratch(ctx, x.at))
 		delete(s.scratch, target)
 	}
 	for target := range s.layers {

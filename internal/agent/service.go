@@ -43,6 +43,9 @@ type Runtime interface {
 	// another call waits for the host.
 	Share(source string, readOnly bool) (container.Share, error)
 	CloseShares() error
+	// ScratchRoom says where a disk must be mounted for new empty directories to lie on it. UseScratch says that one is.
+	ScratchRoom() (string, error)
+	UseScratch(mounted bool) error
 	// Create makes a container whose first process waits for Start. Remove undoes it, and must when it failed.
 	Create(ctx context.Context, s *container.Spec) (*container.Handle, error)
 	Start(ctx context.Context, id string) error
@@ -110,6 +113,7 @@ type Service struct {
 	containers map[string]*instance
 	network    container.Network
 	settled    bool // the network stays as it is
+	created    bool // there may be volumes
 
 	reports sync.Mutex    // one report at a time
 	probes  chan struct{} // those under way

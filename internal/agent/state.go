@@ -26,7 +26,8 @@ type layer struct {
 // scratch is a mounted scratch disk.
 type scratch struct {
 	serial string
-	used   bool // by its container's overlay
+	at     string // where it is mounted: the group's is not at its target
+	used   bool   // by its container's overlay
 }
 
 // overlay is a container's root filesystem.

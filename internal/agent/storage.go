@@ -14,6 +14,9 @@ import (
 // upperShare is the part of the guest's memory that a container's writable layer in memory may take.
 const upperShare = 4
 
+// groupScratch is the target of the disk that the group's empty directories lie on.
+const groupScratch = engine.GuestRoot + "/sandbox"
+
 // scratchFilesystem is what the guest puts on a scratch disk.
 const scratchFilesystem = "ext4"
 
@@ -100,12 +103,19 @@ func (s *Service) UnmountLayer(ctx context.Context, r *guestv1.UnmountLayerReque
 	return &guestv1.UnmountLayerResponse{}, nil
 }
 
+// scratchTarget checks the target of a scratch disk.
+func (c *check) scratchTarget(target string) {
+	if target != groupScratch {
+		c.form("target", target, scratchForm)
+	}
+}
+
 // MountScratch implements guestv1.GuestService.
 func (s *Service) MountScratch(ctx context.Context, r *guestv1.MountScratchRequest) (*guestv1.MountScratchResponse, error) {
 	point := engine.PointRWMountDevice
 	c := newCheck(string(point))
 	c.form("serial", r.GetSerial(), serialForm)
-	c.form("target", r.GetTarget(), scratchForm)
+	c.scratchTarget(r.GetTarget())
 	if c.err() != nil {
 		return nil, c.err()
 	}
@@ -122,23 +132,52 @@ func (s *Service) MountScratch(ctx context.Context, r *guestv1.MountScratchReque
 	if s.overlays[idOf(target+"/rootfs")] != nil {
 		return nil, denial(guestv1.CodeWrongState, string(point), "the container's root filesystem is mounted already")
 	}
+	if target == groupScratch && s.created {
+		return nil, denial(guestv1.CodeWrongState, string(point), "a container was created, whose volumes are in memory")
+	}
+	x := &scratch{serial: r.GetSerial(), at: target}
 	err = s.decide(ctx, point, nil, func(ctx context.Context, u Unit) (engine.Decision, error) {
 		return u.RWMountDevice(ctx, target, true, true, scratchFilesystem)
 	}, func(ctx context.Context, _ engine.Decision) error {
-		return s.cfg.Machine.OpenScratch(ctx, r.GetSerial(), target)
+		if target == groupScratch {
+			return s.openGroupScratch(ctx, x)
+		}
+		return s.cfg.Machine.OpenScratch(ctx, x.serial, x.at)
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.scratch[target] = &scratch{serial: r.GetSerial()}
+	s.scratch[target] = x
 	return &guestv1.MountScratchResponse{}, nil
+}
+
+// openGroupScratch mounts a disk where the group's empty directories will be.
+func (s *Service) openGroupScratch(ctx context.Context, x *scratch) error {
+	var err error
+	x.at, err = s.cfg.Runtime.ScratchRoom()
+	if err != nil {
+		return err
+	}
+	err = s.cfg.Machine.OpenScratch(ctx, x.serial, x.at)
+	if err != nil {
+		return err
+	}
+	err = s.cfg.Runtime.UseScratch(true)
+	if err == nil {
+		return nil
+	}
+	undo := s.cfg.Machine.CloseScratch(ctx, x.at)
+	if undo != nil {
+		return s.breakDown(string(engine.PointRWMountDevice), undo)
+	}
+	return err
 }
 
 // UnmountScratch implements guestv1.GuestService.
 func (s *Service) UnmountScratch(ctx context.Context, r *guestv1.UnmountScratchRequest) (*guestv1.UnmountScratchResponse, error) {
 	point := engine.PointRWUnmountDevice
 	c := newCheck(string(point))
-	c.form("target", r.GetTarget(), scratchForm)
+	c.scratchTarget(r.GetTarget())
 	if c.err() != nil {
 		return nil, c.err()
 	}
@@ -155,10 +194,16 @@ func (s *Service) UnmountScratch(ctx context.Context, r *guestv1.UnmountScratchR
 	if x.used {
 		return nil, denial(guestv1.CodeWrongState, string(point), "an overlay uses the scratch disk at "+target)
 	}
+	if target == groupScratch && s.created {
+		return nil, denial(guestv1.CodeWrongState, string(point), "the group's volumes are on the scratch disk, and stay until power-off")
+	}
 	err = s.decide(ctx, point, nil, func(ctx context.Context, u Unit) (engine.Decision, error) {
 		return u.RWUnmountDevice(ctx, target)
 	}, func(ctx context.Context, _ engine.Decision) error {
-		err := s.cfg.Machine.CloseScratch(ctx, target)
+		err := s.cfg.Machine.CloseScratch(ctx, x.at)
+		if err == nil && target == groupScratch {
+			err = s.cfg.Runtime.UseScratch(false)
+		}
 		if err != nil {
 			return s.breakDown(string(point), err)
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -170,5 +171,60 @@ func TestRefusedShares(t *testing.T) {
 	e := r.log.take()
 	if d := guestv1.DenialFrom(err); d.GetCode() != guestv1.CodeFailed || e[len(e)-1] != "CloseShare" {
 		t.Errorf("without a stream: %v, %q", err, e)
+	}
+}
+
+// TestGroupScratch puts the group's empty directories on a disk, before there are any.
+func TestGroupScratch(t *testing.T) {
+	t.Parallel()
+	mount := func(r *rig) error {
+		return done(r.MountScratch(t.Context(), &guestv1.MountScratchRequest{Serial: "volumes", Target: "/run/gcs/c/sandbox"}))
+	}
+	unmount := func(r *rig) error {
+		return done(r.UnmountScratch(t.Context(), &guestv1.UnmountScratchRequest{Target: "/run/gcs/c/sandbox"}))
+	}
+	const at = "/volumes/tmp/atlas/emptydir"
+	r := ready(t)
+	if d := guestv1.DenialFrom(unmount(r)); d.GetCode() != guestv1.CodeNotFound {
+		t.Errorf("unmounting nothing: %v", d)
+	}
+	for range 2 {
+		if err := errors.Join(mount(r), unmount(r)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{
+		"allow rw_mount_device /run/gcs/c/sandbox", "ScratchRoom ", "OpenScratch " + at, "UseScratch true", "commit",
+		"allow rw_unmount_device /run/gcs/c/sandbox", "CloseScratch " + at, "UseScratch false", "commit",
+	}
+	if diff := cmp.Diff(want, r.log.take()[:len(want)]); diff != "" {
+		t.Errorf("what happened (-want +got):\n%s", diff)
+	}
+	r.runtime.fail = func(doing string) error {
+		if doing == "UseScratch" {
+			return errors.New("no")
+		}
+		return nil
+	}
+	if d := guestv1.DenialFrom(mount(r)); d.GetCode() != guestv1.CodeFailed || !slices.Contains(r.log.take(), "CloseScratch "+at) {
+		t.Errorf("a disk that can not be used: %v, want that it is closed", d)
+	}
+	r.runtime.fail = nil
+	mounted(t, r)
+	err := errors.Join(mount(r), create(func(*guestv1.CreateContainerRequest) {})(t.Context(), r))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.log.take()
+	if d := guestv1.DenialFrom(unmount(r)); d.GetCode() != guestv1.CodeWrongState || len(r.log.take()) != 0 {
+		t.Errorf("unmounting under a container: %v, want %s", d, guestv1.CodeWrongState)
+	}
+	r.takeDown(t.Context())
+	if !slices.Contains(r.log.take(), "CloseScratch "+at) {
+		t.Error("power-off leaves the disk open")
+	}
+	late := running(t)
+	if d := guestv1.DenialFrom(mount(late)); d.GetCode() != guestv1.CodeWrongState || len(late.log.take()) != 0 {
+		t.Errorf("mounting after a container: %v, want %s", d, guestv1.CodeWrongState)
 	}
 }

@@ -12,7 +12,7 @@ import (
 // Patterns that targets must match; they are part of the input, as hcsshim passes them.
 const (
 	DeviceTarget   = "/run/mounts/scsi/m[0-9]+"
-	RWDeviceTarget = "/run/gcs/c/[0-9a-fA-F]{64}"
+	RWDeviceTarget = "/run/gcs/c/([0-9a-fA-F]{64}|sandbox)" // a container's writable layer, or the group's volumes
 	Plan9Target    = "/mounts/m[0-9]+"
 	GuestRoot      = "/run/gcs/c"
 )

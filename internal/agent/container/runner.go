@@ -103,6 +103,12 @@ func (r *Runner) Share(source string, readOnly bool) (Share, error) {
 // CloseShares undoes all calls of Share.
 func (r *Runner) CloseShares() error { return r.Volumes.CloseShares() }
 
+// ScratchRoom says where a disk must be mounted for new empty directories to lie on it.
+func (r *Runner) ScratchRoom() (string, error) { return r.Volumes.ScratchRoom() }
+
+// UseScratch says whether a disk is mounted there.
+func (r *Runner) UseScratch(mounted bool) error { return r.Volumes.UseScratch(mounted) }
+
 // LookupUser is the function of that name.
 func (*Runner) LookupUser(rootfs, spec string) (User, error) { return LookupUser(rootfs, spec) }
 

@@ -48,9 +48,11 @@ type Volumes struct {
 	Charge func(total int64) error
 
 	mu    sync.Mutex
-	known map[string]bool   // volumes that exist and hold what the image had, if that was asked for
-	put   int64             // of Budget
-	logs  map[string]string // the sources of termination logs, by container
+	known map[string]bool // volumes that exist and hold what the image had, if that was asked for
+	put   int64           // of Budget
+	// onDisk says that empty directories lie on a scratch disk and not in memory.
+	onDisk bool
+	logs   map[string]string // the sources of termination logs, by container
 	// shares are what the host serves, by source. The agent opens nothing in them: the host could let it wait.
 	shares map[string]*share.Share
 }
@@ -124,8 +126,12 @@ func (v *Volumes) make(rootfs string, m Mount) error {
 	if !strings.HasPrefix(m.Source, emptyDir) {
 		return nil
 	}
-	put, err := copyUp(rootfs, m.Destination, dir, min(maxCopyBytes, v.Budget-v.put))
-	if err != nil {
+	limit := int64(maxCopyBytes)
+	if !v.onDisk {
+		limit = min(limit, v.Budget-v.put)
+	}
+	put, err := copyUp(rootfs, m.Destination, dir, limit)
+	if err != nil || v.onDisk {
 		return err
 	}
 	return v.charge(put)

@@ -179,6 +179,8 @@ func (m *Machine) UnmountOverlay(_ context.Context, target string) error {
 	if err != nil {
 		return fmt.Errorf("unmounting overlay: %w", err)
 	}
+	_ = os.Remove(target) // directories that nobody uses, one for each container that there was; one that is used stays
+	_ = os.Remove(path.Dir(target))
 	m.mu.Lock()
 	delete(m.overlays, target)
 	m.mu.Unlock()

@@ -267,6 +267,7 @@ func (m *Machine) CloseScratch(ctx context.Context, target string) error {
 	if err != nil {
 		return fmt.Errorf("closing scratch disk %s: %w", target, err)
 	}
+	_ = os.Remove(target) // a directory that nobody uses
 	m.mu.Lock()
 	delete(m.scratch, target)
 	m.mu.Unlock()
