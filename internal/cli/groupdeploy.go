@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -58,6 +59,9 @@ func (a *app) describe(ctx context.Context, cmd *cobra.Command, o *groupOptions,
 
 // pick takes the only group, or the one that is asked for.
 func pick(groups []spec.Group, name string) (*spec.Group, error) {
+	if name == "" {
+		groups = slices.DeleteFunc(slices.Clone(groups), func(g spec.Group) bool { return g.Profile && len(groups) > 1 })
+	}
 	var names []string
 	for i := range groups {
 		g := &groups[i]
@@ -117,6 +121,9 @@ func (a *app) prepareGroup(ctx context.Context, o *groupOptions, d *described) (
 	}
 	if err != nil {
 		return nil, err
+	}
+	for _, text := range p.Notes {
+		a.say("%s %s", a.style(a.Err).warn("warning:"), oneLine(text))
 	}
 	for _, r := range p.Replaced {
 		if r.From == "" {

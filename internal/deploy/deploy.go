@@ -70,6 +70,8 @@ type Prepared struct {
 	Origin string
 	// Replaced are the images that others stand in for.
 	Replaced []Replacement
+	// Notes say what of the description has no effect here.
+	Notes []string
 }
 
 // ErrNotRunnable says that a description can make a policy and not a group.
@@ -79,11 +81,11 @@ var ErrNotRunnable = errors.New("the group can not be run from this description"
 func Prepare(ctx context.Context, r Request) (*Prepared, error) {
 	g := r.Group
 	g.Containers = slices.Clone(g.Containers)
-	if len(g.Definitions) > 0 {
-		return nil, fmt.Errorf("%w: it describes containers by their policy, and says no image", ErrNotRunnable)
-	}
 	p := &Prepared{}
-	var err error
+	err := p.check(&g)
+	if err != nil {
+		return nil, err
+	}
 	p.Replaced, err = r.Stand.apply(&g)
 	if err != nil {
 		return nil, err

@@ -99,6 +99,18 @@ func TestPrepare(t *testing.T) {
 		"without images": {func(r *Request) {
 			r.Group = spec.Group{Definitions: []spec.Definition{{Name: "x"}}}
 		}, "", "", ErrNotRunnable.Error()},
+		"a profile": {func(r *Request) { r.Group.Profile = true }, "", "", "profile"},
+		"a volume that nobody knows": {func(r *Request) {
+			r.Group.Unknown = []spec.Warning{{Path: "$.properties.volumes[0].secret.x", Text: "listKeys()"}}
+		}, "", "", "known to a deployment alone"},
+		"a login that nobody knows": {func(r *Request) {
+			r.Group.Unknown = []spec.Warning{{Path: "$.properties.imageRegistryCredentials[0].password", Text: "listKeys()"}}
+		}, Generated, string(own.Text), ""},
+		"a part of a volume": {func(r *Request) {
+			c := container("a", "one")
+			c.Mounts = []spec.Mount{{Kind: spec.MountEmptyDir, Path: "/x", Volume: "v", SubPath: "y"}}
+			r.Group.Containers = []spec.Container{c}
+		}, "", "", "only a whole volume"},
 		"a sidecar that is not at hand": {func(r *Request) { r.Stand.WithSKR = true }, "", "", ErrNoSidecar.Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
