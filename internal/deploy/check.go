@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package deploy
+
+import (
+	"fmt"
+	"strings"
+
+	"cofferdam.dev/internal/spec"
+)
+
+// check refuses what can not be run here, and notes what has no effect.
+func (p *Prepared) check(g *spec.Group) error {
+	switch {
+	case len(g.Definitions) > 0:
+		return fmt.Errorf("%w: it describes containers by their policy, and says no image", ErrNotRunnable)
+	case g.Profile:
+		return fmt.Errorf("%w: it is a profile, of which groups are made", ErrNotRunnable)
+	}
+	for _, u := range g.Unknown {
+		if strings.Contains(u.Path, "volumes[") {
+			return fmt.Errorf("%w: the content of a volume is known to a deployment alone: %s", ErrNotRunnable, u)
+		}
+		p.Notes = append(p.Notes, u.String()+"; it is left out")
+	}
+	for _, c := range g.Containers {
+		for _, m := range c.Mounts {
+			if m.SubPath != "" {
+				return fmt.Errorf("%w: container %s mounts a part of volume %s (%s) at %s; only a whole volume can be mounted", ErrNotRunnable,
+					c.Name, m.Volume, m.SubPath, m.Path)
+			}
+		}
+	}
+	if g.Diagnostics {
+		p.Notes = append(p.Notes, "diagnostics are sent nowhere: logs stay on this machine (cofferdam group logs)")
+	}
+	return nil
+}
