@@ -34,6 +34,8 @@ const (
 	maxFragment   = 1<<20 + 256<<10 // what the guest takes
 	maxFragmented = 4 << 20         // all fragments together
 	maxTrustLists = 16
+	maxVolumes    = 256
+	minLogLimit   = 64 << 10
 	maxTrustList  = 256 << 10 // what the guest takes
 )
 
@@ -226,6 +228,10 @@ func (p *Plan) Validate() error {
 	if err != nil {
 		return err
 	}
+	err = p.validateVolumes()
+	if err != nil {
+		return err
+	}
 	return p.validateContainers()
 }
 
@@ -285,7 +291,40 @@ func (p *Plan) validateNetwork() error {
 	return nil
 }
 
+// volumeSource is the form of what mounts of a volume name.
+var volumeSource = regexp.MustCompile(`^sandbox:///tmp/atlas/[A-Za-z]+/[^/]+$`)
+
+func (p *Plan) validateVolumes() error {
+	if p.ScratchMiB < 0 {
+		return fmt.Errorf("scratch size %d MiB is negative", p.ScratchMiB)
+	}
+	if p.LogLimitBytes != 0 && p.LogLimitBytes < minLogLimit {
+		return fmt.Errorf("log limit is %d bytes, want at least %d, or 0 for the usual one", p.LogLimitBytes, minLogLimit)
+	}
+	if len(p.Volumes) > maxVolumes {
+		return fmt.Errorf("plan has %d volumes, want at most %d", len(p.Volumes), maxVolumes)
+	}
+	names := map[string]bool{}
+	for _, v := range p.Volumes {
+		switch {
+		case v.Name == "" || names[v.Name]:
+			return fmt.Errorf("volume %q has no name, or another one has it as well", v.Name)
+		case !volumeSource.MatchString(v.Source):
+			return fmt.Errorf("volume %s: source %q is not sandbox:///tmp/atlas/CLASS/NAME", v.Name, v.Source)
+		case v.HostDir != "" && !filepath.IsAbs(v.HostDir):
+			return fmt.Errorf("volume %s: directory %q is not absolute", v.Name, v.HostDir)
+		}
+		names[v.Name] = true
+	}
+	return nil
+}
+
 func (p *Plan) validateContainers() error {
+	switch p.RestartPolicy {
+	case "", spec.RestartAlways, spec.RestartOnFailure, spec.RestartNever:
+	default:
+		return fmt.Errorf("restart policy is %q, want %s, %s or %s", p.RestartPolicy, spec.RestartAlways, spec.RestartOnFailure, spec.RestartNever)
+	}
 	if len(p.Containers) == 0 || len(p.Containers) > maxContainers {
 		return fmt.Errorf("plan has %d containers, want 1 to %d", len(p.Containers), maxContainers)
 	}

@@ -62,13 +62,18 @@ func (w *Writer) Append(stream string, output []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var lines []byte
+	var err error
 	now := w.now()
 	for len(output) > 0 {
 		e := Entry{Time: now, Stream: stream}
 		e.Data, output, e.Newline = piece(output)
+		if len(lines) > 0 && len(lines)+len(e.Data) > maxPiece {
+			err = errors.Join(err, w.write(lines))
+			lines = lines[:0]
+		}
 		lines = appendEntry(lines, e)
 	}
-	return w.write(lines)
+	return errors.Join(err, w.write(lines))
 }
 
 // piece cuts the next entry's data from output and says whether a newline ended it.

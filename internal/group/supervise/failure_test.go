@@ -61,6 +61,7 @@ func TestOutOfMemory(t *testing.T) {
 	if ct := g.Record.Containers[0]; ct.Reason != "out of memory" || *ct.ExitCode != 137 {
 		t.Errorf("container is %+v", ct)
 	}
+	b.wants("oom", "main OutOfMemory Warning The kernel ended a process of container main")
 }
 
 func TestBootFails(t *testing.T) {

@@ -203,3 +203,39 @@ func TestLostMachineIsNotRevived(t *testing.T) {
 		t.Errorf("group is %s (%s), container %+v", r.State, r.Reason, r.Containers[1])
 	}
 }
+
+// TestLogIsBounded keeps the newest output of many runs, and no more than the plan allows.
+func TestLogIsBounded(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	p := b.group("chatty", spec.RestartOnFailure)
+	p.LogLimitBytes = 64 << 10
+	count := filepath.Join(b.home, "count")
+	b.member(p, "app", spec.Life{}, fmt.Sprintf("echo x >>%s; n=$(wc -l <%s); seq -f \"run $n line %%g\" 2000; test $n -ge 4", count, count))
+	c, client := b.start(members(p))
+	var followed strings.Builder
+	err := b.store.Logs(t.Context(), "chatty", "app", logfile.Options{Follow: true}, func(e logfile.Entry) error {
+		followed.Write(e.Bytes())
+		return nil
+	})
+	if err != nil || !strings.HasSuffix(followed.String(), "run 4 line 2000\n") {
+		t.Errorf("following: %d bytes, %v", followed.Len(), err)
+	}
+	_ = client.Close()
+	b.waitDead("chatty")
+	out := b.logOf("chatty", "app")
+	if !strings.HasSuffix(out, "run 4 line 1999\nrun 4 line 2000\n") || strings.Contains(out, "run 1 ") {
+		t.Errorf("log has %d bytes and ends %q", len(out), out[max(0, len(out)-40):])
+	}
+	files, _ := filepath.Glob(filepath.Join(c.Dir, "logs", "*"))
+	var total int64
+	for _, f := range files {
+		info, err := os.Stat(f)
+		if err == nil {
+			total += info.Size()
+		}
+	}
+	if total > p.LogLimitBytes {
+		t.Errorf("%d files hold %d bytes", len(files), total)
+	}
+}

@@ -187,6 +187,41 @@ func repository(t *testing.T) (dir, commit string) {
 	return dir, commit
 }
 
+// TestSharedVolume serves a directory of this machine, and one that is not there.
+func TestSharedVolume(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	dir, volumes := t.TempDir(), t.TempDir()
+	plan := func(name, dir string) *group.Plan {
+		p := b.plan(name, "/bin/sleep", "100")
+		p.Boot.Cmdline += " " + sandboxtest.VolumesWord + volumes
+		p.Volumes = []group.Volume{{HostDir: dir, Source: "sandbox:///tmp/atlas/azureFileVolume/" + name, Volume: spec.Volume{
+			Name: "data", Kind: spec.MountAzureFile, Share: &spec.Share{ReadOnly: true},
+		}}}
+		return p
+	}
+	_, client := b.start(plan("shared", dir))
+	var text []byte
+	for range 3000 {
+		text, _ = os.ReadFile(filepath.Join(volumes, "shared"))
+		if len(text) > 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if string(text) != "0 64" {
+		t.Errorf("the answer is %q", text)
+	}
+	_ = client.Stop(t.Context(), 10*time.Millisecond)
+	b.wants("shared", " VolumeReady Normal Volume data is "+dir)
+	_, s := b.create(plan("unshared", filepath.Join(dir, "missing")))
+	err := s.Wait(t.Context(), group.StageRunning)
+	if err == nil || !strings.Contains(err.Error(), "volume data: sharing "+dir) {
+		t.Errorf("error is %v", err)
+	}
+	b.wants("unshared", " VolumeFailed Warning volume data: ")
+}
+
 // TestNetworkIsConfigured hands over a resolver before the first container; the played guest insists on that.
 func TestNetworkIsConfigured(t *testing.T) {
 	t.Parallel()

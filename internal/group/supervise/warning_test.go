@@ -67,6 +67,7 @@ func TestHostDiskFull(t *testing.T) {
 	if !slices.Equal(r.Warnings, want) || r.Containers[0].Reason != "the host's disk is full" {
 		t.Errorf("the record says %q of the group and %q of the container", r.Warnings, r.Containers[0].Reason)
 	}
+	b.wants("filled", " ScratchFull Warning the host's disk is full", "main Exited Warning Container main ended with exit code 1: the host's disk is full")
 }
 
 // The machine's end says it, too.

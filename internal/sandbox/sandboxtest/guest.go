@@ -40,8 +40,8 @@ type guest struct {
 	mounted   map[string]bool
 	scratch   map[string]string // the disk's serial number by its target
 	roots     map[string]bool
-	used      map[string]bool // container IDs: each is good for one run
-	gone      map[string]bool // containers that were shut down
+	used      map[string]bool  // container IDs: each is good for one run
+	gone      map[string]bool  // containers that were shut down
 	procs     map[string]*proc // by container ID, or container ID and exec ID
 	execs     int
 }

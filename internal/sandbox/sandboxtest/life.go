@@ -4,6 +4,7 @@ package sandboxtest
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -106,12 +107,47 @@ func (g *guest) keep(volume string, f *guestv1.VolumeFile) error {
 	return err
 }
 
-func (g *guest) ShareVolume(ctx context.Context, _ *guestv1.ShareVolumeRequest) (*guestv1.ShareVolumeResponse, error) {
-	err := g.ready(ctx, "ShareVolume")
+// ShareVolume opens the share as a kernel would, and keeps the answer's error number and the length of its body in a file
+// of the volume's name.
+func (g *guest) ShareVolume(ctx context.Context, r *guestv1.ShareVolumeRequest) (*guestv1.ShareVolumeResponse, error) {
+	const call = "ShareVolume"
+	err := g.ready(ctx, call)
 	if err != nil {
 		return nil, err
 	}
-	return nil, deny(guestv1.CodeFailed, "ShareVolume", "the played guest has no filesystem")
+	name, ok := strings.CutPrefix(r.GetSource(), classPattern+"azureFileVolume/")
+	if !ok {
+		return nil, deny(guestv1.CodeBadRequest, call, "the volume is of another class")
+	}
+	token, err := g.broker.Grant(func(c net.Conn) {
+		_, _ = c.Write(fuseInit())
+		answer := make([]byte, 16)
+		_, err := io.ReadFull(c, answer)
+		if err == nil && g.m.volumes() != "" {
+			text := fmt.Sprintf("%d %d", int32(binary.NativeEndian.Uint32(answer[4:])), binary.NativeEndian.Uint32(answer)-16)
+			_ = os.WriteFile(filepath.Join(g.m.volumes(), name), []byte(text), 0o600)
+		}
+		_, _ = io.Copy(io.Discard, c) // until the host lets go
+		_ = c.Close()
+	})
+	if err != nil {
+		return nil, deny(guestv1.CodeFailed, call, err.Error())
+	}
+	return &guestv1.ShareVolumeResponse{Token: token}, nil
+}
+
+// fuseInit is the first message of a kernel that speaks version 7.41 of the FUSE protocol: a header of 40 bytes and 64 more.
+func fuseInit() []byte {
+	const init = 26
+	m := make([]byte, 104)
+	binary.NativeEndian.PutUint32(m, uint32(len(m)))
+	binary.NativeEndian.PutUint32(m[4:], init)
+	binary.NativeEndian.PutUint64(m[8:], 1)
+	binary.NativeEndian.PutUint32(m[40:], 7)
+	binary.NativeEndian.PutUint32(m[44:], 41)
+	binary.NativeEndian.PutUint32(m[48:], 1<<20)
+	binary.NativeEndian.PutUint32(m[52:], 0xffffffff)
+	return m
 }
 
 // Probe asks the host's own loopback address, where the containers' processes are.
