@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -101,6 +103,57 @@ func TestAzurite(t *testing.T) {
 	}
 	t.Run("refusals", func(t *testing.T) { azuriteRefusals(t, a, keyed) })
 	t.Run("writing", func(t *testing.T) { azuriteWriting(t, a, keyed, content) })
+	t.Run("late write", func(t *testing.T) { azuriteLateWrite(t, a, keyed) })
+}
+
+// lossy loses the answer to the first write of pages, and keeps the write.
+type lossy struct {
+	http.RoundTripper
+	kept *http.Request
+}
+
+func (l *lossy) RoundTrip(r *http.Request) (*http.Response, error) {
+	if l.kept != nil || r.URL.Query().Get("comp") != "page" {
+		return l.RoundTripper.RoundTrip(r)
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	l.kept = r.Clone(context.Background())
+	l.kept.Body = io.NopCloser(bytes.NewReader(body))
+	return nil, errors.New("the answer was lost")
+}
+
+// azuriteLateWrite has a write arrive that was given up, after newer ones.
+func azuriteLateWrite(t *testing.T, a *blobtest.Azurite, o blob.Options) {
+	l := &lossy{RoundTripper: client(t).Transport}
+	o.HTTP, o.Write = &http.Client{Transport: l}, true
+	w, err := blob.OpenWritable(t.Context(), a.URL+"/private/page", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.WriteAt(t.Context(), page('a'), 0); !blob.Temporary(err) {
+		t.Fatalf("a write without an answer: %v", err)
+	}
+	if err := w.WriteAt(t.Context(), page('b'), 0); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := l.RoundTripper.RoundTrip(l.kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close() // the status says it all
+	if resp.StatusCode != http.StatusPreconditionFailed {
+		t.Errorf("the late write was answered with %s", resp.Status)
+	}
+	p := page(0)
+	if _, err := w.ReadAt(t.Context(), p, 0); err != nil || !bytes.Equal(p, page('b')) {
+		t.Errorf("after the late write: %q, %v", p[:8], err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func azuriteRefusals(t *testing.T, a *blobtest.Azurite, keyed blob.Options) {
