@@ -34,7 +34,7 @@ func sysctls() []struct{ name, value, why string } {
 		{"net/ipv4/conf/default/accept_redirects", "0", "the same for interfaces to come"},
 		{"net/ipv4/conf/all/accept_source_route", "0", "senders choose no routes"},
 		{"net/ipv4/conf/default/accept_source_route", "0", "the same for interfaces to come"},
-		{"net/ipv6/conf/default/disable_ipv6", "1", "the network has none, so no router there may announce any; ::1 stays"},
+		{"net/ipv6/conf/default/disable_ipv6", "1", "the network device gets the addresses that it is given (netconf), and none that a router announces"},
 	}
 }
 
