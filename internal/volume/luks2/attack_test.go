@@ -107,6 +107,7 @@ func TestHostileMetadata(t *testing.T) {
 		"digest of other slot":    {`"keyslots":["0","1"]`, `"keyslots":["0","7"]`, `keyslots: expected all`},
 		"digest of slot twice":    {`"keyslots":["0","1"]`, `"keyslots":["0","0"]`, `twice`},
 		"digest of no segment":    {`"segments":["0"]`, `"segments":[]`, `segments: expected`},
+		"digest bomb":             {`"iterations":1000,"salt":"` + salts(t, good)[2], `"iterations":2097153,"salt":"` + salts(t, good)[2], `digest: iterations: expected`},
 		"weak digest":             {`"hash":"sha256","iterations":1000,"salt":"` + salts(t, good)[2], `"hash":"crc32","iterations":1000,"salt":"` + salts(t, good)[2], `hash: expected`},
 		"empty digest":            {good[strings.LastIndex(good, `"digest":"`):strings.Index(good, `}},"config"`)], `"digest":""`, `with a salt of`},
 		"weak slot hash":          {`"stripes":4000,"hash":"sha256"`, `"stripes":4000,"hash":"sha1"`, `hash: expected`},

@@ -20,8 +20,8 @@ type Resizable interface {
 
 // Conversion works through all data of a volume in place: Volume is changed, Journal is a second file, empty at the
 // beginning, that must survive as long as the conversion is unfinished. When one ends early, by an error, by the end of its
-// context or of its process, or by a loss of power, [Conversion.Resume] goes on. Meanwhile the volume carries a mark that makes
-// this package and cryptsetup refuse it. Nobody else may use the volume at the time.
+// context or of its process, or by a loss of power, [Conversion.Resume] goes on. Meanwhile the volume carries a mark, a
+// requirement that only this package knows, so that nobody opens it. Nobody else may use the volume at the time.
 type Conversion struct {
 	Volume  Resizable
 	Journal File

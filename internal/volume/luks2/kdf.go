@@ -22,6 +22,7 @@ const (
 // far below what would keep a machine busy: at most some seconds for one key slot.
 const (
 	maxIterations   = 1 << 24
+	maxDigest       = 1 << 21 // of the digest, which is made once for each key slot that is tried
 	maxArgonMemory  = 1 << 20 // in KiB
 	maxArgonWork    = 16 << 20
 	maxArgonThreads = 16

@@ -213,8 +213,8 @@ func (m *metadata) validateDigest() error {
 	if len(d.Digest) != h().Size() || len(d.Salt) < minSalt || len(d.Salt) > maxSalt {
 		return fmt.Errorf("expected %d bytes with a salt of %d to %d, got %d with one of %d", h().Size(), minSalt, maxSalt, len(d.Digest), len(d.Salt))
 	}
-	if d.Iterations < 1 || d.Iterations > maxIterations {
-		return fmt.Errorf("iterations: expected 1 to %d, got %d", maxIterations, d.Iterations)
+	if d.Iterations < 1 || d.Iterations > maxDigest {
+		return fmt.Errorf("iterations: expected 1 to %d, got %d", maxDigest, d.Iterations)
 	}
 	if !slices.Equal(d.Segments, []int{0}) {
 		return fmt.Errorf("segments: expected 0 alone, got %v", d.Segments)
