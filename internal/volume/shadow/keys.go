@@ -28,9 +28,9 @@ func (Key) GoString() string { return "[volume key]" }
 func (Key) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[volume key]")) }
 
 const (
-	superblockInfo = "cofferdam volume superblock 1"
-	itemsInfo      = "cofferdam volume items 1 "
-	itemLabel      = "cofferdam volume item 1"
+	superblockInfo = "cofferdam/volume/superblock/1"
+	itemsInfo      = "cofferdam/volume/items/1/"
+	itemLabel      = "cofferdam/volume/item/1"
 
 	nonceSize = 12
 	tagSize   = 16
