@@ -49,7 +49,7 @@ type storageError struct{}
 func (storageError) Error() string { return "the storage failed" }
 
 // Is makes the error an input/output error for those who ask for one.
-func (storageError) Is(target error) bool { return target == syscall.EIO } //nolint:errorlint // it is what errors.Is asks
+func (storageError) Is(target error) bool { return target == syscall.EIO }
 
 // Options are a cache's. The zero value has the defaults.
 type Options struct {

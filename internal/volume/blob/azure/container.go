@@ -117,12 +117,11 @@ func (e *endpoint) do(ctx context.Context, r *wire.Request) (*wire.Answer, error
 }
 
 // doAgain makes a request until there is an answer for good. It must be one that may be applied twice.
-func (e *endpoint) doAgain(ctx context.Context, r *wire.Request) (answer *wire.Answer, err error) {
-	err = e.retry.Do(ctx, func(ctx context.Context) error {
-		answer, err = e.do(ctx, r)
+func (e *endpoint) doAgain(ctx context.Context, r *wire.Request) error {
+	return e.retry.Do(ctx, func(ctx context.Context) error {
+		_, err := e.do(ctx, r)
 		return err
 	})
-	return answer, err
 }
 
 // explain adds what the service leaves out of a denial, and has a token replaced that is not taken any more.

@@ -60,7 +60,7 @@ func (a Access) acquire(ctx context.Context, e *endpoint) (*lease, error) {
 func (l *lease) take(ctx context.Context, wait time.Duration) error {
 	until := time.Now().Add(wait)
 	for {
-		_, err := l.e.doAgain(ctx, l.request("acquire", http.Header{
+		err := l.e.doAgain(ctx, l.request("acquire", http.Header{
 			"X-Ms-Lease-Duration": {strconv.Itoa(int(l.duration / time.Second))}, "X-Ms-Proposed-Lease-Id": {l.id},
 		}, http.StatusCreated, http.StatusOK))
 		refusal, ok := errors.AsType[*wire.Error](err)
@@ -167,7 +167,7 @@ func (l *lease) release(ctx context.Context) error {
 	if l.check() != nil {
 		return nil // it is not ours to give back
 	}
-	_, err := l.e.doAgain(ctx, l.request("release", http.Header{"X-Ms-Lease-Id": {l.id}}, http.StatusOK))
+	err := l.e.doAgain(ctx, l.request("release", http.Header{"X-Ms-Lease-Id": {l.id}}, http.StatusOK))
 	return err
 }
 

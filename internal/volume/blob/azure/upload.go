@@ -64,7 +64,7 @@ func createPageBlob(ctx context.Context, at wire.Location, a Access, size int64,
 	if !overwrite {
 		h.Set("If-None-Match", "*")
 	}
-	_, err = e.doAgain(ctx, &wire.Request{Doing: "creation", Method: http.MethodPut, Header: h, Want: []int{http.StatusCreated}})
+	err = e.doAgain(ctx, &wire.Request{Doing: "creation", Method: http.MethodPut, Header: h, Want: []int{http.StatusCreated}})
 	return e.unlessOurs(ctx, err, uploadMark, session)
 }
 
@@ -120,7 +120,7 @@ func (u *PageUpload) Finish(ctx context.Context, _ []string) error {
 	if err := u.b.retry.Do(ctx, u.b.Flush); err != nil {
 		return err
 	}
-	_, err := u.b.doAgain(ctx, &wire.Request{
+	err := u.b.doAgain(ctx, &wire.Request{
 		Doing: "completion", Method: http.MethodPut, Query: url.Values{"comp": {"metadata"}}, Header: u.b.leased(), Want: []int{http.StatusOK},
 	})
 	return err
@@ -165,7 +165,7 @@ func pieceFor(size, pieces int64) int64 {
 // Put stores a block.
 func (u *BlockUpload) Put(ctx context.Context, index int, p []byte) (string, error) {
 	id := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%s-%06d", u.session, index)) // all of one length, as they must be
-	_, err := u.e.doAgain(ctx, &wire.Request{
+	err := u.e.doAgain(ctx, &wire.Request{
 		Doing: fmt.Sprintf("writing block %d", index), Method: http.MethodPut, Query: url.Values{"comp": {"block"}, "blockid": {id}},
 		Body: p, Want: []int{http.StatusCreated},
 	})
@@ -186,7 +186,7 @@ func (u *BlockUpload) Finish(ctx context.Context, ids []string) error {
 	if !u.overwrite {
 		h.Set("If-None-Match", "*")
 	}
-	_, err = u.e.doAgain(ctx, &wire.Request{
+	err = u.e.doAgain(ctx, &wire.Request{
 		Doing: "completion", Method: http.MethodPut, Query: url.Values{"comp": {"blocklist"}}, Header: h, Body: body, Want: []int{http.StatusCreated},
 	})
 	return u.e.unlessOurs(ctx, err, sessionMark, u.session)

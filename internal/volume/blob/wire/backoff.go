@@ -85,7 +85,7 @@ func (b Backoff) pause(attempt int, err error) time.Duration {
 	mean := min(orDefault(b.FirstPause, DefaultFirstPause)<<min(attempt, 16), orDefault(b.MaxPause, DefaultMaxPause))
 	jitter := b.Jitter
 	if jitter == nil {
-		jitter = rand.N[time.Duration] //nolint:gosec // spreads load; nothing secret depends on it
+		jitter = rand.N[time.Duration] // spreads load; nothing secret depends on it
 	}
 	pause := mean/2 + jitter(mean)
 	if e, ok := errors.AsType[*Error](err); ok {
