@@ -27,7 +27,6 @@ const maxPlanSize = 16 << 20
 // Limits of a plan. They are far above what one machine can run, and keep mistakes from becoming huge command lines.
 const (
 	maxContainers = 32
-	maxHostPorts  = 64
 	maxLayers     = 128
 	maxPolicySize = 1 << 20
 	maxFragments  = 16
@@ -67,10 +66,14 @@ type Plan struct {
 	GuestImage string `json:"guest_image,omitempty"`
 	VCPUs      int    `json:"vcpus"`
 	MemoryMiB  int    `json:"memory_mib"`
-	Network    string `json:"network"`
-	Ports      []Port `json:"ports,omitempty"`
+	// Network is NetworkNAT, NetworkIngress, NetworkNone, or one of the host's: "tap:NAME" or "bridge:NAME".
+	Network string `json:"network"`
+	Ports   []Port `json:"ports,omitempty"`
 	// HostPorts are TCP ports of this machine's loopback that the group may connect to, at network.HostName.
 	HostPorts []uint16 `json:"host_ports,omitempty"`
+	// Addresses (CIDR) and Gateways are the group's on a network of the host's; any other network brings its own.
+	Addresses []string `json:"addresses,omitempty"`
+	Gateways  []string `json:"gateways,omitempty"`
 	// Policy is the exact policy text.
 	Policy []byte `json:"policy"`
 	// Fragments are signed policy fragments, loaded in this order right after the policy.
@@ -253,40 +256,6 @@ func (p *Plan) validateFragments() error {
 		if len(l) == 0 || len(l) > maxTrustList {
 			return fmt.Errorf("trust list %d has %d bytes, want 1 to %d", i, len(l), maxTrustList)
 		}
-	}
-	return nil
-}
-
-func (p *Plan) validateNetwork() error {
-	switch p.Network {
-	case NetworkNAT, NetworkIngress:
-	case NetworkNone:
-		if len(p.Ports) > 0 {
-			return fmt.Errorf("network %q has no ports to forward; use %q", NetworkNone, NetworkIngress)
-		}
-	default:
-		return fmt.Errorf("network is %q, want %q, %q or %q", p.Network, NetworkNAT, NetworkIngress, NetworkNone)
-	}
-	if len(p.HostPorts) > maxHostPorts || p.Network == NetworkNone && len(p.HostPorts) > 0 {
-		return fmt.Errorf("plan has %d host ports on network %q, want at most %d, and none without a network", len(p.HostPorts), p.Network, maxHostPorts)
-	}
-	seen := map[string]bool{}
-	for _, f := range p.Ports {
-		if f.Protocol != "tcp" && f.Protocol != "udp" {
-			return fmt.Errorf("port %s: protocol is %q, want tcp or udp", f, f.Protocol)
-		}
-		_, err := netip.ParseAddr(f.HostIP)
-		if err != nil {
-			return fmt.Errorf("port %s: host address: %w", f, err)
-		}
-		if f.GuestPort == 0 {
-			return fmt.Errorf("port %s: guest port is 0", f)
-		}
-		key := fmt.Sprintf("%s/%s:%d", f.Protocol, f.HostIP, f.HostPort)
-		if f.HostPort != 0 && seen[key] {
-			return fmt.Errorf("port %s: %s is forwarded twice", f, key)
-		}
-		seen[key] = true
 	}
 	return nil
 }

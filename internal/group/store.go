@@ -170,9 +170,10 @@ func (s *Store) bury(g *Group) {
 // Settle puts r and its containers into the final state s.
 func Settle(r *Record, s State, reason string, now time.Time) {
 	r.State, r.Reason, r.Finished = s, reason, &now
-	r.SupervisorPID, r.MachinePID = 0, 0
+	r.SupervisorPID, r.MachinePID, r.Ready = 0, 0, false
 	for i := range r.Containers {
 		c := &r.Containers[i]
+		c.Ready = false
 		if !c.State.Final() {
 			c.State, c.Reason, c.Finished = StateFailed, reason, &now
 		}

@@ -189,15 +189,23 @@ func TestHalfMade(t *testing.T) {
 func TestPlanValidate(t *testing.T) {
 	t.Parallel()
 	for want, change := range map[string]func(*Plan){
-		`name "Web"`:                func(p *Plan) { p.Name = "Web" },
-		`name "../x"`:               func(p *Plan) { p.Name = "../x" },
-		"policy has 0 bytes":        func(p *Plan) { p.Policy = nil },
-		"absolute paths":            func(p *Plan) { p.Boot.Kernel = "k" },
-		"must be decided":           func(p *Plan) { p.TEE = "" },
-		`network is ""`:             func(p *Plan) { p.Network = "" },
-		"no ports to forward":       func(p *Plan) { p.Network = NetworkNone },
-		"host ports on network":     func(p *Plan) { p.Network, p.Ports, p.HostPorts = NetworkNone, nil, []uint16{80} },
-		"at most 64":                func(p *Plan) { p.HostPorts = make([]uint16, 65) },
+		`name "Web"`:             func(p *Plan) { p.Name = "Web" },
+		`name "../x"`:            func(p *Plan) { p.Name = "../x" },
+		"policy has 0 bytes":     func(p *Plan) { p.Policy = nil },
+		"absolute paths":         func(p *Plan) { p.Boot.Kernel = "k" },
+		"must be decided":        func(p *Plan) { p.TEE = "" },
+		`network is ""`:          func(p *Plan) { p.Network = "" },
+		"no ports to forward":    func(p *Plan) { p.Network = NetworkNone },
+		"host ports on network":  func(p *Plan) { p.Network, p.Ports, p.HostPorts = NetworkNone, nil, []uint16{80} },
+		"at most 64":             func(p *Plan) { p.HostPorts = make([]uint16, 65) },
+		"no name of a device":    func(p *Plan) { p.Network = "tap:../x" },
+		"forwards no ports":      func(p *Plan) { p.Network, p.Addresses = "bridge:br0", []string{"10.0.0.2/24"} },
+		"needs 1 to 4 addresses": func(p *Plan) { p.Network, p.Ports = "bridge:br0", nil },
+		"brings its own":         func(p *Plan) { p.Addresses = []string{"10.0.0.2/24"} },
+		`address "10.0.0.2"`:     func(p *Plan) { p.Network, p.Ports, p.Addresses = "tap:t0", nil, []string{"10.0.0.2"} },
+		`gateway "x"`: func(p *Plan) {
+			p.Network, p.Ports, p.Addresses, p.Gateways = "tap:t0", nil, []string{"10.0.0.2/24"}, []string{"x"}
+		},
 		"want tcp or udp":           func(p *Plan) { p.Ports[0].Protocol = "sctp" },
 		"host address":              func(p *Plan) { p.Ports[0].HostIP = "localhost" },
 		"guest port is 0":           func(p *Plan) { p.Ports[0].GuestPort = 0 },

@@ -4,6 +4,7 @@ package event
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -159,7 +160,9 @@ func TestFollow(t *testing.T) {
 		t.Errorf("got %+v", e)
 	}
 	cancel()
-	<-done
+	if err = <-done; err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 }
 
 func TestClean(t *testing.T) {

@@ -32,11 +32,6 @@ func (b *backOff) after(ran time.Duration, t Times) time.Duration {
 		b.next = 0
 	}
 	wait := b.next
-	switch {
-	case b.next == 0:
-		b.next = t.BackOff
-	default:
-		b.next = min(2*b.next, t.MaxBackOff)
-	}
+	b.next = min(max(2*b.next, t.BackOff), t.MaxBackOff)
 	return wait
 }

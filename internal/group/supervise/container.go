@@ -26,7 +26,8 @@ type container struct {
 	stdin sync.Mutex // held while input is written
 
 	mu    sync.Mutex
-	now   *run // the present run, or the last one
+	now   *run   // the present run, or the last one
+	next  string // the ID of the run that is being made
 	done  chan struct{}
 	end   group.Ended // when done is closed
 	execs map[string]string
@@ -39,11 +40,11 @@ type run struct {
 	process *sandbox.Process
 	pumps   sync.WaitGroup // what carries its output
 
-	over     chan struct{} // closed when the process has ended, or could not be started; then the rest is set
 	launched time.Time     // zero if it was not started
+	over     chan struct{} // closed when the process has ended, or could not be started; then finished and end are set
 	finished time.Time
 	end      group.Ended
-	message  string
+	message  string // set when the loop is told of the end
 
 	left remains // of the run in the guest; changed by the goroutine of the run alone
 }
@@ -65,7 +66,21 @@ func (ct *container) present() *run {
 func (ct *container) replace(r *run) {
 	ct.mu.Lock()
 	defer ct.mu.Unlock()
-	ct.now = r
+	ct.now, ct.next = r, ""
+}
+
+// announce says which ID the next run has, while it is being made.
+func (ct *container) announce(id string) {
+	ct.mu.Lock()
+	defer ct.mu.Unlock()
+	ct.next = id
+}
+
+// is reports whether id is that of a run that is, or is being made.
+func (ct *container) is(id string) bool {
+	ct.mu.Lock()
+	defer ct.mu.Unlock()
+	return id != "" && (ct.next == id || ct.now != nil && ct.now.id == id)
 }
 
 // ending is what to wait for, and its result when that is closed.

@@ -27,7 +27,7 @@ func (s *supervisor) event(container, name string, t event.Type, format string, 
 func (s *supervisor) denied(id string, d *guestv1.Denial) {
 	name := ""
 	for _, c := range s.containers {
-		if r := c.present(); r != nil && r.id == id {
+		if c.is(id) {
 			name = c.plan.Name
 		}
 	}

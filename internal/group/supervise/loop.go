@@ -129,6 +129,9 @@ func (s *supervisor) carryOut(o lifecycle.Order) {
 	case lifecycle.Ask:
 		s.workers.Go(func() { s.probe(c, o) })
 	case lifecycle.Stop:
+		if down(s.vm) {
+			return // it ends without our doing
+		}
 		s.tellStop(c, o)
 		timeout := c.stopTimeout(s.stopTimeout, o.Grace)
 		s.workers.Go(func() { s.stopContainer(c, o, timeout) })
@@ -148,6 +151,9 @@ func (s *supervisor) named(name string) *container {
 func (s *supervisor) note() {
 	var changed []*container
 	for _, c := range s.containers {
+		if c.present() == nil {
+			continue // the start failed before it was created
+		}
 		st := s.life.Status(c.plan.Name)
 		late := st.Phase == lifecycle.Ended && !c.settled && s.settles(c, st)
 		if st != c.seen || late {

@@ -80,11 +80,11 @@ func (s *supervisor) preStop(ctx context.Context, c *container, r *run, timeout 
 
 // act does one thing to a container and reports whether it went well.
 func (s *supervisor) act(ctx context.Context, c *container, r *run, a spec.Action, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	switch {
 	case len(a.Exec) > 0:
-		return s.actExec(ctx, c, r, a.Exec)
+		return s.actExec(limited, c, r, a.Exec)
 	case a.HTTP != nil:
 		req := &guestv1.ProbeRequest{Port: uint32(a.HTTP.Port), Http: &guestv1.HTTPProbe{Path: a.HTTP.Path, Tls: a.HTTP.TLS}}
 		for _, h := range a.HTTP.Headers {
@@ -96,7 +96,7 @@ func (s *supervisor) act(ctx context.Context, c *container, r *run, a spec.Actio
 	case a.Sleep > 0:
 		select {
 		case <-time.After(a.Sleep):
-		case <-ctx.Done():
+		case <-limited.Done():
 		}
 	}
 	return nil
@@ -107,10 +107,8 @@ const maxProbeTimeout = 10 * time.Minute
 
 func (s *supervisor) actProbe(ctx context.Context, req *guestv1.ProbeRequest, timeout time.Duration) error {
 	req.TimeoutMs = uint32(min(max(timeout, time.Millisecond), maxProbeTimeout).Milliseconds())
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout+killGrace) // the guest keeps the time
+	ctx, cancel := context.WithTimeout(ctx, timeout+killGrace) // the guest keeps the time
 	defer cancel()
-	stop := context.AfterFunc(s.ctx, cancel)
-	defer stop()
 	resp, err := s.vm.Guest().Probe(ctx, req)
 	if err != nil {
 		return err

@@ -86,32 +86,39 @@ func oneLine(err error) string {
 	return line
 }
 
-// renew makes the container again, with a new ID on the layers that are mounted already.
+// renew makes the container again, with a new ID on the layers that are mounted already. On an error too it returns the
+// run, with what is to be cleared away before the next attempt.
 func (s *supervisor) renew(ctx context.Context, c *container, old *run, n int) (*run, error) {
-	r := &run{n: n, id: newContainerID(), over: make(chan struct{}), left: old.left}
 	err := s.clear(ctx, c, old)
+	r := &run{n: n, id: old.id, process: old.process, over: make(chan struct{}), left: old.left}
 	if err != nil {
-		r.id, r.left, r.process = old.id, old.left, old.process // the next attempt goes on from here
 		c.replace(r)
 		return r, fmt.Errorf("clearing away its last run: %w", err)
 	}
+	r.id = newContainerID()
+	c.announce(r.id)
 	c.hub.reopen()
-	r.left, r.process = remains{}, old.process
+	err = s.rebuild(ctx, c, r)
 	c.replace(r)
+	return r, err
+}
+
+// rebuild mounts and creates the container of a run.
+func (s *supervisor) rebuild(ctx context.Context, c *container, r *run) error {
 	g := s.vm.Guest()
 	if c.root.Scratch != "" {
-		err = g.MountScratch(ctx, r.id, c.root.Scratch)
+		err := g.MountScratch(ctx, r.id, c.root.Scratch)
 		if err != nil {
-			return r, err
+			return err
 		}
 		r.left.scratch = true
 	}
-	err = g.MountOverlay(ctx, r.id, c.root)
+	err := g.MountOverlay(ctx, r.id, c.root)
 	if err != nil {
-		return r, err
+		return err
 	}
 	r.left.overlay = true
-	return r, s.create(ctx, c, r)
+	return s.create(ctx, c, r)
 }
 
 // clear takes away what an ended run left in the guest.
@@ -161,14 +168,15 @@ func newContainerID() string {
 
 // awaitEnd waits for the end of a run and notes how it was.
 func (s *supervisor) awaitEnd(c *container, r *run) {
-	defer close(r.over)
 	resp, err := r.process.Wait(s.ctx)
 	r.finished = time.Now()
 	if err != nil {
 		r.end = group.Ended{Broken: true, Reason: s.loss(err)}
+		close(r.over)
 		return
 	}
 	r.end = group.Ended{ExitCode: int(resp.GetExitCode()), Reason: s.why(resp.GetExitCode(), resp.GetOutOfMemory())}
+	close(r.over)
 	r.message = s.lastWords(c, r)
 	if c.plan.Life.Init && c.plan.Life.Restart == "" && r.end.ExitCode == 0 {
 		err = s.clear(s.ctx, c, r)

@@ -21,6 +21,7 @@ import (
 	"cofferdam.dev/internal/sandbox"
 	"cofferdam.dev/internal/sandbox/network"
 	"cofferdam.dev/internal/sandbox/qemu"
+	"cofferdam.dev/internal/sandbox/tap"
 	"cofferdam.dev/internal/simsp"
 )
 
@@ -194,7 +195,13 @@ func (s *supervisor) bootMachine(ctx context.Context) ([]sandbox.Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.plan.Network != group.NetworkNone {
+	switch {
+	case group.Neighbourly(s.plan.Network):
+		cfg.TAP, err = tap.Parse(s.plan.Network)
+		if err != nil {
+			return nil, err
+		}
+	case s.plan.Network != group.NetworkNone:
 		cfg.Network, cfg.HostPorts = network.Mode(s.plan.Network), s.plan.HostPorts
 		for _, p := range s.plan.Ports {
 			cfg.Forwards = append(cfg.Forwards, network.Forward(p))
@@ -273,11 +280,12 @@ func (s *supervisor) createContainers(ctx context.Context) error {
 	}
 	for _, c := range s.containers {
 		r := &run{n: 1, id: c.plan.ID, over: make(chan struct{}), left: remains{overlay: true, scratch: c.root.Scratch != ""}}
-		c.replace(r)
+		c.announce(r.id)
 		err = s.create(ctx, c, r)
 		if err != nil {
 			return fmt.Errorf("container %s: %w", c.plan.Name, err)
 		}
+		c.replace(r)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -164,10 +165,17 @@ func (s *supervisor) stage(rep *report, name string) {
 	rep.stage(name, now)
 }
 
-// warn notes something that did not end the group. Whoever still follows the start hears of it.
+// maxWarnings bounds what a record warns of.
+const maxWarnings = 100
+
+// warn notes something that did not end the group, once. Whoever still follows the start hears of it.
 func (s *supervisor) warn(text string) {
 	s.log.Warn(text)
-	s.update(func(r *group.Record) { r.Warnings = append(r.Warnings, text) })
+	s.update(func(r *group.Record) {
+		if len(r.Warnings) < maxWarnings && !slices.Contains(r.Warnings, text) {
+			r.Warnings = append(r.Warnings, text)
+		}
+	})
 	s.rep.warning(text)
 }
 

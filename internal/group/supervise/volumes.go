@@ -22,10 +22,12 @@ import (
 // configureNetwork says how the containers find others, if the plan has something to say.
 func (s *supervisor) configureNetwork(ctx context.Context) error {
 	d := s.plan.DNS
-	if len(d.Servers)+len(d.Search)+len(d.Options)+len(s.plan.HostAliases) == 0 {
+	if len(d.Servers)+len(d.Search)+len(d.Options)+len(s.plan.HostAliases)+len(s.plan.Addresses) == 0 {
 		return nil
 	}
-	req := &guestv1.ConfigureNetworkRequest{Nameservers: d.Servers, Search: d.Search, Options: d.Options}
+	req := &guestv1.ConfigureNetworkRequest{
+		Nameservers: d.Servers, Search: d.Search, Options: d.Options, Addresses: s.plan.Addresses, Gateways: s.plan.Gateways,
+	}
 	for _, a := range s.plan.HostAliases {
 		req.Hosts = append(req.Hosts, &guestv1.HostsEntry{Address: a.Address, Names: a.Names})
 	}
