@@ -3,16 +3,24 @@
 package sandbox
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"net"
+	"os"
+	"slices"
 
 	"cofferdam.dev/internal/sandbox/network"
 	"cofferdam.dev/internal/sandbox/qemu"
+	"cofferdam.dev/internal/sandbox/tap"
 )
 
 // openNetwork makes the machine's network and binds its host ports. An emulator without the stream backend gets QEMU's
 // own stack, which only leads in.
 func (vm *VM) openNetwork() error {
 	vm.cfg.Machine.UserNetwork = nil
+	if vm.cfg.TAP != (tap.Network{}) {
+		return vm.openTAP()
+	}
 	if vm.cfg.Network == "" {
 		return nil
 	}
@@ -44,4 +52,30 @@ func (vm *VM) openNetwork() error {
 		vm.warnings = append(vm.warnings, "this QEMU has no stream network backend: containers can not connect outwards")
 	}
 	return nil
+}
+
+// openTAP connects the machine to a network of the host's, under a hardware address of its own.
+func (vm *VM) openTAP() error {
+	if vm.cfg.Network != "" || len(vm.cfg.Forwards)+len(vm.cfg.HostPorts) > 0 {
+		return fmt.Errorf("network %s excludes another, forwarded ports and host ports", vm.cfg.TAP)
+	}
+	var err error
+	vm.tap, err = tap.Open(vm.cfg.TAP)
+	if err != nil {
+		return err
+	}
+	id, err := os.ReadFile("/etc/machine-id")
+	if err != nil {
+		id = nil // then machines of one name on several hosts have one address
+	}
+	vm.cfg.Machine.MAC = hardwareAddress(vm.cfg.Machine.Name, id)
+	return nil
+}
+
+// hardwareAddress is the same for the same machine name on the same host, so that neighbours recognise a machine that is
+// started again. It is a unicast address of local meaning.
+func hardwareAddress(name string, host []byte) string {
+	sum := sha256.Sum256(slices.Concat([]byte("cofferdam network device\x00"), []byte(name), []byte{0}, host))
+	sum[0] = sum[0]&0xfc | 0x02
+	return net.HardwareAddr(sum[:6]).String()
 }

@@ -55,5 +55,10 @@ func (vm *VM) openPorts() (*ports, error) {
 		*o.fd = 3 + len(p.theirs)
 		p.theirs = append(p.theirs, file)
 	}
+	fds.TAP = 0
+	if vm.tap != nil {
+		fds.TAP = 3 + len(p.theirs)
+		p.theirs = append(p.theirs, vm.tap)
+	}
 	return p, nil
 }

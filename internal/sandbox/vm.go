@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"cofferdam.dev/internal/sandbox/network"
 	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/sandbox/qmp"
+	"cofferdam.dev/internal/sandbox/tap"
 )
 
 // The times that a machine is given. They are generous: an emulated machine on a loaded host stalls for many seconds,
@@ -41,8 +43,10 @@ type Config struct {
 	Machine qemu.Config
 	// Simulator is the simulated secure processor. It is required for the simulated TEE and refused otherwise.
 	Simulator Device
-	// Network is "" for a machine without a network.
+	// Network is "" for a machine without a network. TAP, if set, connects it to one of the host's instead, with neither
+	// forwards nor host ports.
 	Network  network.Mode
+	TAP      tap.Network
 	Forwards []network.Forward
 	// HostPorts are TCP ports of the host's loopback that the machine may reach (network.Config).
 	HostPorts []uint16
@@ -64,6 +68,7 @@ type VM struct {
 	guest    *Guest
 	console  *console
 	net      *network.Network
+	tap      *os.File // the host's device, until QEMU has it
 	forwards []network.Forward
 	warnings []string
 
@@ -117,6 +122,9 @@ func (vm *VM) start(ctx context.Context) error {
 	err := vm.openNetwork()
 	if err != nil {
 		return err
+	}
+	if vm.tap != nil {
+		defer func() { _ = vm.tap.Close() }() // QEMU's copy is what counts
 	}
 	if vm.net != nil {
 		undo = append(undo, func() { _ = vm.net.Close() }) // the first error is the telling one

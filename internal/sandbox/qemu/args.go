@@ -3,6 +3,7 @@
 package qemu
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -204,12 +205,14 @@ func (c *Config) networkArgs() []string {
 	switch {
 	case c.FDs.Network != 0:
 		backend = fmt.Sprintf("stream,id=net0,addr.type=fd,addr.str=%d", c.FDs.Network)
+	case c.FDs.TAP != 0:
+		backend = fmt.Sprintf("tap,id=net0,fd=%d", c.FDs.TAP) // without the host's vhost, which none of the TEEs need
 	case c.UserNetwork != nil:
 		backend = c.UserNetwork.netdev()
 	default:
 		return nil
 	}
-	return []string{"-netdev", backend, "-device", c.pci("virtio-net-pci", "netdev=net0", "mac="+MAC, "romfile=")}
+	return []string{"-netdev", backend, "-device", c.pci("virtio-net-pci", "netdev=net0", "mac="+cmp.Or(c.MAC, MAC), "romfile=")}
 }
 
 // netdev describes QEMU's own network with the same addresses as the usual one.

@@ -48,6 +48,8 @@ func goldenCases() map[string]Config {
 		{Protocol: "tcp", HostIP: "127.0.0.1", HostPort: 8080, GuestPort: 80},
 		{Protocol: "udp", HostIP: "0.0.0.0", HostPort: 53, GuestPort: 5353},
 	}}
+	tap := machine(TCG, Simulated)
+	tap.FDs.Network, tap.FDs.TAP, tap.MAC, tap.Disks = 0, 6, "5a:00:00:00:00:01", nil
 	bare := machine(TCG, Simulated)
 	bare.FDs.Network, bare.Disks = 0, nil
 	id := machine(KVM, SNP)
@@ -62,6 +64,7 @@ func goldenCases() map[string]Config {
 		"tcg-simulated-qemu7":      old,
 		"tcg-simulated-slirp":      slirp,
 		"tcg-simulated-no-network": bare,
+		"tcg-simulated-tap":        tap,
 		"kvm-simulated":            machine(KVM, Simulated),
 		"kvm-snp":                  machine(KVM, SNP),
 		"kvm-snp-id-block":         id,
@@ -160,6 +163,8 @@ func TestValidate(t *testing.T) {
 		"must be 3 or higher":           func(c *Config) { c.FDs.Monitor = 2 },
 		"belongs to the simulated TEE":  func(c *Config) { c.FDs.Simulator = 7 },
 		"two network backends":          func(c *Config) { c.UserNetwork = &UserNetwork{} },
+		"machine has two network":       func(c *Config) { c.FDs.TAP = 9 },
+		"hardware address":              func(c *Config) { c.MAC = "01:00:5e:00:00:01" },
 		"can not forward ::1:1 to 1":    func(c *Config) { c.forward(Forward{"tcp", "::1", 1, 1}) },
 		"can not forward 1.2.3.4:0":     func(c *Config) { c.forward(Forward{"tcp", "1.2.3.4", 0, 1}) },
 		"to 1/sctp":                     func(c *Config) { c.forward(Forward{"sctp", "1.2.3.4", 1, 1}) },

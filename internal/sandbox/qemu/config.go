@@ -46,7 +46,7 @@ const (
 	SimulatorPort = "cofferdam.sp"
 )
 
-// MAC is the address of the guest's only network device.
+// MAC is the address of the guest's only network device, unless Config has another.
 const MAC = "5a:94:ef:e4:0c:ee"
 
 // DefaultSNPPolicy is the guest policy of an SNP launch: bit 17 is reserved and must be one, bit 16 allows
@@ -87,6 +87,9 @@ type Config struct {
 	TDX      TDXConfig
 	Disks    []Disk
 	FDs      FDs
+	// MAC is the address of the guest's network device; empty is the constant of that name. Where there are neighbours,
+	// each needs its own.
+	MAC string
 	// UserNetwork uses QEMU's own network stack instead of FDs.Network: a fallback for an emulator without the
 	// "stream" backend.
 	UserNetwork *UserNetwork
@@ -126,6 +129,7 @@ type FDs struct {
 	Console   int // required
 	Simulator int // required for the simulated TEE, refused otherwise
 	Network   int // a stream of Ethernet frames with 32-bit big-endian lengths
+	TAP       int // a TAP device of the host, in place of Network
 }
 
 // UserNetwork configures QEMU's own network stack. It only leads in: the stack has an address that leads to the host's
@@ -146,6 +150,7 @@ var (
 	validName   = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 	validSerial = regexp.MustCompile(`^[a-z0-9-]{1,20}$`)
 	validCPU    = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+	validMAC    = regexp.MustCompile(`^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$`)
 	validIPv4   = regexp.MustCompile(`^[0-9.]{7,15}$`)
 )
 
@@ -263,11 +268,20 @@ func (c *Config) validateFDs() error {
 	if (f.Simulator != 0) != (c.TEE == Simulated) {
 		return fmt.Errorf("the simulator's port (descriptor %d) belongs to the simulated TEE alone; TEE is %s", f.Simulator, c.TEE)
 	}
+	if c.MAC != "" && !validMAC.MatchString(c.MAC) {
+		return fmt.Errorf("hardware address %q is not a unicast one of six lower-case hexadecimal bytes", c.MAC)
+	}
+	backends := 0
+	for _, has := range []bool{f.Network != 0, f.TAP != 0, c.UserNetwork != nil} {
+		if has {
+			backends++
+		}
+	}
+	if backends > 1 {
+		return errors.New("machine has two network backends")
+	}
 	if c.UserNetwork == nil {
 		return nil
-	}
-	if f.Network != 0 {
-		return errors.New("machine has two network backends")
 	}
 	for _, p := range c.UserNetwork.Forwards {
 		if (p.Protocol != "tcp" && p.Protocol != "udp") || !validIPv4.MatchString(p.HostIP) || p.GuestPort == 0 || p.HostPort == 0 {
