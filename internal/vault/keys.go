@@ -38,6 +38,11 @@ func (v *Vault) ImportKey(ctx context.Context, name string, m *Material, r KeyRe
 }
 
 func (v *Vault) addKey(ctx context.Context, kind, name string, m *Material, r KeyRequest) (*Key, error) {
+	return v.addKeyIf(ctx, kind, name, m, r, func(*object, *record) error { return nil })
+}
+
+// addKeyIf adds a version, unless the last check refuses it; the check sees the object as it stands and may finish the record.
+func (v *Vault) addKeyIf(ctx context.Context, kind, name string, m *Material, r KeyRequest, last func(*object, *record) error) (*Key, error) {
 	if len(r.Operations) == 0 {
 		r.Operations = r.Type.defaultOperations()
 	}
@@ -59,6 +64,9 @@ func (v *Vault) addKey(ctx context.Context, kind, name string, m *Material, r Ke
 			}
 			var err error
 			rec.Attributes, err = newAttributes(r.Attributes, v.opts.Now())
+			if err == nil {
+				err = last(o, &rec)
+			}
 			if err != nil {
 				return rec, err
 			}
@@ -238,7 +246,7 @@ func headKey(o *object, err error) (*Key, error) {
 }
 
 // RotateKey makes a new version of a key, of the same kind as the current one, under the same policy. A disabled key stays
-// disabled: rotating it would put it into use again.
+// disabled: rotating it would put it into use again. The new version expires as the key's rotation policy says.
 func (v *Vault) RotateKey(ctx context.Context, name string) (*Key, error) {
 	was, err := v.Key(ctx, name, "")
 	if err == nil && !was.Attributes.Enabled {
@@ -247,13 +255,27 @@ func (v *Vault) RotateKey(ctx context.Context, name string) (*Key, error) {
 	if err != nil {
 		return nil, v.refused(ctx, "key.rotate", "key/"+name, err)
 	}
+	return v.rotate(ctx, "key.rotate", was, false)
+}
+
+// rotate makes a new version of a key as it was read. With still it is refused when that is not the newest one any more, or
+// is disabled by now.
+func (v *Vault) rotate(ctx context.Context, kind string, was *Key, still bool) (*Key, error) {
 	m, err := Generate(was.Type, was.Bits, was.Curve)
 	if err != nil {
-		return nil, v.refused(ctx, "key.rotate", "key/"+name, err)
+		return nil, v.refused(ctx, kind, "key/"+was.Name, err)
 	}
 	defer m.Destroy()
-	return v.addKey(ctx, "key.rotate", name, m, KeyRequest{
-		Type: was.Type, Operations: was.Operations, Tags: was.Tags,
-		Attributes: AttributeChange{Exportable: &was.Attributes.Exportable},
+	r := KeyRequest{
+		Type: was.Type, Operations: was.Operations, Tags: was.Tags, Attributes: AttributeChange{Exportable: &was.Attributes.Exportable},
+	}
+	return v.addKeyIf(ctx, kind, was.Name, m, r, func(o *object, rec *record) error {
+		if now := o.head.Current; still && (now.Version != was.Version || !now.Attributes.Enabled) {
+			return &Error{Code: Conflict, Message: "The key " + was.Name + " was changed meanwhile."}
+		}
+		if o.head.Rotation != nil && !o.head.Rotation.Expiry.IsZero() {
+			rec.Attributes.Expires = seconds(o.head.Rotation.Expiry.after(rec.Attributes.Created))
+		}
+		return nil
 	})
 }

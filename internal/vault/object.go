@@ -73,8 +73,10 @@ type head struct {
 	Current  record `json:"current"`
 	Versions int    `json:"versions"`
 	// Policy is that of all versions.
-	Policy  *ReleasePolicy `json:"policy,omitempty"`
-	Deleted *deletion      `json:"deleted,omitempty"`
+	Policy *ReleasePolicy `json:"policy,omitempty"`
+	// Rotation is the policy by which a key is rotated; nil is the default.
+	Rotation *rotation `json:"rotation,omitempty"`
+	Deleted  *deletion `json:"deleted,omitempty"`
 }
 
 type deletion struct {

@@ -13,20 +13,20 @@ import (
 )
 
 const (
-	// sweepEvery is how often Run looks for what is over.
+	// sweepEvery is how often Run looks for what has its time.
 	sweepEvery = 5 * time.Minute
 	// decisionLife is how long a decision can be explained.
 	decisionLife = 90 * 24 * time.Hour
 )
 
-// Run removes what is over until ctx ends: deleted objects after their time, what is left of purges that were interrupted,
-// and old decisions. Several instances may run it on one store.
+// Run does until ctx ends what has its time: it rotates keys by their policies, and removes what is over: deleted objects,
+// what is left of purges that were interrupted, and old decisions. Several instances may run it on one store.
 func (v *Vault) Run(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
 		if err := v.Sweep(ctx); err != nil && ctx.Err() == nil {
-			v.opts.Log.Warn("removing what is over from the vault", slog.Any("error", err))
+			v.opts.Log.Warn("doing in the vault what has its time", slog.Any("error", err))
 		}
 		select {
 		case <-ctx.Done():
@@ -42,7 +42,7 @@ func (v *Vault) Sweep(ctx context.Context) error {
 	for _, c := range []class{keys, secrets} {
 		errs = append(errs, v.sweepDeleted(ctx, c), v.sweepPurging(ctx, c))
 	}
-	return errors.Join(append(errs, v.sweepDecisions(ctx))...)
+	return errors.Join(append(errs, v.sweepRotations(ctx), v.sweepDecisions(ctx))...)
 }
 
 // sweepDeleted purges what was deleted long enough ago.

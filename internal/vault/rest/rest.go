@@ -130,6 +130,9 @@ func (h *Handler) table() endpoints {
 		"keys/{name}/create":              {post: {"key-create", keysCreate, h.createKey}},
 		"keys/{name}/versions":            {get: {"key-versions", keysRead, h.keyVersions}},
 		"keys/{name}/rotate":              {post: {"key-rotate", keysRotate, h.rotateKey}},
+		"keys/{name}/rotationpolicy":      {get: {"key-rotation", rotationRead, h.rotationPolicy}, put: {"key-rotation-set", rotationWrite, h.setRotationPolicy}},
+		"keys/{name}/backup":              {post: {"key-backup", keysBackup, h.backupKey}},
+		"keys/restore":                    {post: {"key-restore", keysRestore, h.restoreKey}},
 		"keys/{name}/{version}":           {get: {"key", keysRead, h.key}, patch: updateKey},
 		"keys/{name}/{version}/encrypt":   {post: {"key-encrypt", keysEncrypt, h.encrypt}},
 		"keys/{name}/{version}/decrypt":   {post: {"key-decrypt", keysDecrypt, h.decrypt}},
@@ -147,6 +150,8 @@ func (h *Handler) table() endpoints {
 			get: {"secret", secretsGet, h.secret}, put: {"secret-set", secretsSet, h.setSecret}, del: {"secret-delete", secretsDelete, h.deleteSecret},
 			patch: updateSecret,
 		},
+		"secrets/{name}/backup":            {post: {"secret-backup", secretsBackup, h.backupSecret}},
+		"secrets/restore":                  {post: {"secret-restore", secretsRestore, h.restoreSecret}},
 		"secrets/{name}/versions":          {get: {"secret-versions", secretsRead, h.secretVersions}},
 		"secrets/{name}/{version}":         {get: {"secret", secretsGet, h.secret}, patch: updateSecret},
 		"secrets/{name}/{version}/release": {post: {"secret-release", secretsRelease, h.releaseSecret}},
@@ -202,7 +207,7 @@ func (h *Handler) run(c *call, op operation) error {
 
 // named reports whether the operation is about one object.
 func (o operation) named() bool {
-	return !slices.Contains([]string{"keys", "deleted-keys", "secrets", "deleted-secrets", "random"}, o.name)
+	return !slices.Contains([]string{"keys", "deleted-keys", "secrets", "deleted-secrets", "random", "key-restore", "secret-restore"}, o.name)
 }
 
 // denied answers whoever may not do something. That somebody who is known was denied goes into the audit log.

@@ -41,7 +41,10 @@ type endpoints map[string]map[string]operation
 var verbs = []string{"encrypt", "decrypt", "sign", "verify", "wrapkey", "unwrapkey", "release"}
 
 // words are second elements below an object's name that are no versions.
-var words = []string{"create", "versions", "rotate", "recover"}
+var words = []string{"create", "versions", "rotate", "recover", "backup", "rotationpolicy"}
+
+// restoring is the one word in the place of a name that is none, for the one method that names do not have.
+const restoring = "restore"
 
 // pattern turns a path into the pattern under which its endpoint is found, and takes name and version out of it. Paths are
 // taken apart rather than cleaned: clients send an empty version as "/keys/name//release", and a redirection would lose
@@ -54,6 +57,9 @@ func (c *call) pattern(path string) string {
 	}
 	if len(parts) == 1 {
 		return parts[0]
+	}
+	if c.r.Method == http.MethodPost && len(parts) == 2 && strings.EqualFold(parts[1], restoring) {
+		return parts[0] + "/" + restoring
 	}
 	c.name = parts[1]
 	pattern := parts[0] + "/{name}"

@@ -163,3 +163,64 @@ func TestLists(t *testing.T) {
 		t.Errorf("%+v, %v", random, err)
 	}
 }
+
+// TestRotationPolicy sets a policy with Azure's client, and reads it back.
+func TestRotationPolicy(t *testing.T) {
+	t.Parallel()
+	for _, managed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("managed %v", managed), func(t *testing.T) {
+			t.Parallel()
+			c := newWorld(t, managed).keys(t, "app", secret)
+			if _, err := c.CreateKey(t.Context(), "k", azkeys.CreateKeyParameters{Kty: ptr(azkeys.KeyTypeEC)}, nil); err != nil {
+				t.Fatal(err)
+			}
+			got, err := c.GetKeyRotationPolicy(t.Context(), "k", nil)
+			if err != nil || len(got.LifetimeActions) != 1 || *got.LifetimeActions[0].Action.Type != azkeys.KeyRotationPolicyActionNotify {
+				t.Errorf("by default: %+v, %v", got, err)
+			}
+			set, err := c.UpdateKeyRotationPolicy(t.Context(), "k", azkeys.KeyRotationPolicy{
+				Attributes: &azkeys.KeyRotationPolicyAttributes{ExpiryTime: ptr("P2Y")},
+				LifetimeActions: []*azkeys.LifetimeAction{{
+					Action: &azkeys.LifetimeActionType{Type: ptr(azkeys.KeyRotationPolicyActionRotate)}, Trigger: &azkeys.LifetimeActionTrigger{TimeBeforeExpiry: ptr("P30D")},
+				}},
+			}, nil)
+			if err != nil || *set.Attributes.ExpiryTime != "P2Y" || set.Attributes.Created == nil || len(set.LifetimeActions) != 1 ||
+				*set.LifetimeActions[0].Trigger.TimeBeforeExpiry != "P30D" || !strings.HasSuffix(*set.ID, "/keys/k/rotationpolicy") {
+				t.Errorf("%+v, %v", set, err)
+			}
+			rotated, err := c.RotateKey(t.Context(), "k", nil)
+			if err != nil || rotated.Attributes.Expires == nil || rotated.Attributes.Expires.Before(time.Now().AddDate(1, 11, 0)) {
+				t.Errorf("%+v, %v", rotated, err)
+			}
+			_, err = c.UpdateKeyRotationPolicy(t.Context(), "k", azkeys.KeyRotationPolicy{Attributes: &azkeys.KeyRotationPolicyAttributes{ExpiryTime: ptr("P1D")}}, nil)
+			isRefused(t, err, 400, "BadParameter")
+		})
+	}
+}
+
+// TestBackup takes a key out of a vault and brings it back with Azure's client.
+func TestBackup(t *testing.T) {
+	t.Parallel()
+	c := newWorld(t, false).keys(t, "app", secret)
+	ctx := t.Context()
+	created, err := c.CreateKey(ctx, "k", azkeys.CreateKeyParameters{Kty: ptr(azkeys.KeyTypeEC)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	backup, err := c.BackupKey(ctx, "k", nil)
+	if err != nil || len(backup.Value) == 0 {
+		t.Fatalf("%+v, %v", backup, err)
+	}
+	_, err = c.RestoreKey(ctx, azkeys.RestoreKeyParameters{KeyBackup: backup.Value}, nil)
+	isRefused(t, err, 409, "Conflict")
+	if _, err := c.DeleteKey(ctx, "k", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.PurgeDeletedKey(ctx, "k", nil); err != nil {
+		t.Fatal(err)
+	}
+	restored, err := c.RestoreKey(ctx, azkeys.RestoreKeyParameters{KeyBackup: backup.Value}, nil)
+	if err != nil || *restored.Key.KID != *created.Key.KID || string(restored.Key.X) != string(created.Key.X) {
+		t.Errorf("%+v, %v", restored, err)
+	}
+}

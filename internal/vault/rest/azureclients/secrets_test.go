@@ -41,6 +41,10 @@ func TestSecretLife(t *testing.T) {
 	if listed != 2 {
 		t.Errorf("%d secrets and versions", listed)
 	}
+	backup, err := c.BackupSecret(ctx, "s", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := c.DeleteSecret(ctx, "s", nil); err != nil {
 		t.Error(err)
 	}
@@ -57,5 +61,12 @@ func TestSecretLife(t *testing.T) {
 	}
 	if _, err := c.PurgeDeletedSecret(ctx, "s", nil); err != nil {
 		t.Error(err)
+	}
+	restored, err := c.RestoreSecret(ctx, azsecrets.RestoreSecretParameters{SecretBackup: backup.Value}, nil)
+	if err != nil || *restored.ID != *set.ID {
+		t.Errorf("%+v, %v", restored, err)
+	}
+	if got, err := c.GetSecret(ctx, "s", "", nil); err != nil || *got.Value != "value" {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
