@@ -15,8 +15,6 @@ import (
 // decide answers one request and applies its state changes. With an allowed decision it returns the rule's own answer;
 // with a denied one it finds the reasons if why says so.
 func (e *Engine) decide(ctx context.Context, point Point, input map[string]any, why bool) (Decision, ast.Object, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.deadline)
-	defer cancel()
 	withRule := maps.Clone(input)
 	if withRule == nil {
 		withRule = map[string]any{}
@@ -54,7 +52,9 @@ func (e *Engine) decide(ctx context.Context, point Point, input map[string]any, 
 
 // ask evaluates the rule of a point in a package.
 func (e *Engine) ask(ctx context.Context, point Point, pkg string, in ast.Object, why bool) (Decision, ast.Object, error) {
-	v, err := e.query(ctx, pkg+string(point), in)
+	bounded, cancel := context.WithTimeout(ctx, e.deadline)
+	defer cancel()
+	v, err := e.query(bounded, pkg+string(point), in)
 	if err != nil {
 		return Decision{}, nil, err
 	}
@@ -98,10 +98,12 @@ func (e *Engine) shareStdio(d *Decision, in ast.Object) {
 
 // explain asks the policy's reason, or the framework's errors, for a denial.
 func (e *Engine) explain(ctx context.Context, point Point, pkg string, in ast.Object) (Decision, error) {
-	err := e.complete()
+	err := e.complete() // takes what it takes
 	if err != nil {
 		return Decision{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, e.deadline)
+	defer cancel()
 	d := Decision{Point: point}
 	var list ast.Value
 	switch {

@@ -33,7 +33,8 @@ type Options struct {
 	// Empty means DefaultMinimumAPI. "0.0.0" accepts every policy, even one without a version, which denies all.
 	MinimumAPI string
 
-	// Deadline bounds loading, and each decision. Zero means DefaultDeadline.
+	// Deadline bounds what is evaluated of the policy: when it is loaded, for each decision, and for the reasons of each
+	// denial. Compiling is not counted: its time grows with the text alone. Zero means DefaultDeadline.
 	Deadline time.Duration
 }
 

@@ -50,6 +50,9 @@ func (t *Tx) LoadFragment(ctx context.Context, f Fragment) (Decision, error) {
 		return denied(PointLoadFragment, err.Error()), nil
 	}
 	if t.engine != nil {
+		if err := t.engine.complete(); err != nil {
+			return Decision{}, err
+		}
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, t.engine.deadline)
 		defer cancel()
