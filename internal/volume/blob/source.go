@@ -36,7 +36,8 @@ type VectorReader interface {
 type Writable interface {
 	Source
 	// WriteAt writes all of p at off, within the object, or fails. After an error the bytes are old or new, each sector by
-	// itself, until a later write of them succeeds. Remote objects want off and len(p) to be multiples of 512.
+	// itself, until a later write of them succeeds; from then on the one that failed can not take effect any more. Remote
+	// objects want off and len(p) to be multiples of 512.
 	WriteAt(ctx context.Context, p []byte, off int64) error
 	// Flush returns nil when every write that succeeded before it was called survives a loss of power, and none that
 	// failed can still take effect.

@@ -5,7 +5,8 @@
 //
 // What it promises:
 //
-//   - Memory is bounded: blocks take no more than Options.MaxBytes, whatever is read or written.
+//   - Memory is bounded: blocks take no more than Options.MaxBytes, whatever is read or written, and writes that are under way
+//     no more than Options.Parallel times Options.Request beside that.
 //   - A read returns what was written last through the cache, or what the object holds in its pinned version. It never
 //     returns something else, nor less than was asked for.
 //   - Flush returns nil only when the storage has acknowledged every write that had returned before Flush was called, and

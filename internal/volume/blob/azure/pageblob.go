@@ -92,8 +92,8 @@ func (b *PageBlob) leased() http.Header { return http.Header{"X-Ms-Lease-Id": {b
 // Size is the blob's, in bytes: a multiple of PageSize.
 func (b *PageBlob) Size() int64 { return b.size }
 
-// Identity names the version that was found when the blob was opened, and the lease that has kept others from it since.
-func (b *PageBlob) Identity() string { return b.pin.String() + ", lease " + b.lease.id }
+// Identity names the version that was found when the blob was opened. The lease has kept others from it since.
+func (b *PageBlob) Identity() string { return b.pin.String() + ", leased" }
 
 // Lost is closed when the lease is lost. From then on everything fails with an error that wraps wire.ErrFenced.
 func (b *PageBlob) Lost() <-chan struct{} { return b.lease.lost }
