@@ -197,7 +197,12 @@ func (v *Vault) keepDecision(ctx context.Context, d *Decision) error {
 		return err
 	}
 	path := v.decisionPath(d.ID)
-	return v.batch.put(ctx, v.opts.Store, path, box.Seal(b, bind("decision", path, nil)))
+	sealed := box.Seal(b, bind("decision", path, nil))
+	if err := v.batch.put(ctx, v.opts.Store, path, sealed); err != nil {
+		return err
+	}
+	v.kept.add(len(path)+len(sealed), v.opts.DecisionBytes)
+	return nil
 }
 
 // Explain returns a decision for an operator.

@@ -173,10 +173,7 @@ func (v *Vault) RotationPolicy(ctx context.Context, name string) (*RotationPolic
 	if err != nil {
 		return nil, err
 	}
-	if o.head.Rotation == nil {
-		return defaultRotation(), nil
-	}
-	return o.head.Rotation.export(), nil
+	return o.rules().export(), nil
 }
 
 func (r *rotation) export() *RotationPolicy {
@@ -200,7 +197,10 @@ func (v *Vault) SetRotationPolicy(ctx context.Context, name string, p RotationPo
 			next := &rotation{RotationPolicy: RotationPolicy{Actions: slices.Clone(p.Actions), Expiry: p.Expiry, Updated: *seconds(v.opts.Now())}}
 			next.Created = next.Updated
 			if was := o.head.Rotation; was != nil {
-				next.Created, next.Told = was.Created, was.Told
+				next.Told = was.Told
+				if !was.Created.IsZero() {
+					next.Created = was.Created
+				}
 			}
 			o.head.Rotation, out = next, next.export()
 			return o.save(tx, live)
@@ -209,14 +209,22 @@ func (v *Vault) SetRotationPolicy(ctx context.Context, name string, p RotationPo
 	return out, err
 }
 
+// rules are the policy that counts.
+func (o *object) rules() *rotation {
+	if o.head.Rotation != nil {
+		return o.head.Rotation
+	}
+	return &rotation{RotationPolicy: *defaultRotation()}
+}
+
 // due returns the actions whose time has come for the newest version of a key.
 func (o *object) due(now time.Time) []ActionType {
-	a := o.head.Current.Attributes
-	if o.head.Rotation == nil || !a.Enabled {
+	a, rules := o.head.Current.Attributes, o.rules()
+	if !a.Enabled {
 		return nil
 	}
 	var list []ActionType
-	for _, one := range o.head.Rotation.Actions {
+	for _, one := range rules.Actions {
 		at := one.AfterCreate.after(a.Created)
 		if !one.BeforeExpiry.IsZero() {
 			if a.Expires == nil {
@@ -224,7 +232,7 @@ func (o *object) due(now time.Time) []ActionType {
 			}
 			at = one.BeforeExpiry.before(*a.Expires)
 		}
-		if !now.Before(at) && !(one.Type == Notify && o.head.Rotation.Told == o.head.Current.Version) {
+		if !now.Before(at) && !(one.Type == Notify && rules.Told == o.head.Current.Version) {
 			list = append(list, one.Type)
 		}
 	}
@@ -282,10 +290,12 @@ func (v *Vault) notify(ctx context.Context, o *object) error {
 		if err != nil {
 			return err
 		}
-		if now.head.Rotation == nil || now.head.Current.Version != version || now.head.Rotation.Told == version {
+		rules := now.rules()
+		if now.head.Current.Version != version || rules.Told == version {
 			return nil
 		}
-		now.head.Rotation.Told, told = version, true
+		rules.Told, told = version, true
+		now.head.Rotation = rules
 		return now.save(tx, live)
 	})
 	if err != nil || !told {

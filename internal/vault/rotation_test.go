@@ -202,6 +202,37 @@ func TestRotationAfterCreation(t *testing.T) {
 	}
 }
 
+// TestEndIsTold tells once of a key without a policy that it nears its end, and that it has got no policy by that.
+func TestEndIsTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	ctx := t.Context()
+	end := w.clock.Now().Add(40 * day)
+	if _, err := w.CreateKey(ctx, "k", KeyRequest{Type: EC, Attributes: AttributeChange{Expires: &end}}); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int{0, 1, 1, 1} {
+		if err := w.Sweep(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if n := w.count(t, "key.notify"); n != want {
+			t.Errorf("after %d days it was told %d times, want %d", 11*i, n, want)
+		}
+		w.clock.Advance(11 * day)
+	}
+	got, err := w.RotationPolicy(ctx, "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(defaultRotation(), got); diff != "" {
+		t.Errorf("the policy (-want +got):\n%s", diff)
+	}
+	set, err := w.SetRotationPolicy(ctx, "k", RotationPolicy{})
+	if err != nil || set.Created.IsZero() {
+		t.Errorf("the first policy that was set: %+v, %v", set, err)
+	}
+}
+
 // count returns how often something of a kind was recorded.
 func (w *world) count(t *testing.T, kind string) int {
 	t.Helper()
@@ -216,6 +247,9 @@ func (w *world) count(t *testing.T, kind string) int {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(string(b)) {
+			if !strings.HasSuffix(line, "\n") {
+				continue // it is being written
+			}
 			var e struct {
 				Kind string `json:"kind"`
 			}

@@ -15,8 +15,6 @@ import (
 const (
 	// sweepEvery is how often Run looks for what has its time.
 	sweepEvery = 5 * time.Minute
-	// decisionLife is how long a decision can be explained.
-	decisionLife = 90 * 24 * time.Hour
 )
 
 // Run does until ctx ends what has its time: it rotates keys by their policies, and removes what is over: deleted objects,
@@ -24,14 +22,18 @@ const (
 func (v *Vault) Run(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
+	do := v.Sweep
 	for {
-		if err := v.Sweep(ctx); err != nil && ctx.Err() == nil {
+		if err := do(ctx); err != nil && ctx.Err() == nil {
 			v.opts.Log.Warn("doing in the vault what has its time", slog.Any("error", err))
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			do = v.Sweep
+		case <-v.kept.full:
+			do = v.sweepDecisions
 		}
 	}
 }
@@ -81,36 +83,4 @@ func (v *Vault) sweepPurging(ctx context.Context, c class) error {
 		err = errors.Join(err, v.sweepVersions(ctx, c, strings.TrimPrefix(e.Key, prefix)))
 	}
 	return err
-}
-
-// sweepDecisions removes old decisions, the oldest first, a few at a time.
-func (v *Vault) sweepDecisions(ctx context.Context) error {
-	first := v.decisionPath(newDecisionID(v.opts.Now().Add(-decisionLife)))
-	for {
-		var old []string
-		err := v.opts.Store.View(ctx, func(r store.Reader) error {
-			entries, err := r.List(v.decisionPath(""), "", store.MaxTracked/2)
-			old = nil
-			for _, e := range entries {
-				if e.Key < first {
-					old = append(old, e.Key)
-				}
-			}
-			return err
-		})
-		if err != nil || len(old) == 0 {
-			return err
-		}
-		err = v.opts.Store.Update(ctx, func(tx store.Tx) error {
-			for _, key := range old {
-				if err := tx.Delete(key); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
 }

@@ -59,6 +59,8 @@ type Options struct {
 	RecoverableDays int
 	// PurgeProtected refuses to remove deleted objects before their time.
 	PurgeProtected bool
+	// DecisionBytes bounds what is stored of the reasons of releases; zero is DefaultDecisionBytes. The oldest go first.
+	DecisionBytes int64
 	// Log gets what operators need to know, and nothing of tenants.
 	Log *slog.Logger
 	// Now is the clock; nil is the machine's.
@@ -70,6 +72,7 @@ type Vault struct {
 	opts    Options
 	records recordKey
 	batch   batch
+	kept    kept
 }
 
 var vaultName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -85,13 +88,16 @@ func New(opts Options) (*Vault, error) {
 	if opts.RecoverableDays < MinRecoverableDays || opts.RecoverableDays > DefaultRecoverableDays {
 		return nil, errors.New("vault: deleted objects are recoverable for 7 to 90 days")
 	}
+	if opts.DecisionBytes == 0 {
+		opts.DecisionBytes = DefaultDecisionBytes
+	}
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Vault{opts: opts}, nil
+	return &Vault{opts: opts, kept: kept{full: make(chan struct{}, 1)}}, nil
 }
 
 // Name returns the vault's name.
