@@ -134,4 +134,4 @@ setup-test: $(CACHE)/tools/azurite/node_modules/azurite/package.json
 $(CACHE)/tools/azurite/node_modules/azurite/package.json:
 	@command -v npm >/dev/null || scripts/setup nodejs npm
 	@mkdir -p $(CACHE)/tools/azurite
-	npm install --prefix $(CACHE)/tools/azurite --no-audit --no-fund --loglevel=error azurite@$(AZURITE_VERSION)
+	npm install --prefix $(CACHE)/tools/azurite --ignore-scripts --no-audit --no-fund --loglevel=error azurite@$(AZURITE_VERSION)
