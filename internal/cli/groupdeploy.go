@@ -202,8 +202,6 @@ func (a *app) planGroup(ctx context.Context, o *groupOptions, d *described, p *d
 		return nil, err
 	}
 	plan.Record, plan.Remove, plan.Source, plan.Digest = o.record, o.remove, d.source, d.digest
-	for _, p := range o.hostPorts {
-		plan.HostPorts = append(plan.HostPorts, uint16(p)) // checked with the flags
-	}
+	o.reach.apply(plan, o.network)
 	return plan, a.readSignedInto(plan, o.fragments, o.trustLists)
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,7 +15,6 @@ import (
 	"cofferdam.dev/internal/assemble"
 	"cofferdam.dev/internal/deploy"
 	"cofferdam.dev/internal/group"
-	"cofferdam.dev/internal/sandbox/network"
 	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/spec"
 	"cofferdam.dev/internal/spec/doc"
@@ -48,7 +46,7 @@ type groupOptions struct {
 	scratchMiB       int
 	volumesMiB       int
 	network, hostIP  string
-	hostPorts        []uint
+	reach            networkOptions
 	tee, accel       string
 	firmware         string
 	substitutes      deploy.Substitutes
@@ -74,9 +72,9 @@ func (o *groupOptions) flags(c *cobra.Command) {
 	f.IntVar(&o.cpus, "cpus", 0, "virtual processors of the machine (default: what the containers ask for)")
 	f.StringVar(&o.scratch, "scratch", "", "keep each container's writable layer on an encrypted disk with room for this much")
 	f.StringVar(&o.volumes, "scratch-volumes", "", "keep empty directories on an encrypted disk with room for this much")
-	f.StringVar(&o.network, "network", group.NetworkNAT, "nat, ingress (only published ports) or none")
+	f.StringVar(&o.network, "network", group.NetworkNAT, networkUsage)
+	o.reach.flags(c)
 	f.StringVar(&o.hostIP, "publish-address", deploy.DefaultHostIP, "where published ports listen, unless the description says an address")
-	f.UintSliceVar(&o.hostPorts, "host-port", nil, "TCP port of this machine's loopback that the group may reach, at "+network.HostName+"; may be given several times")
 	f.StringVar(&o.tee, "tee", "auto", "trusted execution environment: auto, simulated, snp or tdx")
 	f.StringVar(&o.accel, "accel", "auto", "accelerator: auto, kvm or tcg")
 	f.StringVar(&o.firmware, "firmware", "", "OVMF image to launch with, for snp and tdx")
@@ -85,7 +83,7 @@ func (o *groupOptions) flags(c *cobra.Command) {
 // check refuses what the flags can not mean, before anything is opened.
 func (o *groupOptions) check(cmd *cobra.Command) error {
 	run := runOptions{
-		tee: o.tee, accel: o.accel, cpus: max(o.cpus, 1), network: o.network, fragments: o.fragments, record: o.record, firmware: o.firmware,
+		tee: o.tee, accel: o.accel, cpus: max(o.cpus, 1), network: o.network, reach: o.reach, fragments: o.fragments, record: o.record, firmware: o.firmware,
 		policyFile: "any", scratch: o.scratch, detach: true,
 	}
 	err := run.check(cmd, nil)
@@ -113,11 +111,6 @@ func (o *groupOptions) check(cmd *cobra.Command) error {
 		return usage(cmd, fmt.Sprintf("--cpus is %d; want 1 to %d", o.cpus, maxCPUs))
 	case o.policyFile != "" && o.regenerate:
 		return usage(cmd, "--policy and --regenerate exclude each other")
-	}
-	for _, p := range o.hostPorts {
-		if p == 0 || p > math.MaxUint16 {
-			return usage(cmd, fmt.Sprintf("--host-port is %d; want 1 to %d", p, math.MaxUint16))
-		}
 	}
 	o.shareDirs = map[string]string{}
 	for _, text := range o.shares {

@@ -68,7 +68,7 @@ var platforms = map[string]spec.Platform{"run": spec.PlatformOwn, "aci": spec.Pl
 var forms = []string{"raw", "pretty", "base64"}
 
 // imageFlags are those that describe a container, which a description does by itself.
-var imageFlags = []string{"env", "env-file", "user", "workdir", "entrypoint", "allow-exec", "tty"}
+var imageFlags = []string{"egress", "env", "env-file", "user", "workdir", "entrypoint", "allow-exec", "tty"}
 
 func (a *app) policyGenerateCommand() *cobra.Command {
 	o := generateOptions{run: runOptions{tee: qemu.Auto, accel: qemu.Auto, cpus: defaultCPUs, network: group.NetworkNAT}}

@@ -99,6 +99,7 @@ func (a *app) imageInput(cmd *cobra.Command, o *generateOptions, args []string) 
 			return nil, err
 		}
 		c := one.Containers[0]
+		g.Egress = one.Egress
 		if len(args) > 1 {
 			c.Name = fmt.Sprintf("image-%d", i+1) // the policy has the image's reference in its place
 		}

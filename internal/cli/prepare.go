@@ -76,7 +76,8 @@ func (a *app) plan(ctx context.Context, o *runOptions, g *spec.Group, p *prepare
 		return nil, err
 	}
 	plan.Record, plan.QEMU = o.record, emulator.Path
-	plan.Network, plan.Remove, plan.WaitForAttach = o.network, o.remove, !o.detach
+	plan.Remove, plan.WaitForAttach = o.remove, !o.detach
+	o.reach.apply(plan, o.network)
 	return plan, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,6 +42,7 @@ type runOptions struct {
 	debug, noStdio bool
 	terminal       bool
 	plainHTTP      bool
+	egress         []string
 
 	// The rest.
 	name        string
@@ -57,6 +59,7 @@ type runOptions struct {
 	scratch     string
 	scratchMiB  int
 	network     string
+	reach       networkOptions
 	stopTimeout time.Duration
 	tee, accel  string
 	firmware    string
@@ -77,6 +80,7 @@ func (o *runOptions) policyFlags(c *cobra.Command) {
 	f.BoolVar(&o.noStdio, "no-stdio", false, "the policy keeps the container's output from the host")
 	f.BoolVarP(&o.terminal, "tty", "t", false, "give the process a terminal")
 	f.BoolVar(&o.plainHTTP, "plain-http", false, "speak to the image's registry without TLS")
+	f.StringArrayVar(&o.egress, "egress", nil, "connect to this alone, as the policy then says: PREFIX[:PORT,...][/tcp|/udp], or none")
 }
 
 // launchFlags are the other flags of `run`.
@@ -94,7 +98,8 @@ func (o *runOptions) launchFlags(c *cobra.Command) {
 	f.StringArrayVar(&o.trustLists, "trust-list", nil, "load this signed trust list before the fragments, which the policy must accept (a file)")
 	f.StringVar(&o.record, "record", "", "record what the guest is asked, with its decisions, in this new file; it holds environment values")
 	f.StringVar(&o.scratch, "scratch", "", "keep the container's writable layer on an encrypted disk with room for this much, at most 128g")
-	f.StringVar(&o.network, "network", group.NetworkNAT, "nat, ingress (only forwarded ports) or none")
+	f.StringVar(&o.network, "network", group.NetworkNAT, networkUsage)
+	o.reach.flags(c)
 	f.DurationVar(&o.stopTimeout, "stop-timeout", group.DefaultStopTimeout, "how long the container may take to stop")
 	f.StringVar(&o.tee, "tee", "auto", "trusted execution environment: auto, simulated, snp or tdx")
 	f.StringVar(&o.accel, "accel", "auto", "accelerator: auto, kvm or tcg")
@@ -129,6 +134,12 @@ func (o *runOptions) group(cmd *cobra.Command, a *app) (*spec.Group, error) {
 	if err != nil {
 		return nil, usage(cmd, err.Error())
 	}
+	if len(o.egress) > 0 {
+		g.Egress, err = spec.ParseEgressList(strings.Join(o.egress, " "))
+		if err != nil {
+			return nil, usage(cmd, "--egress: "+err.Error())
+		}
+	}
 	g.Containers[0].Name = "" // a policy is the same whatever its group is called
 	for i := range g.Ports {
 		if g.Ports[i].HostIP == "" {
@@ -153,8 +164,8 @@ func (o *runOptions) check(cmd *cobra.Command, a *app) error {
 		return usage(cmd, "-d and -i exclude each other: nobody would be there to type")
 	case o.terminal && o.noStdio:
 		return usage(cmd, "-t and --no-stdio exclude each other: a terminal is standard output")
-	case o.network != group.NetworkNAT && o.network != group.NetworkIngress && o.network != group.NetworkNone:
-		return usage(cmd, fmt.Sprintf("--network is %q; want nat, ingress or none", o.network))
+	case group.Neighbourly(o.network) && len(o.ports) > 0:
+		return usage(cmd, "-p and --network "+o.network+" exclude each other: the container is reached at its --address")
 	case o.network == group.NetworkNone && len(o.ports) > 0:
 		return usage(cmd, "-p and --network none exclude each other; --network ingress has forwarded ports and nothing else")
 	case len(o.fragments) > 0 && o.policyFile == "":
@@ -163,6 +174,10 @@ func (o *runOptions) check(cmd *cobra.Command, a *app) error {
 		return usage(cmd, "--trust-list needs --policy: a generated policy accepts no trust list")
 	case o.stopTimeout < 0:
 		return usage(cmd, fmt.Sprintf("--stop-timeout is %s", o.stopTimeout))
+	}
+	err = o.reach.check(cmd, o.network)
+	if err != nil {
+		return err
 	}
 	if o.scratch != "" {
 		o.scratchMiB, err = spec.ParseMemory(o.scratch)

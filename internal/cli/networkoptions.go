@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/sandbox/network"
+)
+
+// networkUsage is the help of --network.
+const networkUsage = "nat, ingress (only published ports), none, or the host's: tap:NAME or bridge:NAME"
+
+// networkOptions say what a group reaches, beyond the mode of its network.
+type networkOptions struct {
+	hostPorts           []uint
+	addresses, gateways []string
+}
+
+func (o *networkOptions) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.UintSliceVar(&o.hostPorts, "host-port", nil, "TCP port of this machine's loopback that the group may reach, at "+network.HostName)
+	f.StringArrayVar(&o.addresses, "address", nil, "the group's address on a network of the host, such as 10.1.2.3/24")
+	f.StringArrayVar(&o.gateways, "gateway", nil, "its router there; one of each family")
+}
+
+// check refuses what a network can not have.
+func (o *networkOptions) check(cmd *cobra.Command, mode string) error {
+	err := group.ValidateNetwork(mode)
+	if err != nil {
+		return usage(cmd, "--network: "+err.Error())
+	}
+	for _, p := range o.hostPorts {
+		if p == 0 || p > math.MaxUint16 {
+			return usage(cmd, fmt.Sprintf("--host-port is %d; want 1 to %d", p, math.MaxUint16))
+		}
+	}
+	neighbour := group.Neighbourly(mode)
+	switch {
+	case neighbour && len(o.addresses) == 0:
+		return usage(cmd, "--network "+mode+" needs --address: nothing there is asked for one")
+	case neighbour && len(o.hostPorts) > 0, mode == group.NetworkNone && len(o.hostPorts) > 0:
+		return usage(cmd, "--host-port and --network "+mode+" exclude each other")
+	case !neighbour && len(o.addresses)+len(o.gateways) > 0:
+		return usage(cmd, "--address and --gateway are for --network tap:NAME and bridge:NAME; --network "+mode+" brings its own")
+	}
+	for _, a := range o.addresses {
+		_, err = netip.ParsePrefix(a)
+		if err != nil {
+			return usage(cmd, "--address: "+err.Error())
+		}
+	}
+	for _, g := range o.gateways {
+		_, err = netip.ParseAddr(g)
+		if err != nil {
+			return usage(cmd, "--gateway: "+err.Error())
+		}
+	}
+	return nil
+}
+
+// apply puts the options into a plan. On a network of the host, published ports are the group's own ports, and nothing
+// forwards to them.
+func (o *networkOptions) apply(plan *group.Plan, mode string) {
+	plan.Network, plan.Addresses, plan.Gateways = mode, o.addresses, o.gateways
+	if group.Neighbourly(mode) {
+		plan.Ports = nil
+	}
+	for _, p := range o.hostPorts {
+		plan.HostPorts = append(plan.HostPorts, uint16(p)) // checked with the flags
+	}
+}
