@@ -132,7 +132,10 @@ func (o *Object) putPage(w http.ResponseWriter, r *http.Request, body []byte) {
 		fail(w, http.StatusPreconditionFailed, "SequenceNumberConditionNotMet")
 		return
 	}
-	o.Before = slices.Clone(o.Data)
+	if len(o.Before) != len(o.Data) {
+		o.Before = slices.Clone(o.Data)
+	}
+	copy(o.Before[first:], o.Data[first:last+1]) // of what is written now; the rest is older still
 	copy(o.Data[first:], body)
 	o.tag++
 	w.WriteHeader(http.StatusCreated)
