@@ -10,8 +10,10 @@ func (a *app) keyCommand() *cobra.Command {
 	return noun("key", "Keep keys in a vault, and say to which guests it releases them",
 		a.keyCreateCommand(), a.keyImportCommand(), a.keyListCommand(), a.keyShowCommand(), a.keyRotateCommand(), a.keyReleaseCommand(),
 		a.keyExplainCommand(), a.removeCommand(keyKind), a.recoverCommand(keyKind), a.purgeCommand(keyKind),
+		a.backupCommand(keyKind), a.restoreCommand(keyKind),
+		noun("rotation", "Show and set when keys are rotated by themselves", a.keyRotationShowCommand(), a.keyRotationSetCommand()),
 		noun("policy", "Make, try, show and set the release policies of keys",
-			a.keyPolicyMakeCommand(), a.keyPolicyTestCommand(), a.keyPolicyShowCommand(), a.keyPolicySetCommand()))
+			a.keyPolicyMakeCommand(), a.keyPolicyTestCommand(), a.keyPolicyShowCommand(), a.policySetCommand(keyKind)))
 }
 
 // objectKind is what a vault holds: keys or secrets.

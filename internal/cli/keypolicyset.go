@@ -47,21 +47,20 @@ beside all else that the vault says about the key.
 	return c
 }
 
-func (a *app) keyPolicySetCommand() *cobra.Command {
+func (a *app) policySetCommand(k objectKind) *cobra.Command {
 	var v vaultOptions
 	var immutable bool
 	c := &cobra.Command{
 		Use:   "set NAME POLICY|-",
-		Short: "Replace the release policy of a key",
-		Long: `Replace the release policy of an exportable key, for all of its versions and from the next
-release on. What was released before stays where it is: rotate the key, too, if guests of
-the old policy must not have it any more. An immutable policy can not be replaced.
+		Short: "Replace the release policy of a " + k.noun,
+		Long: `Replace the release policy of an exportable ` + k.noun + `, for all of its versions and from the next
+release on. What was released before stays where it is: make a new version, too, if guests
+of the old policy must not have it any more. An immutable policy can not be replaced.
 ` + aboutVault,
-		Example: `  cofferdam key policy set db release.json
-  cofferdam key policy set db release.json --immutable`,
-		Args: arguments(2, 2, "the key's name and a policy"),
+		Example: "  cofferdam " + k.noun + " policy set db release.json\n  cofferdam " + k.noun + " policy set db release.json --immutable",
+		Args:    arguments(2, 2, "the "+k.noun+"'s name and a policy"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name, err := parseObject(cmd, keyKind, args[0], false)
+			name, err := parseObject(cmd, k, args[0], false)
 			if err != nil {
 				return err
 			}
@@ -73,8 +72,12 @@ the old policy must not have it any more. An immutable policy can not be replace
 			if err != nil {
 				return err
 			}
+			ask := a.askKey
+			if k == secretKind {
+				ask = a.askSecret
+			}
 			// The empty version at the end is what Azure's clients send.
-			return a.askKey(cmd, &v, http.MethodPatch, "/keys/"+name.Name+"/", name.Name, client.Update{Policy: sent}, args[1])
+			return ask(cmd, &v, http.MethodPatch, "/"+k.path+"/"+name.Name+"/", name.Name, client.Update{Policy: sent}, args[1])
 		},
 	}
 	c.Flags().BoolVar(&immutable, "immutable", false, "let nobody ever replace it again")

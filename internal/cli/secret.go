@@ -19,7 +19,9 @@ func (a *app) secretCommand() *cobra.Command {
 be recovered. Values are not shown.`)
 	return noun("secret", "Keep secrets in a vault",
 		a.secretSetCommand(), a.secretGetCommand(), list, a.releaseCommand(secretKind),
-		a.removeCommand(secretKind), a.recoverCommand(secretKind), a.purgeCommand(secretKind))
+		a.removeCommand(secretKind), a.recoverCommand(secretKind), a.purgeCommand(secretKind),
+		a.backupCommand(secretKind), a.restoreCommand(secretKind),
+		noun("policy", "Set the release policies of secrets", a.policySetCommand(secretKind)))
 }
 
 func (a *app) secretSetCommand() *cobra.Command {

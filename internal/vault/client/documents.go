@@ -117,6 +117,33 @@ type Update struct {
 	Policy *Policy `json:"release_policy,omitempty"`
 }
 
+// Backup is an object that a vault has sealed for itself, in base64url.
+type Backup struct {
+	Value string `json:"value"`
+}
+
+// RotationPolicy says when a vault makes new versions of a key. Times are periods as ISO 8601 has them.
+type RotationPolicy struct {
+	ID         string           `json:"id,omitempty"`
+	Actions    []LifetimeAction `json:"lifetimeActions"`
+	Attributes struct {
+		Expiry  string `json:"expiryTime,omitempty"`
+		Created *int64 `json:"created,omitempty"`
+		Updated *int64 `json:"updated,omitempty"`
+	} `json:"attributes"`
+}
+
+// LifetimeAction is a rule of a rotation policy; one of its times is set.
+type LifetimeAction struct {
+	Trigger struct {
+		AfterCreate  string `json:"timeAfterCreate,omitempty"`
+		BeforeExpiry string `json:"timeBeforeExpiry,omitempty"`
+	} `json:"trigger"`
+	Action struct {
+		Type string `json:"type"`
+	} `json:"action"`
+}
+
 // Release asks for an object on behalf of the guest that an attestation service's token speaks about.
 type Release struct {
 	Target string `json:"target"`
