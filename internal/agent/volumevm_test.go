@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -92,9 +94,10 @@ func TestRealVolumes(t *testing.T) {
 	disks = append(disks, qemu.Disk{Path: disk, Serial: "volumes"})
 	main := vmContainer("main", roots, "/bin/sh", "-c", volumeScript)
 	again := vmContainer("again", roots, "/bin/sh", "-c", "cat /data/www/index.html /files/from-host; echo x >> /data/count; exit 0")
-	main.Mounts, again.Mounts = volumeMounts(true), volumeMounts(true)
+	hang := vmContainer("hang", roots, "/bin/sh", "-c", "echo ready; read line; echo waiting; exec ls -l /files/nothing-that-is-known")
+	main.Mounts, again.Mounts, hang.Mounts = volumeMounts(true), volumeMounts(true), volumeMounts(true)
 	text := (&policy.Policy{
-		APIVersion: policy.DeployedAPI, FrameworkVersion: policy.DeployedFramework, Containers: []policy.Container{main, again},
+		APIVersion: policy.DeployedAPI, FrameworkVersion: policy.DeployedFramework, Containers: []policy.Container{main, again, hang},
 		AllowPropertiesAccess: true, AllowDumpStacks: true, AllowRuntimeLogging: true, Fragments: []policy.Fragment{},
 	}).Text()
 	dir := t.TempDir()
@@ -109,7 +112,7 @@ func TestRealVolumes(t *testing.T) {
 	must(t, g.MountScratch(ctx, sandbox.GroupScratch, "volumes"))
 	must(t, g.FillVolume(ctx, secretVolume, &guestv1.VolumeFile{Path: "deep/token", Content: []byte("s3c"), Mode: 0o400},
 		&guestv1.VolumeFile{Path: "deep/token", Content: []byte("ret"), Append: true}))
-	endShare := serveShare(ctx, t, g, dir)
+	endShare, _ := serveShare(ctx, t, g, dir)
 	must(t, g.MountRoot(ctx, podID, root))
 	p, err := g.CreateContainer(ctx, volumeRequest(podID, main))
 	must(t, err)
@@ -144,10 +147,11 @@ func TestRealVolumes(t *testing.T) {
 	p.CloseStreams()
 	must(t, g.ShutdownContainer(ctx, podID))
 	must(t, g.UnmountOverlay(ctx, podID))
-	endShare = serveShare(ctx, t, g, dir) // for containers to come
+	endShare, stall := serveShare(ctx, t, g, dir) // for containers to come
 	volumeRestarts(ctx, t, g, root.Targets, again)
 	_, err = g.ShareVolume(ctx, shareVolume, false)
 	wantCode(t, err, guestv1.CodeWrongState)
+	volumeStall(ctx, t, g, root.Targets, hang, stall)
 	endShare()
 	exit := vm.PowerOff(ctx, time.Minute)
 	if exit.Err() != nil {
@@ -156,21 +160,65 @@ func TestRealVolumes(t *testing.T) {
 	wantCiphertext(t, disk)
 }
 
-// serveShare serves dir, and returns what ends that.
-func serveShare(ctx context.Context, t *testing.T, g *sandbox.Guest, dir string) func() {
+// gate is a connection on which nothing more is read once it is shut.
+type gate struct {
+	net.Conn
+	shut, over chan struct{}
+}
+
+func (g *gate) Read(b []byte) (int, error) {
+	n, err := g.Conn.Read(b)
+	select {
+	case <-g.shut:
+		<-g.over
+	default:
+	}
+	return n, err
+}
+
+// serveShare serves dir, and returns what ends that, and what lets it answer nothing any more.
+func serveShare(ctx context.Context, t *testing.T, g *sandbox.Guest, dir string) (end, stall func()) {
 	t.Helper()
 	conn, err := g.ShareVolume(ctx, shareVolume, false)
 	must(t, err)
 	served, stop := context.WithCancel(ctx)
+	through := &gate{Conn: conn, shut: make(chan struct{}), over: make(chan struct{})}
 	over := make(chan error, 1)
-	go func() { over <- share.Serve(served, conn, dir, false) }()
+	go func() { over <- share.Serve(served, through, dir, false) }()
 	return func() {
 		t.Helper()
 		stop()
+		close(through.over)
 		if err := <-over; !errors.Is(err, context.Canceled) {
 			t.Errorf("serving the share: %v", err)
 		}
+	}, sync.OnceFunc(func() { close(through.shut) })
+}
+
+// volumeStall ends a container that waits for a host that answers nothing: it can not be killed before the share has ended.
+func volumeStall(ctx context.Context, t *testing.T, g *sandbox.Guest, targets []string, c policy.Container, stall func()) {
+	t.Helper()
+	must(t, g.MountRoot(ctx, hogID, sandbox.Root{Targets: targets}))
+	q := volumeRequest(hogID, c)
+	q.Stdio = &guestv1.Stdio{Stdin: true, Stdout: true}
+	p, err := g.CreateContainer(ctx, q)
+	must(t, err)
+	must(t, p.Start(ctx))
+	out := bufio.NewReader(p.Stdout)
+	if got := readUntil(t, out, "ready\n"); got != "ready\n" {
+		t.Errorf("the container says %q", got)
 	}
+	stall()
+	_, err = p.Stdin.Write([]byte("go on\n"))
+	must(t, err)
+	if got := readUntil(t, out, "waiting\n"); got != "waiting\n" {
+		t.Errorf("the container says %q", got)
+	}
+	began := time.Now()
+	must(t, g.ShutdownContainer(ctx, hogID))
+	t.Logf("a container that waited for the host was shut down after %v", time.Since(began))
+	p.CloseStreams()
+	must(t, g.UnmountOverlay(ctx, hogID))
 }
 
 func readUntil(t *testing.T, r *bufio.Reader, last string) string {
@@ -208,7 +256,7 @@ func volumeProbes(ctx context.Context, t *testing.T, g *sandbox.Guest) {
 // volumeRestarts runs a container again and again. What it leaves is what the policy's state has of it.
 func volumeRestarts(ctx context.Context, t *testing.T, g *sandbox.Guest, targets []string, c policy.Container) {
 	t.Helper()
-	const rounds = 12
+	const rounds = 6
 	var before, after uint64
 	for i := range rounds {
 		id := fmt.Sprintf("%064x", i)

@@ -42,3 +42,35 @@ func TestNetworkFiles(t *testing.T) {
 		t.Error("the files are left")
 	}
 }
+
+// TestFilesOfContainersThatHaveGone makes the files of many containers. What is left is what the group shares.
+func TestFilesOfContainersThatHaveGone(t *testing.T) {
+	t.Parallel()
+	v := &Volumes{Root: filepath.Join(t.TempDir(), "volumes"), Budget: 1 << 20}
+	for i := range 50 {
+		id := strings.Repeat("c", i+1)
+		m := Mount{Source: volume, Destination: "/data"}
+		prepared(t, v, t.TempDir(), m)
+		log, err := v.newLog(id, "/tmp/atlas/terminationLog/"+id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = message(log)
+		_, err = v.network(&Spec{ID: id, Mounts: []Mount{m}})
+		if err == nil {
+			err = v.forget(id)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for dir, want := range map[string]int{"/etc": 0, "/tmp/atlas/terminationLog": 0, "/tmp/atlas/emptydir": 1} {
+		list, err := os.ReadDir(v.Path(dir))
+		if err != nil || len(list) != want {
+			t.Errorf("%s holds %d entries, %v, want %d", dir, len(list), err, want)
+		}
+	}
+	if len(v.known) != 1 || len(v.logs) != 0 {
+		t.Errorf("known are %v and %v", v.known, v.logs)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -81,30 +82,30 @@ func (n *nodes) forget(id, count uint64) {
 	}
 }
 
-// remove is told that a name was removed.
-func (parent *node) remove(name string) {
-	if x := parent.children[name]; x != nil {
-		x.gone = true
-		delete(parent.children, name)
+// remove is told that a name in the directory was removed.
+func (x *node) remove(name string) {
+	if child := x.children[name]; child != nil {
+		child.gone = true
+		delete(x.children, name)
 	}
 }
 
-// move is told that a name was renamed.
-func (parent *node) move(name string, to *node, as string) {
-	x := parent.children[name]
-	if parent == to && name == as {
+// move is told that a name in the directory was renamed.
+func (x *node) move(name string, to *node, as string) {
+	if x == to && name == as {
 		return
 	}
+	child := x.children[name]
 	to.remove(as)
-	if x == nil {
+	if child == nil {
 		return
 	}
-	delete(parent.children, name)
-	x.parent, x.name = to, as
+	delete(x.children, name)
+	child.parent, child.name = to, as
 	if to.children == nil {
 		to.children = map[string]*node{}
 	}
-	to.children[as] = x
+	to.children[as] = child
 }
 
 // path is where the node lies below the directory.
@@ -124,9 +125,7 @@ func (x *node) path() (string, error) {
 		}
 		names = append(names, x.name)
 	}
-	for i, j := 0, len(names)-1; i < j; i, j = i+1, j-1 {
-		names[i], names[j] = names[j], names[i]
-	}
+	slices.Reverse(names)
 	return strings.Join(names, "/"), nil
 }
 
