@@ -4,6 +4,7 @@ package egress
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime"
 	"unsafe"
@@ -89,8 +90,21 @@ func createFlows() (int, error) {
 	return fd, nil
 }
 
+// loadAttempts is how often the verifier is asked. It gives up with EAGAIN when a signal arrives, and the Go runtime
+// sends itself signals.
+const loadAttempts = 100
+
 // load hands a program to the kernel's verifier. log, if there is one, receives what it has to say.
 func load(h hook, code, log []byte) (int, error) {
+	for n := 1; ; n++ {
+		fd, err := loadOnce(h, code, log)
+		if !errors.Is(err, unix.EAGAIN) || n == loadAttempts {
+			return fd, err
+		}
+	}
+}
+
+func loadOnce(h hook, code, log []byte) (int, error) {
 	var a attributes
 	a.u32(uint32(h.kind), uint32(len(code)/insnSize))
 	a.pointer(code)
