@@ -87,6 +87,13 @@ func must(t testing.TB, home string, args ...string) result {
 // detach starts a detached group and removes it at the end of the test, whatever happened.
 func detach(t testing.TB, home, name string, args ...string) {
 	t.Helper()
+	removed(t, home, name)
+	must(t, home, append([]string{"run", "-d", "--name", name}, args...)...)
+}
+
+// removed removes a group at the end of the test, running or not.
+func removed(t testing.TB, home, name string) {
+	t.Helper()
 	t.Cleanup(func() {
 		cmd := exec.Command(testcap.Bin("cofferdam"), "group", "rm", "--force", name)
 		cmd.Env = append(os.Environ(), "COFFERDAM_HOME="+home)
@@ -94,7 +101,6 @@ func detach(t testing.TB, home, name string, args ...string) {
 			t.Errorf("removing group %s: %v\n%s", name, err, out)
 		}
 	})
-	must(t, home, append([]string{"run", "-d", "--name", name}, args...)...)
 }
 
 // freePort returns a TCP port of the loopback address that nobody used a moment ago.
