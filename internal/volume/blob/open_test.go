@@ -5,9 +5,11 @@ package blob_test
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -203,5 +205,26 @@ func TestFile(t *testing.T) {
 		if _, err := blob.Open(t.Context(), bad, blob.Options{}); err == nil {
 			t.Errorf("%s was opened", bad)
 		}
+	}
+}
+
+// TestStrangers refuses a server that nobody vouches for, at once.
+func TestStrangers(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }))
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // it would say that clients go away
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	retried := false
+	o := blob.Options{HTTP: client(t), Retry: blob.Backoff{Deadline: time.Hour, Retried: func(error) { retried = true }}}
+	if _, err := blob.Open(t.Context(), s.URL+"/x?token="+secretText, o); err == nil || retried || strings.Contains(err.Error(), secretText) {
+		t.Errorf("a server without a certificate that is trusted: retried: %t, %v", retried, err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	o.HTTP = blob.NewHTTPClient(roots)
+	t.Cleanup(o.HTTP.CloseIdleConnections)
+	if _, err := blob.Open(t.Context(), s.URL+"/x", o); !errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("one that is trusted: %v", err)
 	}
 }

@@ -2,14 +2,22 @@
 
 package blockcache
 
-// maxStreams is how many readers are followed at a time.
-const maxStreams = 8
+const (
+	// maxStreams is how many readers are followed at a time.
+	maxStreams = 8
+	// slackReads is by how many reads of its size a read may be out of order, as those of a kernel are.
+	slackReads = 4
+	// aheadOfRun is how far is read ahead, as a multiple of what was read in order: little for those who may be about to
+	// stop.
+	aheadOfRun = 4
+)
 
 // stream is a reader who reads in order, as far as can be told.
 type stream struct {
 	next   int64  // where the next read is expected
 	issued int64  // up to where was read ahead
-	window int64  // how far is read ahead; zero for one who has read once only
+	run    int64  // how much was read in order so far
+	window int64  // how far is read ahead: the more, the longer the reader has kept to the order
 	used   uint64 // when, as counted by Cache.turn
 }
 
@@ -19,7 +27,7 @@ func (c *Cache) follow(off, n int64) {
 	if c.o.Ahead <= 0 || n == 0 {
 		return
 	}
-	slack := max(4*int64(c.o.Block), n)
+	slack := slackReads * n
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.turn++
@@ -29,8 +37,9 @@ func (c *Cache) follow(off, n int64) {
 		if s.used != 0 && off >= s.next-slack && off <= s.next+slack {
 			s.used = c.turn
 			if end := off + n; end > s.next {
+				s.run += end - s.next
 				s.next = end
-				s.window = min(max(2*s.window, 4*int64(c.o.Block), 2*n), c.o.Ahead)
+				s.window = min(aheadOfRun*s.run, c.o.Ahead)
 			}
 			c.readAhead(s)
 			return
@@ -39,7 +48,7 @@ func (c *Cache) follow(off, n int64) {
 			oldest = s
 		}
 	}
-	*oldest = stream{next: off + n, issued: off + n, used: c.turn}
+	*oldest = stream{next: off + n, run: n, issued: off + n, used: c.turn}
 }
 
 // readAhead begins to load what a reader will want. It lets half of the window pass before it asks for more, so that requests

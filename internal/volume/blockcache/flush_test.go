@@ -205,36 +205,6 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// TestReadsAhead counts requests of a reader in order, and of one who is not.
-func TestReadsAhead(t *testing.T) {
-	t.Parallel()
-	const size = 8 << 20
-	m := &memory{data: pattern(size)}
-	c := open(t, m, blockcache.Options{Block: 4096, MaxBytes: 4 << 20, Request: 64 << 10, Ahead: 512 << 10})
-	p := make([]byte, 16<<10)
-	for off := 0; off < size; off += len(p) {
-		if _, err := c.ReadAt(t.Context(), p, int64(off)); err != nil || !bytes.Equal(p, m.data[off:off+len(p)]) {
-			t.Fatalf("reading at %d: %v", off, err)
-		}
-	}
-	s := c.Stats()
-	if s.FetchedBytes != size || s.AheadUsed < size/4096*9/10 || s.AheadWasted != 0 {
-		t.Errorf("a reader in order: %+v", s)
-	}
-	if s.Fetches > size/(16<<10) {
-		t.Errorf("%d requests for %d bytes", s.Fetches, size)
-	}
-	for i := range 20 {
-		off := int64(i*7919%20) * (256 << 10)
-		if _, err := c.ReadAt(t.Context(), p[:100], off); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if more := c.Stats().FetchedBytes - s.FetchedBytes; more > 20*4096 {
-		t.Errorf("20 reads out of order fetched %d bytes", more)
-	}
-}
-
 func TestBadOptions(t *testing.T) {
 	t.Parallel()
 	for name, o := range map[string]blockcache.Options{
