@@ -53,7 +53,7 @@ func (a *app) policySetCommand(k objectKind) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "set NAME POLICY|-",
 		Short: "Replace the release policy of a " + k.noun,
-		Long: `Replace the release policy of an exportable ` + k.noun + `, for all of its versions and from the next
+		Long: `Replace the release policy of an exportable ` + k.noun + `, for all of its versions, from the next
 release on. What was released before stays where it is: make a new version, too, if guests
 of the old policy must not have it any more. An immutable policy can not be replaced.
 ` + aboutVault,
