@@ -4,6 +4,7 @@ go 1.26.8
 
 require (
 	github.com/Microsoft/hcsshim v0.15.0
+	github.com/coder/websocket v1.8.15
 	github.com/containerd/ttrpc v1.2.10
 	github.com/containers/gvisor-tap-vsock v0.8.9
 	github.com/containers/ocicrypt v1.3.2
@@ -37,6 +38,10 @@ require (
 	gvisor.dev/gvisor v0.0.0-20240916094835-a174eb65023f
 	pgregory.net/rapid v1.3.0
 	sigs.k8s.io/yaml v1.6.0
+)
+
+require (
+	github.com/hanwen/go-fuse/v2 v2.12.1 // indirect
 )
 
 require (

@@ -114,6 +114,10 @@ var rooms = map[string][]string{
 		"internal/assemble", "internal/group", "internal/guestimage", "internal/policygen", "internal/sandbox", "internal/spec", "policy",
 		"policy/engine", "policy/explain", "policy/replay",
 	},
+	"internal/groupapi": {
+		"api/guest/v1", "internal/audit", "internal/auth", "internal/deploy", "internal/group", "internal/sandbox", "internal/serve", "internal/spec",
+		"internal/wholefile",
+	},
 	"internal/tour": {
 		"api/guest/v1", "evidence", "evidence/snp", "internal/assemble", "internal/auth", "internal/deploy", "internal/devdomain", "internal/group",
 		"internal/guestimage", "internal/image", "internal/layer", "internal/plain", "internal/sandbox", "internal/simsp", "internal/spec",
