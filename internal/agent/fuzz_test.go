@@ -7,6 +7,8 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,11 +49,16 @@ func rpc(f *testing.F, number uint32, method string, m proto.Message) []byte {
 	return append(append(b, 0x01, 0), req...)
 }
 
-// FuzzControlPort feeds bytes to the control port of a guest whose policy denies everything: nothing may happen.
+// FuzzControlPort feeds bytes to the control port of a guest whose policy denies everything: nothing may happen but what is the
+// host's to say anyway.
 func FuzzControlPort(f *testing.F) {
 	f.Add(wire(rpc(f, 1, "MountLayer", layerRequest(0)), rpc(f, 3, "MountOverlay", overlayRequest(idA))))
 	f.Add(wire(rpc(f, 1, "CreateContainer", createRequest(idA)), rpc(f, 3, "ExecProcess", execRequest(idA))))
 	f.Add(wire(rpc(f, 1, "SetPolicy", &guestv1.SetPolicyRequest{Policy: policyText}), rpc(f, 3, "PowerOff", &guestv1.PowerOffRequest{})))
+	f.Add(wire(rpc(f, 1, "FillVolume", &guestv1.FillVolumeRequest{Source: secretSource, Files: []*guestv1.VolumeFile{{Path: "a", Content: []byte("b")}}}),
+		rpc(f, 3, "ShareVolume", &guestv1.ShareVolumeRequest{Source: "sandbox:///tmp/atlas/azureFileVolume/x"})))
+	f.Add(wire(rpc(f, 1, "ConfigureNetwork", networkRequest()), rpc(f, 3, "Probe", &guestv1.ProbeRequest{Port: 1, TimeoutMs: 1})))
+	f.Add(wire(rpc(f, 1, "MountScratch", &guestv1.MountScratchRequest{Serial: "s", Target: "/run/gcs/c/sandbox"})))
 	f.Add(wire(rpc(f, 1, "Evidence", &guestv1.EvidenceRequest{Nonce: make([]byte, 8)}), rpc(f, 3, "WaitProcess", &guestv1.WaitProcessRequest{ContainerId: idA})))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		r := ready(t)
@@ -79,7 +86,11 @@ func FuzzControlPort(f *testing.F) {
 		select {
 		case <-r.off: // the host may always power off
 		default:
-			if a := acts(r.log.take()); len(a) != 0 {
+			a := slices.DeleteFunc(acts(r.log.take()), func(e string) bool {
+				word, _, _ := strings.Cut(e, " ")
+				return word == "Fill" || word == "Share" || word == "served"
+			})
+			if len(a) != 0 {
 				t.Errorf("the bytes led to %q", a)
 			}
 		}

@@ -270,11 +270,7 @@ func (r *Runner) Remove(ctx context.Context, id string) error {
 	r.mu.Unlock()
 	_ = os.WriteFile(filepath.Join(r.cgroup(id), "cgroup.kill"), []byte("1"), 0) // exists, or there is nothing to kill
 	if h != nil {
-		free := time.AfterFunc(stuckTime, r.Volumes.freeStuck) // a process that waits for the host can not be killed
-		defer free.Stop()
-		select {
-		case <-h.Done():
-		case <-time.After(killTimeout):
+		if !r.ends(h) {
 			return fmt.Errorf("killing container %s: its first process is still there after %v", id, killTimeout)
 		}
 	}
@@ -288,6 +284,26 @@ func (r *Runner) Remove(ctx context.Context, id string) error {
 		return err
 	}
 	return errors.Join(os.RemoveAll(dir), r.Volumes.forget(id))
+}
+
+// ends waits for a killed process. One that waits for the host can not be killed before it has its answer: the host loses the
+// share after a while.
+func (r *Runner) ends(h *Handle) bool {
+	const tick = time.Second
+	for waited := time.Duration(0); waited < killTimeout; waited += tick {
+		select {
+		case <-h.Done():
+			return true
+		case <-time.After(tick):
+		}
+		switch {
+		case waited >= killTimeout/2: // it answers each question, and each late
+			r.Volumes.freeStuck(0)
+		case waited >= stuckTime:
+			r.Volumes.freeStuck(stuckTime / 2)
+		}
+	}
+	return h.Ended()
 }
 
 func (r *Runner) bundle(id string) string { return filepath.Join(r.Dir, id) }

@@ -18,7 +18,7 @@ const SharePattern = `/tmp/atlas/azureFileVolume` + namePattern
 // maxShares bounds the directories that the host serves.
 const maxShares = 32
 
-// stuckTime is how long a killed process may wait for an answer of the host's.
+// stuckTime is how long a killed process may wait before shares are suspected of holding it.
 const stuckTime = 5 * time.Second
 
 // ErrExists says that containers have the volume already.
@@ -81,10 +81,10 @@ func (v *Volumes) served() []*share.Share {
 	return list
 }
 
-// freeStuck ends the service of volumes for whose host a process may be waiting that was killed.
-func (v *Volumes) freeStuck() {
+// freeStuck ends the service of volumes whose host has owed an answer for longer than that.
+func (v *Volumes) freeStuck(owed time.Duration) {
 	for _, s := range v.served() {
-		s.CloseIfStuck(stuckTime)
+		s.CloseIfStuck(owed)
 	}
 }
 
