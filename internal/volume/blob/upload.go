@@ -20,6 +20,12 @@ import (
 // DefaultParallel is how many requests an upload makes at a time.
 const DefaultParallel = 8
 
+// An upload's requests are large, and run several at a time over lines that may be slow, so they have more time than others.
+const (
+	uploadAttempt  = 5 * time.Minute
+	uploadDeadline = 20 * time.Minute
+)
+
 // saveEvery is how often the state of an upload is written while it goes on.
 const saveEvery = time.Second
 
@@ -61,6 +67,12 @@ func Upload(ctx context.Context, path, rawURL string, o UploadOptions) error {
 	o.Options = o.complete()
 	if o.Parallel <= 0 {
 		o.Parallel = DefaultParallel
+	}
+	if o.Retry.Attempt == 0 {
+		o.Retry.Attempt = uploadAttempt
+	}
+	if o.Retry.Deadline == 0 {
+		o.Retry.Deadline = uploadDeadline
 	}
 	f, err := OpenFile(path, false)
 	if err != nil {

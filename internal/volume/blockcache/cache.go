@@ -30,8 +30,12 @@ const (
 	DefaultDelay = time.Second
 )
 
-// defaultDeadline bounds all attempts of one request.
-const defaultDeadline = 60 * time.Second
+const (
+	// defaultDeadline bounds all attempts of one request.
+	defaultDeadline = 60 * time.Second
+	// defaultAttempt bounds the time that one attempt waits for the next block.
+	defaultAttempt = 15 * time.Second
+)
 
 // maxFree is how many blocks' memory is kept to be used again.
 const maxFree = 16
@@ -67,7 +71,8 @@ type Options struct {
 	Parallel int
 	// Delay is how long a written block waits for more writes.
 	Delay time.Duration
-	// Retry is how requests are made again that failed for now. Its Deadline bounds all waiting for one.
+	// Retry is how requests are made again that failed for now. Its Deadline bounds all waiting for one, and its Attempt
+	// how long one attempt waits for the next block.
 	Retry blob.Backoff
 }
 
@@ -80,6 +85,7 @@ func (o Options) complete() (Options, error) {
 	o.Parallel = orDefault(o.Parallel, DefaultParallel)
 	o.Delay = orDefault(o.Delay, DefaultDelay)
 	o.Retry.Deadline = orDefault(o.Retry.Deadline, defaultDeadline)
+	o.Retry.Attempt = min(orDefault(o.Retry.Attempt, defaultAttempt), o.Retry.Deadline)
 	switch {
 	case o.Block < 4096 || o.Block > 4<<20 || o.Block&(o.Block-1) != 0:
 		return o, fmt.Errorf("blocks of %d bytes are not a power of two from 4 KiB to 4 MiB", o.Block)

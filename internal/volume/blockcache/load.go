@@ -5,6 +5,7 @@ package blockcache
 import (
 	"context"
 	"errors"
+	"time"
 
 	"cofferdam.dev/internal/volume/blob"
 )
@@ -82,7 +83,9 @@ func (c *Cache) drop(b *block) {
 // fetch reads blocks that follow each other, and lets those who wait for them know of each.
 func (c *Cache) fetch(run []*block, ahead bool) {
 	done := 0
-	err := c.o.Retry.Do(c.life, func(ctx context.Context) error {
+	retry := c.o.Retry
+	retry.Attempt = retry.Deadline // fetchOnce has a bound of its own
+	err := retry.Do(c.life, func(ctx context.Context) error {
 		return c.fetchOnce(ctx, run, &done)
 	})
 	err = c.judge(err)
@@ -104,8 +107,16 @@ func (c *Cache) fetch(run []*block, ahead bool) {
 	c.wake()
 }
 
-// fetchOnce makes one request for the blocks that are not done.
+// errStalled says that a request was given up because it brought nothing more.
+var errStalled = errors.New("no block arrived in the time that one attempt has")
+
+// fetchOnce makes one request for the blocks that are not done. Each of them may take as long as an attempt may: a slow network
+// is no reason to give up, and to begin again.
 func (c *Cache) fetchOnce(ctx context.Context, run []*block, done *int) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stall := time.AfterFunc(c.o.Retry.Attempt, func() { cancel(errStalled) })
+	defer stall.Stop()
 	left := run[*done:]
 	base := *done
 	buffers := make([][]byte, len(left))
@@ -122,6 +133,7 @@ func (c *Cache) fetchOnce(ctx context.Context, run []*block, done *int) error {
 		c.counts.fetched.Add(int64(len(b.data)))
 		close(b.ready)
 		*done = base + i + 1
+		stall.Reset(c.o.Retry.Attempt)
 	}
 	if v, ok := c.src.(blob.VectorReader); ok {
 		return v.ReadVectorAt(ctx, buffers, off, finish)

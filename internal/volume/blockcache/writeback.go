@@ -62,7 +62,9 @@ func (c *Cache) fly(run []span, total int) {
 		s.b.access.RUnlock()
 	}
 	off := run[0].b.index*int64(c.o.Block) + int64(run[0].lo)
-	err := c.o.Retry.Do(c.life, func(ctx context.Context) error {
+	retry := c.o.Retry
+	retry.Attempt = max(retry.Attempt, retry.Deadline/2) // a slow network is no reason to begin again
+	err := retry.Do(c.life, func(ctx context.Context) error {
 		c.counts.writes.Add(1)
 		return c.dst.WriteAt(ctx, data, off)
 	})
