@@ -56,7 +56,7 @@ func (c Contents) check(p *Plan) error {
 	return nil
 }
 
-// Zero overwrites every content.
+// Zero overwrites every content. Copies that were made on the way to a guest are left to the garbage collector.
 func (c Contents) Zero() {
 	for _, files := range c {
 		for _, f := range files {

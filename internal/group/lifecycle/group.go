@@ -153,24 +153,27 @@ func (g *Group) Starting() bool {
 	return false
 }
 
-// AllStarted reports whether every container that is no init container was started at least once.
+// AllStarted reports whether every container that is no init container was started at least once, or never will be.
 func (g *Group) AllStarted() bool {
 	for _, c := range g.all {
-		if !c.Init && c.started.IsZero() {
+		if !c.Init && c.started.IsZero() && c.status.Phase != Ended {
 			return false
 		}
 	}
 	return true
 }
 
-// Ready reports whether every container that is to run is ready: all but init containers that have done their work.
+// Ready reports whether containers run and all that are to run are ready. One that has done its work is not to run.
 func (g *Group) Ready() bool {
+	some := false
 	for _, c := range g.all {
-		if !c.status.Ready && (!c.Init || sidecar(c.Life) || !c.completed) {
+		done := c.status.Phase == Ended && c.status.Runs > 0 && c.code == 0
+		if !c.status.Ready && !done {
 			return false
 		}
+		some = some || c.status.Ready
 	}
-	return true
+	return some
 }
 
 // may reports whether a container that ended with code is started again by itself.

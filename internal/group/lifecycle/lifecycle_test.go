@@ -383,6 +383,15 @@ func TestStatus(t *testing.T) {
 	if !p.g.Ready() || !p.g.AllStarted() {
 		t.Error("not ready, or not all started")
 	}
+	jobs := newPlay(t, spec.RestartNever, c("job"), c("web"), c("never", after("job", spec.ConditionCompleted)))
+	jobs.script("-> start job, start web", "up job; up web; end job 1 ->")
+	if jobs.g.Ready() || !jobs.g.AllStarted() {
+		t.Error("ready with a job that failed, or not all started that can be")
+	}
+	jobs.script("restart job -> start job", "up job; end job 0 ->")
+	if st := jobs.g.Status("never"); st.Phase != Ended || st.Why != ForDependency || jobs.g.Ready() {
+		t.Errorf("a container that was given up is %+v", st)
+	}
 	if st := p.g.Status("nobody"); st.Phase != Ended {
 		t.Errorf("an unknown container is %+v", st)
 	}

@@ -113,14 +113,18 @@ func (ct *container) revive() {
 	}
 }
 
-// maxExecs bounds the exec'd processes of a container whose run is remembered.
-const maxExecs = 1024
+// maxExecs bounds the exec'd processes of a container whose run is remembered, and maxExecID the names that the guest gives
+// them.
+const (
+	maxExecs  = 1024
+	maxExecID = 128
+)
 
 // started remembers which run an exec'd process belongs to.
 func (ct *container) started(execID, id string) {
 	ct.mu.Lock()
 	defer ct.mu.Unlock()
-	if len(ct.execs) < maxExecs {
+	if len(ct.execs) < maxExecs && len(execID) <= maxExecID {
 		ct.execs[execID] = id
 	}
 }

@@ -34,6 +34,7 @@ type hub struct {
 	subs  map[*subscriber]bool
 	ended map[string]bool
 	told  bool
+	free  bool   // nobody waits for a client any more
 	part  int    // how often the output began again after its end
 	last  []byte // the end of the present run's output
 
@@ -153,13 +154,7 @@ func (h *hub) end(stream string) {
 // up any more. A guest that leaves a stream silent and open is not waited for for ever, and when the machine is gone
 // (gone is closed) the streams end by themselves.
 func (h *hub) drain(gone <-chan struct{}) {
-	h.mu.Lock()
-	for s := range h.subs {
-		for _, q := range s.queues {
-			q.unblock()
-		}
-	}
-	h.mu.Unlock()
+	h.release()
 	done := make(chan struct{})
 	go func() {
 		h.pumps.Wait()
@@ -170,6 +165,18 @@ func (h *hub) drain(gone <-chan struct{}) {
 	case <-gone:
 		<-done
 	default:
+	}
+}
+
+// release has no client hold up output any more: none of those that are there, and none that comes.
+func (h *hub) release() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.free = true
+	for s := range h.subs {
+		for _, q := range s.queues {
+			q.unblock()
+		}
 	}
 }
 
@@ -219,6 +226,9 @@ func (h *hub) attach(wait, replay bool) (*subscriber, error) {
 		q.stream, q.past = stream, past
 	}
 	h.subs[s] = true
+	for _, q := range s.queues {
+		q.free = h.free
+	}
 	for stream := range h.ended {
 		s.queues[stream].finish()
 	}

@@ -97,6 +97,7 @@ func (s *supervisor) end(reason string) {
 		s.reason = reason
 	}
 	s.life.Stop()
+	s.close()
 }
 
 // stopped takes a request to stop. Whoever asks once more, with less time, is heard: when that is over, nobody waits for

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -237,5 +238,40 @@ func TestLogIsBounded(t *testing.T) {
 	}
 	if total > p.LogLimitBytes {
 		t.Errorf("%d files hold %d bytes", len(files), total)
+	}
+}
+
+// TestStalledClient has a client that wants to be waited for and never reads. It holds up its container, but neither the
+// end of the group nor that of the machine.
+func TestStalledClient(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for _, name := range []string{"stalled", "stalled-lost"} {
+		p := b.group(name, spec.RestartOnFailure)
+		b.member(p, "app", spec.Life{}, "head -c 8000000 /dev/zero | tr '\\0' x; exit 1")
+		c, client, _ := b.foreground(members(p), false)
+		other := b.dial(c)
+		r := b.until(other, "running", func(r *group.Record) bool { return r.MachinePID != 0 })
+		var err error
+		if name == "stalled" {
+			err = other.Stop(t.Context(), 10*time.Millisecond)
+		} else {
+			err = syscall.Kill(r.MachinePID, syscall.SIGKILL)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		for range 3000 { // the record is final before the clients are let go
+			g, err := b.store.Lookup(name)
+			if err == nil && g.Record.State.Final() {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		_ = client.Close()
+		_ = other.Close()
+		if g := b.waitDead(name); !g.Record.State.Final() {
+			t.Errorf("%s is %s", name, g.Record.State)
+		}
 	}
 }

@@ -149,14 +149,14 @@ func (s *supervisor) clear(ctx context.Context, c *container, r *run) error {
 	return nil
 }
 
-// quiet waits until all output of an ended run has been taken, or comes no more.
+// quiet waits until all output of an ended run has been taken, or comes no more, or the group is to end.
 func (s *supervisor) quiet(c *container, r *run) {
 	taken := make(chan struct{})
 	go func() {
 		r.pumps.Wait()
 		close(taken)
 	}()
-	c.hub.untilQuiet(taken, s.vm.Done())
+	c.hub.untilQuiet(taken, s.serving.Done())
 	r.process.CloseStreams()
 }
 

@@ -220,6 +220,7 @@ func (s *supervisor) bootMachine(ctx context.Context) ([]sandbox.Root, error) {
 	}
 	var cancel context.CancelFunc
 	s.ctx, cancel = context.WithCancel(s.ctx)
+	s.serving, s.close = context.WithCancel(s.ctx)
 	s.noteMachine(emulator)
 	s.notes.Go(s.noteDiskFull)
 	s.notes.Go(func() {

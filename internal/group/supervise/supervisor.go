@@ -88,7 +88,9 @@ type supervisor struct {
 	over, hurry chan struct{}
 
 	ctx     context.Context // ends with the machine
-	workers sync.WaitGroup  // what was begun by the loop
+	serving context.Context // ends when the group is to end, and with the machine
+	close   context.CancelFunc
+	workers sync.WaitGroup // what was begun by the loop
 
 	notes sync.WaitGroup // what waits for news of the machine, and ends with it
 

@@ -55,6 +55,11 @@ func (s *supervisor) retire() {
 		return
 	}
 	s.retired = true
+	for _, c := range s.containers {
+		if c.hub != nil {
+			c.hub.release() // or else what carries output may wait for a client that does not read
+		}
+	}
 	quit := make(chan struct{})
 	go func() {
 		s.workers.Wait()
