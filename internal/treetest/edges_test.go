@@ -83,6 +83,8 @@ var rooms = map[string][]string{
 	"internal/volume/xts":            {},
 	"internal/volume/luks2":          {"internal/strictjson", "internal/volume/xts"},
 	"internal/volume/shadow":         {},
+	"internal/volume/fusefile":       {},
+	"internal/volume/attach":         {"internal/volume/blob", "internal/volume/blockcache", "internal/volume/descriptor", "internal/volume/luks2", "internal/volume/shadow"},
 	"internal/volume/descriptor":     {"internal/strictjson", "internal/volume/luks2"},
 	"internal/volume/anchor":         {"internal/strictjson", "internal/volume/shadow", "internal/wholefile"},
 	"internal/image":                 {},

@@ -42,6 +42,28 @@ func newGeometry(capacity uint64) (geometry, error) {
 	}
 }
 
+// ImageSize is how many bytes the storage of a volume must have: those of a volume of size bytes that can grow to capacity
+// bytes.
+func ImageSize(size, capacity int64) (int64, error) {
+	_, g, err := room(size, capacity)
+	if err != nil {
+		return 0, err
+	}
+	return int64(g.blocks) * BlockSize, nil // below 2^54
+}
+
+// room is the capacity of a new volume in blocks, and where all of it lies.
+func room(size, capacity int64) (uint64, geometry, error) {
+	const unit = fanOut * BlockSize
+	capacity = max(capacity, size)
+	if size <= 0 || size%BlockSize != 0 || capacity > maxCapacity*BlockSize-unit {
+		return 0, geometry{}, fmt.Errorf("a volume of %d bytes: %w", size, ErrRange)
+	}
+	blocks := uint64((capacity+unit-1)/unit) * fanOut
+	g, err := newGeometry(blocks)
+	return blocks, g, err
+}
+
 // offset is where place p of an item lies in the image, in bytes.
 func (g *geometry) offset(level int, index uint64, p uint8) int64 {
 	block := g.start[level] + index/fanOut*2*fanOut + uint64(p)*fanOut + index%fanOut

@@ -22,10 +22,9 @@ var (
 // Create makes a volume of size bytes that can grow to capacity bytes, and opens it. Both are multiples of BlockSize; the
 // capacity is rounded up to what the format can have. What the storage held before is not looked at, and not erased.
 func Create(ctx context.Context, s Storage, key Key, size, capacity int64, o Options) (*Volume, error) {
-	const unit = fanOut * BlockSize
-	capacity = max(capacity, size)
-	if size <= 0 || size%BlockSize != 0 || capacity > maxCapacity*BlockSize-unit {
-		return nil, fmt.Errorf("creating a volume of %d bytes: %w", size, ErrRange)
+	blocks, geo, err := room(size, capacity)
+	if err != nil {
+		return nil, fmt.Errorf("creating a volume: %w", err)
 	}
 	v, err := newVolume(s, o)
 	if err != nil {
@@ -34,13 +33,11 @@ func Create(ctx context.Context, s Storage, key Key, size, capacity int64, o Opt
 	if o.ReadOnly {
 		return nil, fmt.Errorf("creating a volume: %w", ErrReadOnly)
 	}
-	sb := superblock{capacity: uint64((capacity + unit - 1) / unit * fanOut), size: uint64(size) / BlockSize, epoch: 1}
+	v.geo = geo
+	sb := superblock{capacity: blocks, size: uint64(size) / BlockSize, epoch: 1}
 	err = errors.Join(v.random(sb.id[:]), v.random(sb.session[:]))
 	if err == nil {
 		v.keys, err = newKeys(key, sb.id)
-	}
-	if err == nil {
-		v.geo, err = newGeometry(sb.capacity)
 	}
 	if err == nil {
 		// A volume that was here before must not show through: its keys are others, but a torn creation must find nothing.

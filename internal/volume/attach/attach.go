@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package attach makes block devices of encrypted volumes: it holds a descriptor against a key, and the storage against both,
+// and returns a device only when all of it fits together.
+//
+// It trusts the key and the anchor that it is given, and nothing that the storage or a descriptor says before the key has
+// confirmed it. It never opens a volume for less than its descriptor asks for: a volume with an anchor is not opened without
+// one, nor a pinned header without its pin, unless that is asked for by a name that says so, and then the device says so too.
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"cofferdam.dev/internal/volume/blob"
+	"cofferdam.dev/internal/volume/blockcache"
+	"cofferdam.dev/internal/volume/descriptor"
+	"cofferdam.dev/internal/volume/luks2"
+	"cofferdam.dev/internal/volume/shadow"
+)
+
+// Errors that callers tell apart.
+var (
+	// ErrMismatch says that the storage holds another volume than the descriptor's.
+	ErrMismatch = errors.New("the storage holds another volume than the descriptor says")
+	// ErrAnchorMissing says that the descriptor wants an anchor, and there is none.
+	ErrAnchorMissing = errors.New("the descriptor wants an anchor")
+	// ErrReadOnly says that the device was opened to be read.
+	ErrReadOnly = errors.New("the volume is open for reading only")
+)
+
+// Device is a volume's data, decrypted. It is safe for concurrent use.
+type Device interface {
+	// Size is the size of the data in bytes.
+	Size() int64
+	// BlockSize is what offsets and lengths are multiples of.
+	BlockSize() int
+	// ReadAt fills p with the bytes at off, or fails.
+	ReadAt(ctx context.Context, p []byte, off int64) error
+	// WriteAt writes p at off, or fails.
+	WriteAt(ctx context.Context, p []byte, off int64) error
+	// Flush returns when everything that was written before is durable.
+	Flush(ctx context.Context) error
+}
+
+// Facts are what is known of a device. They are for people and for status documents.
+type Facts struct {
+	Kind     descriptor.Kind `json:"kind"`
+	ID       string          `json:"id"`
+	Size     int64           `json:"size"`
+	Writable bool            `json:"writable"`
+	// Authenticated says that changes of the storage are found.
+	Authenticated bool `json:"authenticated"`
+	// Pinned says that the header was held against a pin of the owner.
+	Pinned bool `json:"pinned"`
+	// Anchored says that an older state would have been found.
+	Anchored bool `json:"anchored"`
+	// Generation is the number of a shadow volume's state when it was opened.
+	Generation uint64 `json:"generation,omitempty"`
+	// Storage names the version of the object that was opened.
+	Storage string `json:"storage,omitempty"`
+	// Warnings say what is not protected.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Volume is an open volume. Closing it closes its storage.
+type Volume struct {
+	Device
+	Facts Facts
+	// Shadow is the volume itself, when it is one; else nil.
+	Shadow *shadow.Volume
+
+	storage blob.Source
+}
+
+// Close flushes a volume that was open for writing, and closes its storage. Other calls must have ended.
+func (v *Volume) Close(ctx context.Context) error {
+	var err error
+	if v.Facts.Writable {
+		err = v.Flush(ctx)
+	}
+	return errors.Join(err, v.storage.Close())
+}
+
+// Options say how a volume is opened. The zero value opens none.
+type Options struct {
+	// Descriptor is the volume's, and Key its volume key.
+	Descriptor *descriptor.Descriptor
+	Key        descriptor.Key
+	// Write opens it to be written as well. The storage must have been opened so, too.
+	Write bool
+	// Anchor knows the last state of the volume, where the descriptor wants an anchor.
+	Anchor shadow.Anchor
+	// WithoutAnchor opens a volume whose descriptor wants an anchor without one: it may be an old state.
+	WithoutAnchor bool
+}
+
+// Storage opens the object that a volume lies in. A remote one gets a cache.
+func Storage(ctx context.Context, url string, o blob.Options, c blockcache.Options) (blob.Source, error) {
+	src, err := blob.Open(ctx, url, o)
+	if err != nil {
+		return nil, err
+	}
+	if f, local := src.(*blob.File); local {
+		return f, nil
+	}
+	cached, err := blockcache.Open(src, c)
+	if err != nil {
+		return nil, errors.Join(err, src.Close())
+	}
+	return cached, nil
+}
+
+// Open opens a volume. The storage belongs to it from then on; after an error it is still the caller's.
+func Open(ctx context.Context, storage blob.Source, o Options) (*Volume, error) {
+	v, err := open(ctx, storage, o)
+	if err != nil {
+		return nil, fmt.Errorf("opening a volume: %w", err)
+	}
+	return v, nil
+}
+
+func open(ctx context.Context, storage blob.Source, o Options) (*Volume, error) {
+	d := o.Descriptor
+	if d == nil {
+		return nil, errors.New("there is no descriptor")
+	}
+	if err := d.Verify(o.Key); err != nil {
+		return nil, err
+	}
+	v := &Volume{storage: storage, Facts: Facts{Kind: d.Kind, ID: d.UUID(), Size: d.Size, Writable: o.Write, Storage: storage.Identity()}}
+	var err error
+	switch d.Kind {
+	case descriptor.LUKS2:
+		err = v.openLUKS2(ctx, o)
+	case descriptor.Shadow:
+		err = v.openShadow(ctx, o)
+	default:
+		err = fmt.Errorf("volumes of kind %s: %w", d.Kind, errors.ErrUnsupported)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if v.Device.Size() != d.Size {
+		return nil, fmt.Errorf("%w: %d bytes, expected %d", ErrMismatch, v.Device.Size(), d.Size)
+	}
+	return v, nil
+}
+
+func (v *Volume) openShadow(ctx context.Context, o Options) error {
+	var key shadow.Key
+	if len(o.Key.Expose()) != len(key) {
+		return fmt.Errorf("%w: the key has %d bytes, expected %d", ErrMismatch, len(o.Key.Expose()), len(key))
+	}
+	copy(key[:], o.Key.Expose())
+	so := shadow.Options{ReadOnly: !o.Write}
+	switch {
+	case o.Descriptor.Anchor.Kind == descriptor.NoAnchor, o.WithoutAnchor:
+		so.Unanchored = true
+		v.Facts.Warnings = append(v.Facts.Warnings, "unanchored: whoever keeps the storage can put an older state of the whole volume back")
+	case o.Anchor == nil:
+		return fmt.Errorf("%w of kind %s: %w", ErrAnchorMissing, o.Descriptor.Anchor.Kind, shadow.ErrAnchorNeeded)
+	default:
+		so.Anchor = &only{o.Anchor, o.Descriptor.ID}
+	}
+	blocks, err := newBlocks(v.storage, o.Write)
+	if err != nil {
+		return err
+	}
+	s, err := shadow.Open(ctx, blocks, key, so)
+	clear(key[:])
+	if err != nil {
+		return err
+	}
+	if s.ID() != o.Descriptor.ID {
+		return fmt.Errorf("%w: ID %x, expected %x", ErrMismatch, s.ID(), o.Descriptor.ID)
+	}
+	v.Device, v.Shadow = shadowDevice{s}, s
+	v.Facts.Authenticated, v.Facts.Pinned, v.Facts.Anchored, v.Facts.Generation = true, true, s.Anchored(), s.Generation()
+	return nil
+}
+
+func (v *Volume) openLUKS2(ctx context.Context, o Options) error {
+	key, err := luks2.NewVolumeKey(o.Key.Expose())
+	if err != nil {
+		return err
+	}
+	defer key.Destroy()
+	h, err := luks2.Open(blob.ReaderAt(ctx, v.storage), v.storage.Size())
+	if err != nil {
+		return err
+	}
+	b, err := below(v.storage, o.Write)
+	if err != nil {
+		return err
+	}
+	d, err := h.Device(b, *o.Descriptor.Pin, key)
+	if err != nil {
+		return err
+	}
+	v.Device, v.Facts.Pinned = luksDevice{d}, true
+	v.Facts.Warnings = append(v.Facts.Warnings, "unauthenticated: LUKS2 hides data, and does not find changes of them")
+	return nil
+}
+
+// OpenLUKS2WithoutPin opens a LUKS2 volume by a passphrase or key file's content alone, as it is found: whoever keeps the
+// storage decides what its header says. The storage belongs to the volume from then on; after an error it is still the
+// caller's.
+func OpenLUKS2WithoutPin(ctx context.Context, storage blob.Source, secret []byte, write bool) (*Volume, error) {
+	v, err := openUnpinned(ctx, storage, secret, write)
+	if err != nil {
+		return nil, fmt.Errorf("opening a volume: %w", err)
+	}
+	return v, nil
+}
+
+func openUnpinned(ctx context.Context, storage blob.Source, secret []byte, write bool) (*Volume, error) {
+	r := blob.ReaderAt(ctx, storage)
+	h, err := luks2.Open(r, storage.Size())
+	if err != nil {
+		return nil, err
+	}
+	key, err := h.Unlock(r, secret)
+	if err != nil {
+		return nil, err
+	}
+	defer key.Destroy()
+	b, err := below(storage, write)
+	if err != nil {
+		return nil, err
+	}
+	d, err := h.DeviceWithoutPin(b, key)
+	if err != nil {
+		return nil, err
+	}
+	info := h.Info()
+	return &Volume{Device: luksDevice{d}, storage: storage, Facts: Facts{
+		Kind: descriptor.LUKS2, ID: info.UUID, Size: d.Size(), Writable: write, Storage: storage.Identity(),
+		Warnings: []string{
+			"unpinned: the header is believed as the storage gives it out",
+			"unauthenticated: LUKS2 hides data, and does not find changes of them",
+		},
+	}}, nil
+}
+
+// only is the anchor of one volume: a storage that holds another one must not touch its record.
+type only struct {
+	shadow.Anchor
+	id [16]byte
+}
+
+// Load returns the record of the volume.
+func (a *only) Load(ctx context.Context, volume [16]byte) (shadow.Record, error) {
+	if volume != a.id {
+		return shadow.Record{}, fmt.Errorf("%w: ID %x, expected %x", ErrMismatch, volume, a.id)
+	}
+	return a.Anchor.Load(ctx, volume)
+}
