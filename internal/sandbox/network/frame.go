@@ -3,6 +3,7 @@
 package network
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -15,12 +16,14 @@ const (
 	maxFrame = 64 << 10
 )
 
-// frameGuard reads length-prefixed frames from a connection and passes on only those of a sane size, so that what
-// reads them may rely on an Ethernet header and a bounded buffer.
+// frameGuard reads length-prefixed frames from a connection and passes on only those of a sane size and of the guest's own
+// hardware address, so that what reads them may rely on an Ethernet header and a bounded buffer, and remembers no more
+// than one sender.
 type frameGuard struct {
 	net.Conn
-	buf  [4 + maxFrame]byte
-	left []byte // what of the present frame was not read yet
+	sender [6]byte // the guest's hardware address
+	buf    [4 + maxFrame]byte
+	left   []byte // what of the present frame was not read yet
 }
 
 // Read returns bytes of the frames that are let through.
@@ -36,7 +39,7 @@ func (g *frameGuard) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// next reads one frame. Too small a frame is left out; too large a one ends the connection, because no guest can send
+// next reads one frame. Too small a frame, or one of another sender, is left out; too large a one ends the connection, because no guest can send
 // it through the device.
 func (g *frameGuard) next() error {
 	_, err := io.ReadFull(g.Conn, g.buf[:4])
@@ -51,7 +54,7 @@ func (g *frameGuard) next() error {
 	if err != nil {
 		return err
 	}
-	if size >= minFrame {
+	if size >= minFrame && bytes.Equal(g.buf[4+6:4+12], g.sender[:]) {
 		g.left = g.buf[:4+size]
 	}
 	return nil

@@ -97,6 +97,7 @@ type Network struct {
 	forwards []Forward
 	inward   []inward
 	out      *outward
+	guest    [6]byte // its hardware address
 
 	ctx    context.Context // ends with Close; flows hang on it
 	cancel context.CancelFunc
@@ -160,7 +161,12 @@ func (n *Network) build() error {
 	if e := s.CreateNIC(nicID, link); e != nil {
 		return errors.New(e.String())
 	}
-	err = addAddresses(s)
+	mac, err := net.ParseMAC(guestMAC)
+	if err != nil {
+		return err
+	}
+	n.guest = [6]byte(mac)
+	err = addAddresses(s, tcpip.LinkAddress(mac))
 	if err != nil {
 		return err
 	}
@@ -171,7 +177,7 @@ func (n *Network) build() error {
 }
 
 // addAddresses gives the stack its addresses of both families, and the routes to the guest.
-func addAddresses(s *stack.Stack) error {
+func addAddresses(s *stack.Stack, hardware tcpip.LinkAddress) error {
 	var routes []tcpip.Route
 	for _, a := range []struct {
 		protocol        tcpip.NetworkProtocolNumber
@@ -193,12 +199,8 @@ func addAddresses(s *stack.Stack) error {
 		routes = append(routes, tcpip.Route{Destination: subnet, NIC: nicID})
 	}
 	s.SetRouteTable(routes)
-	mac, err := net.ParseMAC(guestMAC)
-	if err != nil {
-		return err
-	}
 	guest := tcpip.AddrFromSlice(netip.MustParseAddr(GuestIP6).AsSlice())
-	if e := s.AddStaticNeighbor(nicID, ipv6.ProtocolNumber, guest, tcpip.LinkAddress(mac)); e != nil {
+	if e := s.AddStaticNeighbor(nicID, ipv6.ProtocolNumber, guest, hardware); e != nil {
 		return errors.New(e.String())
 	}
 	return nil
@@ -212,7 +214,7 @@ func (n *Network) Forwards() []Forward { return n.forwards }
 func (n *Network) Serve(conn net.Conn) error {
 	stop := context.AfterFunc(n.ctx, func() { _ = conn.Close() })
 	defer stop()
-	err := n.sw.Accept(n.ctx, &frameGuard{Conn: conn}, types.QemuProtocol)
+	err := n.sw.Accept(n.ctx, &frameGuard{Conn: conn, sender: n.guest}, types.QemuProtocol)
 	if n.ctx.Err() != nil || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) {
 		return nil
 	}

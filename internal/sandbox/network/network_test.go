@@ -403,17 +403,23 @@ func (c readerConn) Read(p []byte) (int, error) { return c.r.Read(p) }
 
 func TestFrameGuard(t *testing.T) {
 	t.Parallel()
-	good := frame(60, make([]byte, 60))
-	stream := bytes.Join([][]byte{frame(0, nil), frame(13, make([]byte, 13)), good, frame(1, []byte{1}), good}, nil)
-	got, err := io.ReadAll(&frameGuard{Conn: readerConn{r: bytes.NewReader(stream)}})
+	guest := [6]byte{2, 0, 0, 0, 0, 1}
+	guard := func(stream []byte) ([]byte, error) {
+		return io.ReadAll(&frameGuard{Conn: readerConn{r: bytes.NewReader(stream)}, sender: guest})
+	}
+	body := make([]byte, 60)
+	good := frame(60, append(append(body[:6:6], guest[:]...), body[12:]...))
+	other := frame(60, make([]byte, 60))
+	stream := bytes.Join([][]byte{frame(0, nil), frame(13, make([]byte, 13)), good, other, frame(1, []byte{1}), good}, nil)
+	got, err := guard(stream)
 	if err != nil || !bytes.Equal(got, append(bytes.Clone(good), good...)) {
 		t.Errorf("got %d bytes, %v; want the two good frames of %d", len(got), err, len(good))
 	}
-	_, err = io.ReadAll(&frameGuard{Conn: readerConn{r: bytes.NewReader(frame(maxFrame+1, nil))}})
+	_, err = guard(frame(maxFrame+1, nil))
 	if err == nil {
 		t.Error("a frame of too many bytes was accepted")
 	}
-	_, err = io.ReadAll(&frameGuard{Conn: readerConn{r: bytes.NewReader(frame(100, make([]byte, 50)))}})
+	_, err = guard(frame(100, make([]byte, 50)))
 	if !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("half a frame: %v", err)
 	}
