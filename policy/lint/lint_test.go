@@ -86,12 +86,12 @@ func TestFindings(t *testing.T) {
 		change func(*policy.Policy, *policy.Container)
 		want   []Code
 	}{
-		"clean":              {func(*policy.Policy, *policy.Container) {}, nil},
-		"fragment":           {fragment(good), nil},
-		"egress":             {egress(nil, "192.0.2.0/24"), nil},
-		"no egress":          {egress(nil), nil},
-		"egress to all":      {egress(nil, "192.0.2.0/24", "::/0"), []Code{EgressAnywhere}},
-		"egress, elevated":   {egress(func(c *policy.Container) { c.AllowElevated = true }), []Code{Elevated, EgressEscape}},
+		"clean":            {func(*policy.Policy, *policy.Container) {}, nil},
+		"fragment":         {fragment(good), nil},
+		"egress":           {egress(nil, "192.0.2.0/24"), nil},
+		"no egress":        {egress(nil), nil},
+		"egress to all":    {egress(nil, "192.0.2.0/24", "::/0"), []Code{EgressAnywhere}},
+		"egress, elevated": {egress(func(c *policy.Container) { c.AllowElevated = true }), []Code{Elevated, EgressEscape}},
 		"egress, admin": {egress(func(c *policy.Container) {
 			c.Capabilities.Bounding = []string{"CAP_SYS_ADMIN"}
 		}), []Code{MoreCapabilities, EgressEscape}},

@@ -170,7 +170,7 @@ func openWire() (*wire, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(s)
+	defer func() { _ = unix.Close(s) }()
 	for _, name := range []string{"lo", "egress0"} {
 		r, err = unix.NewIfreq(name)
 		if err != nil {

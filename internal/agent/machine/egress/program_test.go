@@ -32,7 +32,7 @@ func TestAgainstTheModel(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		defer unix.Close(fd)
+		defer func() { _ = unix.Close(fd) }()
 		for range 20 {
 			to, protocol, port := drawTarget(rt, list)
 			p := packet{from: "10.0.0.2", to: to.String(), protocol: unix.IPPROTO_UDP, toPort: port}

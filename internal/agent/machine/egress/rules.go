@@ -44,7 +44,7 @@ func (b *builder) connect6() {
 	b.label(plain)
 	for _, a := range append([]netip.Addr{netip.IPv6Unspecified(), netip.IPv6Loopback()}, b.own...) {
 		if !a.Is4() {
-			b.prefix(netip.PrefixFrom(a, 128), "accept")
+			b.accept(netip.PrefixFrom(a, 128))
 		}
 	}
 	b.rulesIPv6()
@@ -59,20 +59,20 @@ func (b *builder) connection() {
 
 // ownIPv4 accepts what stays within the guest. The address 0.0.0.0 means the guest itself.
 func (b *builder) ownIPv4() {
-	b.prefix(netip.MustParsePrefix("127.0.0.0/8"), "accept")
-	b.prefix(netip.MustParsePrefix("0.0.0.0/32"), "accept")
+	b.accept(netip.MustParsePrefix("127.0.0.0/8"))
+	b.accept(netip.MustParsePrefix("0.0.0.0/32"))
 	for _, a := range b.own {
 		if a.Is4() {
-			b.prefix(netip.PrefixFrom(a, 32), "accept")
+			b.accept(netip.PrefixFrom(a, 32))
 		}
 	}
 }
 
-// prefix goes to label if the destination is within p.
-func (b *builder) prefix(p netip.Prefix, label string) {
+// accept lets through what goes to a destination within p.
+func (b *builder) accept(p netip.Prefix) {
 	past := b.unique()
 	b.outside(p, past)
-	b.jump(opJump, 0, 0, label)
+	b.jump(opJump, 0, 0, "accept")
 	b.label(past)
 }
 

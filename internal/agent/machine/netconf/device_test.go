@@ -54,7 +54,7 @@ func child() error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	r, err := unix.NewIfreq("eth0")
 	if err != nil {
 		return err
