@@ -95,7 +95,10 @@ func (o *domainOptions) check(cmd *cobra.Command) error {
 		o.listen.Broker = ""
 	}
 	for flag, address := range map[string]string{"attestation": o.listen.Attestation, "vault": o.listen.Vault, "broker": o.listen.Broker} {
-		if _, _, err := net.SplitHostPort(address); err != nil && !(flag == "broker" && o.noBroker) {
+		if flag == "broker" && o.noBroker {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(address); err != nil {
 			return usage(cmd, fmt.Sprintf("--%s is %q; want HOST:PORT", flag, address))
 		}
 	}

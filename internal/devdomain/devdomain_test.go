@@ -208,7 +208,7 @@ func TestStateIsGuarded(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, info, err)
 			continue
 		}
-		if err := os.Chmod(file, 0o640); err != nil { //nolint:gosec // the mistake that is looked for
+		if err := os.Chmod(file, 0o640); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := devdomain.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "want 0600") {

@@ -33,7 +33,7 @@ const (
 	fileCAKey      = "ca-key.secret"
 	fileAdmin      = "admin-token"
 	fileRoot       = "root-key.sealed"
-	filePassphrase = "root-key.passphrase"
+	filePassphrase = "root-key.passphrase" //nolint:gosec // the name of a file
 	fileStore      = "store.db"
 	dirClients     = "clients"
 )

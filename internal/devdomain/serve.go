@@ -203,7 +203,7 @@ func (d *Domain) Run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, s := range servers {
-		g.Go(func() error { return s.Server.Run(ctx) })
+		g.Go(func() error { return s.Run(ctx) })
 	}
 	background := []func(context.Context){d.service.Run, d.vault.Run}
 	if d.broker != nil {

@@ -232,7 +232,8 @@ func (o *object) due(now time.Time) []ActionType {
 			}
 			at = one.BeforeExpiry.before(*a.Expires)
 		}
-		if !now.Before(at) && !(one.Type == Notify && rules.Told == o.head.Current.Version) {
+		told := one.Type == Notify && rules.Told == o.head.Current.Version
+		if !now.Before(at) && !told {
 			list = append(list, one.Type)
 		}
 	}
