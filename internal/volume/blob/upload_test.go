@@ -212,3 +212,20 @@ func TestUploadOfChangingFile(t *testing.T) {
 		t.Errorf("a file that changed was uploaded: %v", err)
 	}
 }
+
+// TestUploadToSimpleServer comes through at a server that knows no conditions.
+func TestUploadToSimpleServer(t *testing.T) {
+	t.Parallel()
+	path, content := sample(t, 1<<20)
+	s := server(t)
+	s.Misbehave(func(r *http.Request) blobtest.Fault {
+		if r.Header.Get("If-None-Match") != "" {
+			return blobtest.Fault{Kind: blobtest.Refuse, Status: http.StatusNotImplemented}
+		}
+		return blobtest.Fault{}
+	})
+	s3 := places[4]
+	if err := blob.Upload(t.Context(), path, s3.url(s), uploadOptions(t, false)); err != nil || !bytes.Equal(s.Content(s3.path), content) {
+		t.Errorf("uploaded: %v", err)
+	}
+}

@@ -113,9 +113,15 @@ func (u *Upload) Finish(ctx context.Context, tags []string) error {
 	if !u.overwrite {
 		h.Set("If-None-Match", "*")
 	}
-	_, err = u.o.doAgain(ctx, &wire.Request{
+	request := &wire.Request{
 		Doing: "completion", Method: http.MethodPost, Query: url.Values{"uploadId": {u.id}}, Header: h, Body: body, Want: []int{http.StatusOK},
-	}, completed)
+	}
+	_, err = u.o.doAgain(ctx, request, completed)
+	if refusal, ok := errors.AsType[*wire.Error](err); ok && refusal.Status == http.StatusNotImplemented && !u.overwrite {
+		// The server has no such condition. That there was no object when we began has to do.
+		h.Del("If-None-Match")
+		_, err = u.o.doAgain(ctx, request, completed)
+	}
 	if err != nil {
 		return u.unlessOurs(ctx, err)
 	}
