@@ -275,3 +275,23 @@ func TestStalledClient(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedForGood does not try again what the policy refuses, and says which container and why.
+func TestRefusedForGood(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	p := b.group("once", spec.RestartAlways)
+	b.member(p, "app", spec.Life{}, "")
+	p.Containers[1].Command = []string{sandboxtest.CommandOnce}
+	_, client := b.start(members(p))
+	end, err := client.Wait(t.Context(), "app", "")
+	if err != nil || end.ExitCode != 128 || !strings.Contains(end.Reason, "invalid command") {
+		t.Errorf("end is %+v, %v", end, err)
+	}
+	_ = client.Close()
+	r := b.waitDead("once").Record
+	if a := r.Containers[0]; r.State != group.StateExited || a.RestartCount != 1 || a.State != group.StateFailed || *a.Previous.ExitCode != 1 {
+		t.Errorf("group is %s, container %+v", r.State, a)
+	}
+	b.wants("once", "app PolicyDenied Warning the policy refused create_container: invalid command", "app Failed Warning Error: ")
+}

@@ -33,6 +33,7 @@ const (
 // The commands of containers that are not run but acted out.
 const (
 	CommandDenied      = "/fake/denied"      // refused by the policy on creation
+	CommandOnce        = "/fake/once"        // fails on start, and is refused by the policy when it is created again
 	CommandPanic       = "/fake/panic"       // the kernel panics on start
 	CommandReset       = "/fake/reset"       // the machine resets on start
 	CommandPowerOff    = "/fake/power-off"   // the machine powers off on start

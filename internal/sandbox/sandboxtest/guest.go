@@ -37,6 +37,7 @@ type guest struct {
 	policySet bool
 	hung      bool
 	networked bool
+	onceDone  bool // CommandOnce was created
 	mounted   map[string]bool
 	scratch   map[string]string // the disk's serial number by its target
 	roots     map[string]bool
@@ -232,6 +233,12 @@ func (g *guest) CreateContainer(ctx context.Context, r *guestv1.CreateContainerR
 	if r.GetCommand()[0] == CommandDenied {
 		return nil, deny(guestv1.CodePolicyDenied, "create_container", "invalid command")
 	}
+	if r.GetCommand()[0] == CommandOnce {
+		if g.onceDone {
+			return nil, deny(guestv1.CodePolicyDenied, "create_container", "invalid command")
+		}
+		g.onceDone = true
+	}
 	p, tokens, err := g.prepare(r.GetCommand(), r.GetEnv(), r.GetStdio())
 	if err != nil {
 		return nil, err
@@ -289,6 +296,8 @@ func (g *guest) act(p *proc) bool {
 				_, _ = g.m.console.Write(line)
 			}
 		}()
+	case CommandOnce:
+		p.finish(1, false)
 	case CommandNoSignals:
 	default:
 		return false
