@@ -96,7 +96,9 @@ type Options struct {
 	Name string
 	// Address is host:port; port 0 takes a free one.
 	Address string
-	// TLS is what the server presents. It may be nil on a loopback address alone.
+	// Listener, if set, is where the service listens instead: a socket that somebody else has opened. It is the server's.
+	Listener net.Listener
+	// TLS is what the server presents. It may be nil on a loopback address or a Unix socket alone.
 	TLS *tls.Config
 	// Handler answers. Each route should be wrapped by Route, so that metrics and logs can name it.
 	Handler http.Handler
@@ -146,13 +148,21 @@ func newServer(ctx context.Context, opts Options) (*Server, error) {
 	if opts.Error == nil {
 		opts.Error = Problem
 	}
-	if opts.TLS == nil && !loopback(opts.Address) {
-		return nil, fmt.Errorf("address %s without TLS: only a loopback address may go without", opts.Address)
+	local := false
+	if opts.Listener != nil {
+		opts.Address = opts.Listener.Addr().String()
+		_, local = opts.Listener.Addr().(*net.UnixAddr)
 	}
-	s := &Server{opts: opts, frame: newFrame(opts)}
+	if opts.TLS == nil && !local && !loopback(opts.Address) {
+		return nil, fmt.Errorf("address %s without TLS: only a loopback address or a Unix socket may go without", opts.Address)
+	}
+	s := &Server{opts: opts, frame: newFrame(opts), lis: opts.Listener}
 	var lc net.ListenConfig
 	var err error
-	if s.lis, err = lc.Listen(ctx, "tcp", opts.Address); err != nil {
+	if s.lis == nil {
+		s.lis, err = lc.Listen(ctx, "tcp", opts.Address)
+	}
+	if err != nil {
 		return nil, err
 	}
 	s.lis = limitListener(s.lis, opts.Limits.Connections)
