@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,14 +32,17 @@ func TestRealEgress(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), vmTimeout)
 	defer cancel()
-	allowed, denied := greeter(t), greeter(t)
+	allowed, denied := greeter(t, "127.0.0.1"), greeter(t, "127.0.0.1")
+	six := globalIPv6(t) // where this machine has none, that part is left out
+	byIPv6 := greeter(t, "")
 	disks, root, roots := egressRoot(vmLayers(ctx, t))
-	c := vmContainer("out", roots, "/bin/sh", "-c", egressScript(allowed, denied))
+	c := vmContainer("out", roots, "/bin/sh", "-c", egressScript(allowed, denied, byIPv6, six))
 	c.Capabilities.Bounding = append(c.Capabilities.Bounding, "CAP_NET_RAW")
 	text := (&policy.Policy{
 		APIVersion: policy.DeployedAPI, FrameworkVersion: policy.DeployedFramework, Containers: []policy.Container{c},
 		Egress: &policy.Egress{Rules: []policy.EgressRule{
 			{Prefix: network.GatewayIP + "/32", Protocol: policy.ProtocolTCP, Ports: []uint16{allowed}},
+			{Prefix: six.String() + "/128", Protocol: policy.ProtocolTCP, Ports: []uint16{byIPv6}},
 		}},
 	}).Text()
 	vm := bootVM(ctx, t, text, disks, func(cfg *sandbox.Config) {
@@ -60,7 +65,11 @@ func TestRealEgress(t *testing.T) {
 	}
 	want := []string{
 		"CapBnd: 0000000000000" + "0e1", // CHOWN, KILL, SETGID, SETUID: no NET_RAW
-		"allowed: welcome", "denied: Operation not permitted", "datagram: Operation not permitted", "own: mine", "listening", "inward: guest",
+		"allowed: welcome", "denied: Operation not permitted", "datagram: Operation not permitted",
+		"own: mine", "listening", "inward: guest",
+	}
+	if !six.IsUnspecified() {
+		want = slices.Insert(want, 4, "IPv6: welcome", "IPv6, denied: Operation not permitted")
 	}
 	if got := strings.Join(out, "\n"); got != strings.Join(want, "\n") {
 		t.Errorf("the container says\n%s\nwant\n%s", got, strings.Join(want, "\n"))
@@ -72,16 +81,22 @@ func TestRealEgress(t *testing.T) {
 }
 
 // egressScript says what became of each attempt, in one line each.
-func egressScript(allowed, denied uint16) string {
+func egressScript(allowed, denied, byIPv6 uint16, six netip.Addr) string {
 	const last = `tail -n 1 | sed 's/.*: //'`
+	ipv6 := ":"
+	if !six.IsUnspecified() {
+		ipv6 = fmt.Sprintf(`echo "IPv6: $(echo | nc -w 60 %[1]s %[2]d 2>&1 | %[3]s)"
+echo "IPv6, denied: $(echo | nc -w 60 %[1]s 9 2>&1 | %[3]s)"`, six, byIPv6, last)
+	}
 	return fmt.Sprintf(`grep CapBnd /proc/self/status | tr '\t' ' '
 echo "allowed: $(echo | nc -w 60 %[1]s %[2]d 2>&1 | %[4]s)"
 echo "denied: $(echo | nc -w 60 %[1]s %[3]d 2>&1 | %[4]s)"
 echo "datagram: $(nslookup -type=a example.org %[1]s 2>&1 | grep -o 'Operation not permitted' | head -n 1)"
+%[6]s
 (echo mine | nc -l -p 7777 >/dev/null) &
 echo "own: $(until echo | nc -w 60 %[5]s 7777 2>/dev/null; do sleep 1; done)"
 echo listening
-echo guest | nc -l -p 8080 >/dev/null`, network.GatewayIP, allowed, denied, last, network.GuestIP)
+echo guest | nc -l -p 8080 >/dev/null`, network.GatewayIP, allowed, denied, last, network.GuestIP, ipv6)
 }
 
 // egressRoot are the disks of an image and how to mount them.
@@ -96,10 +111,24 @@ func egressRoot(entries []layer.Entry) (disks []qemu.Disk, root sandbox.Root, ro
 	return disks, root, roots
 }
 
-// greeter is a service of the host's loopback.
-func greeter(t *testing.T) uint16 {
+// globalIPv6 is an address of this machine that a guest may reach.
+func globalIPv6(t *testing.T) netip.Addr {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	list, err := net.InterfaceAddrs()
+	must(t, err)
+	for _, a := range list {
+		p, err := netip.ParsePrefix(a.String())
+		if err == nil && !p.Addr().Is4() && network.Reachable(p.Addr()) {
+			return p.Addr()
+		}
+	}
+	return netip.IPv6Unspecified()
+}
+
+// greeter is a service of the host's.
+func greeter(t *testing.T, address string) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	must(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	go func() {
