@@ -168,6 +168,8 @@ func (o *runOptions) check(cmd *cobra.Command, a *app) error {
 		return usage(cmd, "-p and --network "+o.network+" exclude each other: the container is reached at its --address")
 	case o.network == group.NetworkNone && len(o.ports) > 0:
 		return usage(cmd, "-p and --network none exclude each other; --network ingress has forwarded ports and nothing else")
+	case len(o.egress) > 0 && o.policyFile != "":
+		return usage(cmd, "--egress and --policy exclude each other: the limit stands in the policy, or there is none")
 	case len(o.fragments) > 0 && o.policyFile == "":
 		return usage(cmd, "--fragment needs --policy: a generated policy imports no fragment")
 	case len(o.trustLists) > 0 && o.policyFile == "":
