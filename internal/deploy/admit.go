@@ -37,7 +37,10 @@ func (p *Prepared) Admits(ctx context.Context) ([]Finding, error) {
 	if p.Origin == Generated {
 		return nil, nil
 	}
-	var list []Finding
+	list, err := p.unlimited()
+	if err != nil {
+		return nil, err
+	}
 	for i := range p.Parts.Containers {
 		found, err := admits(ctx, p.Text, p.Parts.Policy.Containers[i], &p.Parts.Containers[i])
 		if err != nil {
@@ -46,6 +49,36 @@ func (p *Prepared) Admits(ctx context.Context) ([]Finding, error) {
 		list = append(list, found...)
 	}
 	return list, nil
+}
+
+// unlimited finds a limit of connections that the description has and the policy does not keep: no request would show it.
+func (p *Prepared) unlimited() ([]Finding, error) {
+	want := p.Parts.Policy.Egress
+	if want == nil {
+		return nil, nil
+	}
+	e, err := engine.New(p.Text, engine.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("asking the policy: %w", err)
+	}
+	if e.Egress().Within(want) {
+		return nil, nil
+	}
+	return []Finding{{
+		Container: p.Parts.Containers[0].Name, Field: policy.EgressRuleName,
+		Expected: egressText(e.Egress()), Actual: egressText(want), Fix: "put the limit into the policy, or generate it again",
+	}}, nil
+}
+
+func egressText(e *policy.Egress) string {
+	if e == nil {
+		return "no limit"
+	}
+	data, err := e.MarshalJSON()
+	if err != nil {
+		return "" // the model always encodes
+	}
+	return string(data)
 }
 
 // admits asks about one container, whose generated rule is asked for.

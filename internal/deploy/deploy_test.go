@@ -275,9 +275,10 @@ func TestAdmits(t *testing.T) {
 		refused string // in a field
 		dropped bool
 	}{
-		"what it was made of": {g, "", false},
-		"another command":     {change(func(c *spec.Container) { c.Command = []string{"/bin/other"} }), "command", false},
-		"another image":       {change(func(c *spec.Container) { c.Image = "seven77" }), "layers", false},
+		"what it was made of":    {g, "", false},
+		"a limit of connections": {spec.Group{Volumes: volumes, Containers: g.Containers, Egress: &spec.Egress{}}, "allow_egress", false},
+		"another command":        {change(func(c *spec.Container) { c.Command = []string{"/bin/other"} }), "command", false},
+		"another image":          {change(func(c *spec.Container) { c.Image = "seven77" }), "layers", false},
 		"a mount more": {change(func(c *spec.Container) {
 			c.Mounts = append(c.Mounts[:1:1], spec.Mount{Kind: spec.MountEmptyDir, Path: "/more"})
 		}), "mounts", false},
