@@ -35,6 +35,7 @@ const (
 	E2fsprogs   Capability = "mke2fs" // and debugfs, e2fsck
 	Umoci       Capability = "umoci"
 	FUSE        Capability = "fuse"
+	Loop        Capability = "loop" // loop devices
 	OpenSSL     Capability = "openssl"
 	Etcd        Capability = "etcd"
 	SoftHSM     Capability = "softhsm2-util"
@@ -121,6 +122,8 @@ func probe(c Capability) error {
 		return exists(AzuriteProgram())
 	case FUSE:
 		return exists("/dev/fuse")
+	case Loop:
+		return exists("/dev/loop-control")
 	case GuestImage:
 		return exists(filepath.Join(Dir(), "home", "guest", "current"))
 	case Images:

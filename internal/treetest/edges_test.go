@@ -84,6 +84,7 @@ var rooms = map[string][]string{
 	"internal/volume/luks2":          {"internal/strictjson", "internal/volume/xts"},
 	"internal/volume/shadow":         {},
 	"internal/volume/fusefile":       {},
+	"internal/volume/mount":          {"internal/volume/fusefile"},
 	"internal/volume/attach":         {"internal/volume/blob", "internal/volume/blockcache", "internal/volume/descriptor", "internal/volume/luks2", "internal/volume/shadow"},
 	"internal/volume/descriptor":     {"internal/strictjson", "internal/volume/luks2"},
 	"internal/volume/anchor":         {"internal/strictjson", "internal/volume/shadow", "internal/wholefile"},
@@ -117,8 +118,8 @@ var rooms = map[string][]string{
 		"policy/engine", "policy/explain", "policy/replay",
 	},
 	"internal/groupapi": {
-		"api/guest/v1", "internal/audit", "internal/auth", "internal/deploy", "internal/group", "internal/sandbox", "internal/serve", "internal/spec",
-		"internal/wholefile",
+		"api/guest/v1", "internal/assemble", "internal/audit", "internal/auth", "internal/deploy", "internal/group", "internal/image", "internal/sandbox",
+		"internal/serve", "internal/spec", "internal/wholefile",
 	},
 	"internal/tour": {
 		"api/guest/v1", "evidence", "evidence/snp", "internal/assemble", "internal/auth", "internal/deploy", "internal/devdomain", "internal/group",

@@ -103,7 +103,7 @@ func serve(dir string, d Device, o Options) (*Mount, error) {
 	f := &file{RawFileSystem: fuse.NewDefaultRawFileSystem(), device: aligned{device: d, block: int64(d.BlockSize())}, opts: o, started: time.Now()}
 	mo := &fuse.MountOptions{
 		FsName: "cofferdam", Name: "cofferdam", MaxWrite: maxRequest, MaxReadAhead: o.ReadAhead, MaxBackground: background,
-		DisableXAttrs: true, ExplicitDataCacheControl: true, DirectMount: true, AllowOther: o.AllowOther, Options: []string{"default_permissions"},
+		DisableXAttrs: true, ExplicitDataCacheControl: true, DirectMount: true, DirectMountStrict: os.Geteuid() == 0, AllowOther: o.AllowOther, Options: []string{"default_permissions"},
 		Logger: log.New(silent{}, "", 0),
 	}
 	if o.Write && !o.WriteThrough {
