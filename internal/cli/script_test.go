@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 		"mktarget":   makeTarget,
 		"mksocket":   makeSocket,
 		"askskr":     askSidecar,
+		"askgroups":  askGroups,
 	})
 }
 

@@ -24,7 +24,7 @@ import (
 
 func (a *app) serveCommand() *cobra.Command {
 	return noun("serve", "Be one of the services", a.serveAttestationCommand(), a.serveVaultCommand(), a.serveBrokerCommand(),
-		a.serveAllCommand())
+		a.serveGroupsCommand(), a.serveAllCommand())
 }
 
 // listenConfig is how a service listens. It is part of every service's configuration file.

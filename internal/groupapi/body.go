@@ -127,9 +127,6 @@ func (d *described) read(ctx context.Context, id resourceID, location string) er
 	for _, w := range warnings {
 		d.warnings = append(d.warnings, place(w.Path)+": "+w.Text)
 	}
-	if unknown := d.group.Unknown; len(unknown) > 0 {
-		return &doc.Error{Path: unknown[0].Path, Err: errors.New(unknown[0].Text)}
-	}
 	return nil
 }
 

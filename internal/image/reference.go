@@ -45,6 +45,12 @@ const (
 	transportDockerArchive = "docker-archive"
 )
 
+// Local says whether ref names a layout or an archive of this machine, and no image of a registry.
+func Local(ref string) bool {
+	transport, _, found := strings.Cut(ref, ":")
+	return found && (transport == transportLayout || transport == transportArchive || transport == transportDockerArchive)
+}
+
 // Open opens the image that ref names: a registry reference such as registry.example/app:1.2, or "oci:DIR[:TAG]",
 // "oci-archive:FILE[:TAG]" or "docker-archive:FILE[:TAG]". Of an image for several platforms it opens linux/amd64.
 func Open(ctx context.Context, ref string, o Options) (*Image, error) {
