@@ -47,7 +47,6 @@ const (
 	ScratchFull   = "ScratchFull"   // the host had no room for what the machine wrote
 	VolumeFailed  = "VolumeFailed"  // a volume could not be filled or shared
 	VolumeReady   = "VolumeReady"   // a volume has its content
-	MachineReady  = "MachineReady"  // the guest answers and has its policy
 	GroupStopping = "GroupStopping" // somebody asked for the end
 )
 
