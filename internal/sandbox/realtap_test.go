@@ -102,7 +102,7 @@ func bridge(t *testing.T, name string, address [4]byte) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(s)
+	defer func() { _ = unix.Close(s) }()
 	text, err := unix.BytePtrFromString(name)
 	if err != nil {
 		t.Fatal(err)

@@ -30,7 +30,7 @@ func connectTCP(ip string, port uint16) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	return unix.Connect(fd, to)
 }
 
@@ -41,7 +41,7 @@ func connectHere(ip string) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	return unix.Connect(fd, to)
 }
 
@@ -51,7 +51,7 @@ func fastOpen(ip string, port uint16) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	return unix.Sendto(fd, []byte("first"), unix.MSG_FASTOPEN, to)
 }
 
@@ -61,7 +61,7 @@ func send(ip string, port uint16, kind, protocol, size int) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	return unix.Sendto(fd, make([]byte, size), 0, to)
 }
 
@@ -77,7 +77,7 @@ func (w *wire) answerDatagram() error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	err = unix.Bind(fd, &unix.SockaddrInet4{Port: childPort})
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func (w *wire) answerConnection() error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	err = unix.Bind(fd, &unix.SockaddrInet4{Port: childPort})
 	if err == nil {
 		err = unix.Listen(fd, 1)
