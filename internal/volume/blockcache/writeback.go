@@ -99,15 +99,16 @@ func (c *Cache) land(s span, err error) {
 	c.unsaved -= int64(len(b.data))
 }
 
-// want is what a Flush waits for: the writes into a block up to a count, without a failure since.
+// want is what a Flush waits for: the writes into a block up to a count, and without more failures than a count. A write to the
+// storage that was under way before may fail: what the block then has is written again.
 type want struct {
 	b        *block
 	made     uint64
 	failures int
 }
 
-// Flush returns nil when the storage has every write that had returned before the call. If one of them fails, it returns the
-// error at once; nothing is forgotten, and the next Flush tries again.
+// Flush returns nil when the storage has every write that had returned before the call. If the storage fails to take one, it
+// returns the error at once; nothing is forgotten, and the next Flush tries again.
 func (c *Cache) Flush(ctx context.Context) error {
 	if c.dst == nil {
 		return nil
@@ -116,9 +117,14 @@ func (c *Cache) Flush(ctx context.Context) error {
 	c.mu.Lock()
 	var wants []want
 	for _, b := range c.blocks {
-		if b.hi != 0 || b.flying {
-			wants = append(wants, want{b: b, made: b.made, failures: b.failures})
+		if b.hi == 0 && !b.flying {
+			continue
 		}
+		w := want{b: b, made: b.made, failures: b.failures}
+		if b.flying {
+			w.failures++
+		}
+		wants = append(wants, w)
 	}
 	c.mu.Unlock()
 	if err := c.settle(ctx, wants); err != nil {
@@ -149,7 +155,7 @@ func (c *Cache) settle(ctx context.Context, wants []want) error {
 		for _, w := range wants {
 			if w.b.saved < w.made {
 				left = append(left, w)
-				if w.b.failures != w.failures {
+				if w.b.failures > w.failures {
 					failed = w.b.failure
 				}
 			}
