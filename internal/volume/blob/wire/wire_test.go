@@ -90,6 +90,25 @@ func TestLocation(t *testing.T) {
 	}
 }
 
+// FuzzLocation holds what may be logged of any URL to be free of its parameters.
+func FuzzLocation(f *testing.F) {
+	f.Add("https://host:1/a%20b?sig=x")
+	f.Add("http://user@host/?a=1&b")
+	f.Fuzz(func(t *testing.T, raw string) {
+		l, err := ParseLocation(raw)
+		if err != nil {
+			return
+		}
+		again, err := ParseLocation(l.String())
+		if err != nil || again.HasQuery() || strings.ContainsAny(l.String(), "?#@\r\n") && !strings.Contains(l.Path(), "@") {
+			t.Errorf("%q prints as %q, %v", raw, l, err)
+		}
+		if l.HasQuery() && !strings.HasSuffix(l.url(nil).String(), l.query.Reveal()) {
+			t.Errorf("%q is asked for as something else", raw)
+		}
+	})
+}
+
 func TestSecretsHide(t *testing.T) {
 	t.Parallel()
 	s := NewSecret("hush")
