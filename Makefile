@@ -21,7 +21,7 @@ GOFLAGS_BUILD := -trimpath -buildvcs=false -ldflags='-s -w -buildid='
 
 # Debian packages. RUN: to build and run. TEST: independent oracles that the tests compare with.
 PKGS_RUN  := qemu-system-x86 gcc libc6-dev libseccomp-dev pkg-config e2fsprogs ca-certificates debian-archive-keyring
-PKGS_TEST := cryptsetup-bin umoci openssl xz-utils cpio git etcd-server softhsm2
+PKGS_TEST := cryptsetup-bin erofs-utils umoci openssl xz-utils cpio git etcd-server softhsm2
 
 # Rooms: the directories that hold Go code of the module.
 ROOMS := $(shell find . -mindepth 1 -maxdepth 1 -type d -not -name '.*' -not -name bin -not -name docs -not -name scripts)

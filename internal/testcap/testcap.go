@@ -32,7 +32,9 @@ const (
 	Images      Capability = "images"      // `make images` has been run
 	Veritysetup Capability = "veritysetup"
 	Cryptsetup  Capability = "cryptsetup"
-	E2fsprogs   Capability = "mke2fs" // and debugfs, e2fsck
+	E2fsprogs   Capability = "mke2fs"     // and debugfs, e2fsck
+	Erofs       Capability = "fsck.erofs" // and dump.erofs
+	MountErofs  Capability = "erofs"      // the kernel has the filesystem
 	Umoci       Capability = "umoci"
 	FUSE        Capability = "fuse"
 	Loop        Capability = "loop" // loop devices
@@ -113,13 +115,19 @@ func probe(c Capability) error {
 		return nil
 	case QEMU:
 		return onPath("qemu-system-x86_64")
-	case Veritysetup, Cryptsetup, E2fsprogs, Umoci, OpenSSL, Etcd, SoftHSM:
+	case Veritysetup, Cryptsetup, E2fsprogs, Erofs, Umoci, OpenSSL, Etcd, SoftHSM:
 		return onPath(string(c))
 	case Azurite:
 		if err := onPath("node"); err != nil {
 			return err
 		}
 		return exists(AzuriteProgram())
+	case MountErofs:
+		known, err := os.ReadFile("/proc/filesystems")
+		if err == nil && !strings.Contains(string(known), "\terofs\n") {
+			err = fmt.Errorf("the kernel has no EROFS")
+		}
+		return err
 	case FUSE:
 		return exists("/dev/fuse")
 	case Loop:

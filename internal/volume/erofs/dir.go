@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package erofs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dir is a directory of the operating system as a tree. Names may be any bytes. Nothing outside of it is opened, and no
+// symbolic link is followed.
+type Dir struct {
+	path string
+	root *os.Root
+}
+
+var (
+	_ fs.ReadDirFS  = (*Dir)(nil)
+	_ fs.ReadLinkFS = (*Dir)(nil)
+	_ XattrFS       = (*Dir)(nil)
+)
+
+// OpenDir opens a directory.
+func OpenDir(path string) (*Dir, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{path, root}, nil
+}
+
+// Close closes the directory.
+func (d *Dir) Close() error { return d.root.Close() }
+
+// Open opens a file or directory to be read. It does not wait for the other end of a pipe.
+func (d *Dir) Open(name string) (fs.File, error) {
+	f, err := d.root.OpenFile(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// ReadDir returns the entries of a directory, sorted by name.
+func (d *Dir) ReadDir(name string) ([]fs.DirEntry, error) {
+	f, err := d.root.OpenFile(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	names, err := f.Readdirnames(-1)
+	err = errors.Join(err, f.Close())
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	entries := make([]fs.DirEntry, len(names))
+	for i, n := range names {
+		info, err := d.Lstat(name + "/" + n)
+		if err != nil {
+			return nil, err
+		}
+		entries[i] = fs.FileInfoToDirEntry(info)
+	}
+	return entries, nil
+}
+
+// Lstat returns what a file is, or a symbolic link itself.
+func (d *Dir) Lstat(name string) (fs.FileInfo, error) { return d.root.Lstat(name) }
+
+// ReadLink returns the target of a symbolic link.
+func (d *Dir) ReadLink(name string) (string, error) { return d.root.Readlink(name) }
+
+// Xattrs returns the attributes that belong to a file wherever it is: user.*, trusted.*, access control lists and
+// capabilities. Labels of security modules are the machine's, and are left out.
+func (d *Dir) Xattrs(name string) ([]Xattr, error) {
+	path := filepath.Join(d.path, name)
+	list, err := grow(func(b []byte) (int, error) { return unix.Llistxattr(path, b) })
+	if errors.Is(err, unix.ENOTSUP) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing the attributes of %s: %w", path, err)
+	}
+	var out []Xattr
+	for n := range bytes.SplitSeq(list, []byte{0}) {
+		attr := string(n)
+		if !portable(attr) {
+			continue
+		}
+		value, err := grow(func(b []byte) (int, error) { return unix.Lgetxattr(path, attr, b) })
+		if err != nil {
+			return nil, fmt.Errorf("reading the attribute %s of %s: %w", attr, path, err)
+		}
+		out = append(out, Xattr{attr, value})
+	}
+	return out, nil
+}
+
+func portable(name string) bool {
+	switch name {
+	case "security.capability", aclAccess, aclDefault:
+		return true
+	}
+	return strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "trusted.")
+}
+
+// grow calls a function that says how much it has, and then for that; again if it has become more in between.
+func grow(get func([]byte) (int, error)) ([]byte, error) {
+	for {
+		n, err := get(nil)
+		if err != nil || n == 0 {
+			return nil, err
+		}
+		b := make([]byte, n)
+		n, err = get(b)
+		if errors.Is(err, unix.ERANGE) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+}
