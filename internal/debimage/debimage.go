@@ -29,7 +29,7 @@ import (
 const IndexFile = "images.json"
 
 // recipeVersion changes whenever this package would make other images from the same packages.
-const recipeVersion = 2
+const recipeVersion = 3
 
 // Built describes an image that has been built.
 type Built struct {

@@ -36,7 +36,8 @@ func sidecarRecipe() recipe {
 	return recipe{
 		name: sidecarName, packages: []string{"ca-certificates"}, alone: true, reshape: authorities, configure: configureSidecar, program: true,
 		config: ocispec.ImageConfig{
-			Entrypoint: []string{"/" + sidecarProgram}, Cmd: []string{"skr"}, Env: []string{searchPath}, WorkingDir: "/", StopSignal: "SIGTERM",
+			// No entrypoint, as the originals have none: Compose files give their commands as what follows it.
+			Cmd: []string{"/skr.sh"}, Env: []string{searchPath}, WorkingDir: "/", StopSignal: "SIGTERM",
 		},
 	}
 }

@@ -55,6 +55,10 @@ func TestProgramLayer(t *testing.T) {
 	if n := s.nodes["bin/cofferdam-sidecar"]; n == nil || n.header.Mode != 0o755 || string(n.content) != "program" {
 		t.Errorf("program is %+v", n)
 	}
+	// A Compose file says what follows an entrypoint, and a template what comes instead of it: neither may be in the way.
+	if c := sidecarRecipe().config; len(c.Entrypoint) > 0 || len(c.Cmd) != 1 || c.Cmd[0] != "/skr.sh" {
+		t.Errorf("the image's command is %q %q", c.Entrypoint, c.Cmd)
+	}
 	for _, name := range []string{"skr.sh", "bin/skr"} {
 		if n := s.nodes[name]; n == nil || n.header.Typeflag != tar.TypeSymlink || n.header.Linkname != "/bin/cofferdam-sidecar" {
 			t.Errorf("%s is %+v", name, n)
