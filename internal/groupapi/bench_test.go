@@ -123,7 +123,7 @@ func (p planner) Plan(ctx context.Context, g spec.Group, tell Tell) (*group.Plan
 		for _, f := range v.Files {
 			bare.Files = append(bare.Files, spec.File{Path: f.Path, Mode: f.Mode})
 		}
-		plan.Volumes = append(plan.Volumes, group.Volume{Source: "sandbox:///tmp/atlas/secret/" + filepath.Join(p.home, v.Name), Volume: bare})
+		plan.Volumes = append(plan.Volumes, group.Volume{Source: "sandbox:///tmp/atlas/secretsVolume/n-" + v.Name, Volume: bare})
 	}
 	for _, c := range g.Containers {
 		tell(c.Name, event.Pulling, event.Normal, "pulling image "+c.Image)

@@ -139,13 +139,13 @@ func (s *session) converse(ctx context.Context, cancel context.CancelFunc, id st
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer cancel()
-	all.Go(func() { s.feed(ctx, cancel, streams.Stdin) })
+	all.Go(func() { s.feed(cancel, streams.Stdin) })
 	all.Go(func() { s.watch(ctx, cancel) })
 	output := make(chan struct{})
 	var pumps sync.WaitGroup
 	for _, c := range []net.Conn{streams.Stdout, streams.Stderr} {
 		if c != nil {
-			pumps.Go(func() { s.pump(ctx, cancel, c) })
+			pumps.Go(func() { s.pump(cancel, c) })
 		}
 	}
 	all.Go(func() {
@@ -188,11 +188,12 @@ func ending(e group.Ended) string {
 }
 
 // feed passes the client's messages to the process. It reads on where nothing is passed: it is what notices the client's
-// end.
-func (s *session) feed(ctx context.Context, cancel context.CancelFunc, stdin net.Conn) {
+// end. The connection's end ends it, and no context: a read that is called off takes the connection with it, without the
+// closing handshake that says why.
+func (s *session) feed(cancel context.CancelFunc, stdin net.Conn) {
 	defer cancel()
 	for {
-		_, data, err := s.conn.Read(ctx)
+		_, data, err := s.conn.Read(context.Background())
 		if err != nil {
 			return
 		}
@@ -228,7 +229,7 @@ func (s *session) watch(ctx context.Context, cancel context.CancelFunc) {
 
 // pump passes output to the client. Text goes as text, and everything else as binary messages: clients that are written for
 // terminals show no others.
-func (s *session) pump(ctx context.Context, cancel context.CancelFunc, from net.Conn) {
+func (s *session) pump(cancel context.CancelFunc, from net.Conn) {
 	buf := make([]byte, 32<<10)
 	kept := 0 // bytes of a character that is not complete yet
 	for {
@@ -244,7 +245,7 @@ func (s *session) pump(ctx context.Context, cancel context.CancelFunc, from net.
 			if utf8.Valid(whole) {
 				kind = websocket.MessageText
 			}
-			if s.conn.Write(ctx, kind, whole) != nil {
+			if s.conn.Write(context.Background(), kind, whole) != nil { // ends with the connection, as reading does
 				cancel()
 				return
 			}
