@@ -60,6 +60,7 @@ type container struct {
 	begun   bool // this run's process runs and its hook is done
 	code    int
 	backOff backOff
+	retries int       // how often it was started again by itself after a failure
 	due     time.Time // before that it is not started again
 	again   bool      // restarted by hand as soon as it has ended
 	kill    *Order    // to give when it runs
@@ -178,7 +179,8 @@ func (g *Group) Ready() bool {
 
 // may reports whether a container that ended with code is started again by itself.
 func (c *container) may(code int) bool {
-	return c.restart == spec.RestartAlways || c.restart == spec.RestartOnFailure && code != 0
+	again := c.restart == spec.RestartOnFailure && code != 0
+	return c.restart == spec.RestartAlways || again && (c.MaxRestarts == 0 || c.retries < c.MaxRestarts)
 }
 
 func (c *container) active() bool {

@@ -79,6 +79,7 @@ func (g *Group) over(c *container, code int, ran time.Duration, now time.Time, f
 	case final || !c.may(code):
 		c.status.Phase, c.status.Why = Ended, ""
 	default:
+		c.retries++
 		c.due = now.Add(c.backOff.after(ran, g.times))
 	}
 	g.explain()
@@ -132,7 +133,7 @@ func (g *Group) Restart(name string, now time.Time) int {
 	if c == nil || g.stopping || c.status.Runs == 0 {
 		return 0
 	}
-	c.backOff = backOff{}
+	c.backOff, c.retries = backOff{}, 0
 	switch c.status.Phase {
 	case Waiting, Ended:
 		c.status.Phase, c.due = Waiting, now

@@ -163,6 +163,19 @@ func TestRestartDecision(t *testing.T) {
 	}
 }
 
+// A container whose restarts are counted is started again so often, and anew after somebody asked for it.
+func TestMaxRestarts(t *testing.T) {
+	t.Parallel()
+	p := newPlay(t, "", c("x", restart(spec.RestartOnFailure), func(l *spec.Life) { l.MaxRestarts = 2 }), c("app", restart(spec.RestartAlways)))
+	_ = p.orders()
+	p.script("up x; up app; end x 1 -> start x", "up x; end x 1 ->", "+10s -> start x", "up x; end x 1 ->", "+1h ->")
+	if st := p.g.Status("x"); st.Phase != Ended || st.Restarts != 2 {
+		t.Errorf("status is %+v", st)
+	}
+	p.g.Restart("x", p.now)
+	p.script("-> start x", "up x; end x 1 -> start x")
+}
+
 // TestBackOff has the kubelet's waits: at once, then 10 s, doubling to 5 min, and from the beginning after 10 calm minutes.
 func TestBackOff(t *testing.T) {
 	t.Parallel()

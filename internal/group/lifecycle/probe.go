@@ -58,9 +58,10 @@ type prober struct {
 	due      time.Time // when it is asked next
 	asked    time.Time // when it was asked last
 	inFlight bool
-	seen     bool // it has succeeded before
-	success  bool // the last result
-	row      int  // how many results in a row were like it
+	seen     bool      // it has succeeded before
+	patience time.Time // until then failures before the first success do not count
+	success  bool      // the last result
+	row      int       // how many results in a row were like it
 	verdict  verdict
 }
 
@@ -70,7 +71,7 @@ func newProber(p *spec.Probe, started time.Time) *prober {
 		return nil
 	}
 	c := Complete(*p)
-	return &prober{spec: c, due: started.Add(c.InitialDelay)}
+	return &prober{spec: c, due: started.Add(c.InitialDelay), patience: started.Add(c.StartPeriod)}
 }
 
 // ask reports whether the probe is due, and notes that it is asked.
@@ -85,11 +86,14 @@ func (p *prober) ask(now time.Time) bool {
 // answer takes a result and reports whether the verdict changed.
 func (p *prober) answer(success bool, now time.Time) bool {
 	p.inFlight = false
+	early := !success && !p.seen && p.asked.Before(p.patience)
 	if p.row > 0 && success != p.success {
 		p.row = 0
 	}
 	p.success = success
-	p.row++
+	if !early {
+		p.row++
+	}
 	p.seen = p.seen || success
 	p.due = p.asked.Add(p.period())
 	if p.due.Before(now) {
@@ -106,7 +110,7 @@ func (p *prober) answer(success bool, now time.Time) bool {
 }
 
 func (p *prober) period() time.Duration {
-	if p.spec.StartInterval > 0 && !p.seen {
+	if p.spec.StartInterval > 0 && !p.seen && p.asked.Before(p.patience) {
 		return p.spec.StartInterval
 	}
 	return p.spec.Period

@@ -79,8 +79,29 @@ func TestProbes(t *testing.T) {
 			c("a", probes(p(spec.Probe{Period: time.Second}), nil, p(spec.Probe{InitialDelay: 5 * time.Second}))),
 			[]string{"-> start a", "up a -> ask a startup", "+3s; ok a startup ->", "+1s ->", "+1s -> ask a liveness"}, true,
 		},
+		"failures that do not count yet": {
+			c("a", probes(nil, nil, p(spec.Probe{Period: time.Second, FailureThreshold: 2, StartPeriod: 3 * time.Second}))),
+			[]string{
+				"-> start a", "up a -> ask a liveness", "bad a liveness; +1s -> ask a liveness", "bad a liveness; +1s -> ask a liveness",
+				"bad a liveness; +1s -> ask a liveness", "bad a liveness; +1s -> ask a liveness", "bad a liveness -> stop a probe",
+			}, false,
+		},
+		"a success ends the patience": {
+			c("a", probes(nil, nil, p(spec.Probe{Period: time.Second, FailureThreshold: 1, StartPeriod: time.Minute}))),
+			[]string{
+				"-> start a", "up a -> ask a liveness", "bad a liveness; +1s -> ask a liveness", "ok a liveness; +1s -> ask a liveness",
+				"bad a liveness -> stop a probe",
+			}, false,
+		},
+		"the usual period after the patience": {
+			c("a", probes(nil, p(spec.Probe{Period: 30 * time.Second, StartInterval: time.Second, StartPeriod: 2 * time.Second, FailureThreshold: 10}), nil)),
+			[]string{
+				"-> start a", "up a -> ask a readiness", "bad a readiness; +1s -> ask a readiness", "bad a readiness; +1s -> ask a readiness",
+				"bad a readiness; +29s ->", "+1s -> ask a readiness",
+			}, false,
+		},
 		"a quicker period until the first success": {
-			c("a", probes(nil, p(spec.Probe{Period: 30 * time.Second, StartInterval: time.Second, FailureThreshold: 10}), nil)),
+			c("a", probes(nil, p(spec.Probe{Period: 30 * time.Second, StartInterval: time.Second, StartPeriod: time.Minute, FailureThreshold: 10}), nil)),
 			[]string{
 				"-> start a", "up a -> ask a readiness", "bad a readiness; +1s -> ask a readiness", "ok a readiness; +29s ->", "+1s -> ask a readiness",
 				"bad a readiness; +29s ->",
