@@ -30,7 +30,7 @@ func (c *Created) Close() error {
 	if c.before != nil {
 		return c.undo()
 	}
-	err := os.RemoveAll(c.Dir)
+	err := removeDir(c.Dir)
 	return errors.Join(err, c.release())
 }
 

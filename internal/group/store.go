@@ -222,11 +222,21 @@ func (s *Store) Remove(ref string) error {
 		return fmt.Errorf("removing the group %s: %w", g.Record.Name, err)
 	}
 	defer letGo(lock)
-	err = os.RemoveAll(g.Dir)
+	err = removeDir(g.Dir)
 	if err != nil {
 		return fmt.Errorf("removing the group %s: %w", g.Record.Name, err)
 	}
 	return nil
+}
+
+// removeDir deletes a group's directory. The record goes first: without it the directory is no group any more, so that whoever
+// is killed half-way leaves none without a plan or a log. The next group of the name clears the rest.
+func removeDir(dir string) error {
+	err := os.Remove(filepath.Join(dir, fileRecord))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(dir)
 }
 
 // Discard deletes a group whose lock the caller holds: a supervisor's last act for a group that asked for it.
@@ -236,7 +246,7 @@ func (s *Store) Discard(name string) error {
 		return err
 	}
 	defer unlock()
-	err = os.RemoveAll(filepath.Join(s.dir, name))
+	err = removeDir(filepath.Join(s.dir, name))
 	if err != nil {
 		return fmt.Errorf("removing the group %s: %w", name, err)
 	}
