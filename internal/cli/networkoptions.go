@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -20,11 +22,13 @@ const networkUsage = "nat, ingress (only published ports), none, or the host's: 
 type networkOptions struct {
 	hostPorts           []uint
 	addresses, gateways []string
+	identity            string
 }
 
 func (o *networkOptions) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.UintSliceVar(&o.hostPorts, "host-port", nil, "TCP port of this machine's loopback that the group may reach, at "+network.HostName)
+	f.StringVar(&o.identity, "identity-token", "", "file with an access token, in place of the group's managed identity; for development")
 	f.StringArrayVar(&o.addresses, "address", nil, "the group's address on a network of the host, such as 10.1.2.3/24")
 	f.StringArrayVar(&o.gateways, "gateway", nil, "its router there; one of each family")
 }
@@ -41,6 +45,18 @@ func (o *networkOptions) check(cmd *cobra.Command, mode string) error {
 		}
 	}
 	neighbour := group.Neighbourly(mode)
+	if o.identity != "" {
+		o.identity, err = filepath.Abs(o.identity)
+		if err == nil {
+			_, err = os.Stat(o.identity)
+		}
+		if err != nil {
+			return usage(cmd, "--identity-token: "+err.Error())
+		}
+		if neighbour || mode == group.NetworkNone {
+			return usage(cmd, "--identity-token and --network "+mode+" exclude each other")
+		}
+	}
 	switch {
 	case neighbour && len(o.addresses) == 0:
 		return usage(cmd, "--network "+mode+" needs --address: nothing there is asked for one")
@@ -67,7 +83,7 @@ func (o *networkOptions) check(cmd *cobra.Command, mode string) error {
 // apply puts the options into a plan. On a network of the host, published ports are the group's own ports, and nothing
 // forwards to them.
 func (o *networkOptions) apply(plan *group.Plan, mode string) {
-	plan.Network, plan.Addresses, plan.Gateways = mode, o.addresses, o.gateways
+	plan.Network, plan.Addresses, plan.Gateways, plan.IdentityFile = mode, o.addresses, o.gateways, o.identity
 	if group.Neighbourly(mode) {
 		plan.Ports = nil
 	}

@@ -31,6 +31,9 @@ func (p *Prepared) check(g *spec.Group) error {
 			}
 		}
 	}
+	if len(g.Identities) > 0 {
+		p.Notes = append(p.Notes, "managed identities are the platform's: here a token in a file can stand in for them (--identity-token)")
+	}
 	if g.Diagnostics {
 		p.Notes = append(p.Notes, "diagnostics are sent nowhere: logs stay on this machine (cofferdam group logs)")
 	}

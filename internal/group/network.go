@@ -5,6 +5,7 @@ package group
 import (
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"strings"
 
 	"cofferdam.dev/internal/sandbox/tap"
@@ -46,11 +47,17 @@ func (p *Plan) validateNetwork() error {
 	if len(p.HostPorts) > maxHostPorts || p.Network == NetworkNone && len(p.HostPorts) > 0 {
 		return fmt.Errorf("plan has %d host ports on network %q, want at most %d, and none without a network", len(p.HostPorts), p.Network, maxHostPorts)
 	}
+	if p.IdentityFile != "" && (p.Network == NetworkNone || !filepath.IsAbs(p.IdentityFile)) {
+		return fmt.Errorf("identity file %q on network %q: want an absolute path, and a network of the supervisor's", p.IdentityFile, p.Network)
+	}
 	return p.validatePorts()
 }
 
 // validateAddresses checks what a group on a network of the host's has. The guest checks the addresses themselves.
 func (p *Plan) validateAddresses() error {
+	if p.IdentityFile != "" {
+		return fmt.Errorf("network %q has no stand-in for a managed identity", p.Network)
+	}
 	if len(p.Ports)+len(p.HostPorts) > 0 {
 		return fmt.Errorf("network %q forwards no ports: the group is reached at its own addresses, and reaches the host at its", p.Network)
 	}

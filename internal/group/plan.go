@@ -70,6 +70,8 @@ type Plan struct {
 	Ports   []Port `json:"ports,omitempty"`
 	// HostPorts are TCP ports of this machine's loopback that the group may connect to, at network.HostName.
 	HostPorts []uint16 `json:"host_ports,omitempty"`
+	// IdentityFile is a file with an access token that stands in for the group's managed identity; empty for none.
+	IdentityFile string `json:"identity_file,omitempty"`
 	// Addresses (CIDR) and Gateways are the group's on a network of the host's; any other network brings its own.
 	Addresses []string `json:"addresses,omitempty"`
 	Gateways  []string `json:"gateways,omitempty"`

@@ -4,6 +4,7 @@ package sandbox
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -24,11 +25,14 @@ func (vm *VM) openNetwork() error {
 	if vm.cfg.Network == "" {
 		return nil
 	}
+	if vm.cfg.Metadata != nil && !vm.cfg.Emulator.StreamNetwork {
+		return errors.New("this QEMU has no stream network backend, and its own network can not stand in for a metadata service")
+	}
 	if len(vm.cfg.HostPorts) > 0 && !vm.cfg.Emulator.StreamNetwork {
 		return fmt.Errorf("host ports %v: this QEMU has no stream network backend, and its own network can not lead to them", vm.cfg.HostPorts)
 	}
 	n, err := network.Listen(network.Config{
-		Mode: vm.cfg.Network, Forwards: vm.cfg.Forwards, HostPorts: vm.cfg.HostPorts, Logger: vm.cfg.Logger,
+		Mode: vm.cfg.Network, Forwards: vm.cfg.Forwards, HostPorts: vm.cfg.HostPorts, Metadata: vm.cfg.Metadata, Logger: vm.cfg.Logger,
 	})
 	if err != nil {
 		return err

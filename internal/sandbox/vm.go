@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -50,6 +51,8 @@ type Config struct {
 	Forwards []network.Forward
 	// HostPorts are TCP ports of the host's loopback that the machine may reach (network.Config).
 	HostPorts []uint16
+	// Metadata answers the machine at the address of the cloud's metadata service (network.Config).
+	Metadata http.Handler
 	// ConsolePath is the file that the console is written to; empty keeps only the end of it in memory.
 	ConsolePath string
 	// BootTimeout and HangTimeout are how long the guest may take to answer for the first time, and later; 0 means the

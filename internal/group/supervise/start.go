@@ -19,6 +19,7 @@ import (
 	"cofferdam.dev/internal/group/lifecycle"
 	"cofferdam.dev/internal/group/recording"
 	"cofferdam.dev/internal/sandbox"
+	"cofferdam.dev/internal/sandbox/metadata"
 	"cofferdam.dev/internal/sandbox/network"
 	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/sandbox/tap"
@@ -203,6 +204,10 @@ func (s *supervisor) bootMachine(ctx context.Context) ([]sandbox.Root, error) {
 		}
 	case s.plan.Network != group.NetworkNone:
 		cfg.Network, cfg.HostPorts = network.Mode(s.plan.Network), s.plan.HostPorts
+		if s.plan.IdentityFile != "" {
+			cfg.Metadata = &metadata.Server{TokenFile: s.plan.IdentityFile}
+			s.warn("a token in a file stands in for the group's managed identity: for development only")
+		}
 		for _, p := range s.plan.Ports {
 			cfg.Forwards = append(cfg.Forwards, network.Forward(p))
 		}

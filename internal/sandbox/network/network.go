@@ -18,6 +18,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
@@ -84,7 +85,9 @@ type Config struct {
 	// HostPorts are TCP ports of 127.0.0.1 on the host that the guest may connect to, in either mode, at the gateway's
 	// address and the same number. HostName resolves to that address if there are any.
 	HostPorts []uint16
-	Logger    *slog.Logger
+	// Metadata, if set, answers at the address of the cloud's metadata service, which the guest can not reach otherwise.
+	Metadata http.Handler
+	Logger   *slog.Logger
 	// resolver overrides the host's resolver in tests.
 	resolver func() string
 }
@@ -97,7 +100,8 @@ type Network struct {
 	forwards []Forward
 	inward   []inward
 	out      *outward
-	guest    [6]byte // its hardware address
+	metadata *service // nil unless the configuration has one
+	guest    [6]byte  // its hardware address
 
 	ctx    context.Context // ends with Close; flows hang on it
 	cancel context.CancelFunc
@@ -170,7 +174,10 @@ func (n *Network) build() error {
 	if err != nil {
 		return err
 	}
-	if n.cfg.Mode == NAT || len(n.cfg.HostPorts) > 0 {
+	if n.cfg.Metadata != nil {
+		n.serveMetadata()
+	}
+	if n.cfg.Mode == NAT || len(n.cfg.HostPorts) > 0 || n.metadata != nil {
 		n.out = newOutward(n)
 	}
 	return nil

@@ -60,8 +60,8 @@ func atGateway(id stack.TransportEndpointID) bool {
 	return id.LocalAddress == tcpip.AddrFromSlice(netip.MustParseAddr(GatewayIP).AsSlice())
 }
 
-// metadata are addresses beyond the link-local ones at which clouds answer for a machine: AWS and Google by IPv6.
-var metadata = []netip.Prefix{netip.MustParsePrefix("fd00:ec2::/32"), netip.MustParsePrefix("fd20:ce::/32")}
+// clouds are addresses beyond the link-local ones at which clouds answer for a machine: AWS and Google by IPv6.
+var clouds = []netip.Prefix{netip.MustParsePrefix("fd00:ec2::/32"), netip.MustParsePrefix("fd20:ce::/32")}
 
 // translated is where networks without IPv4 reach it: an IPv4 address is in the last four bytes (RFC 6052).
 var translated = netip.MustParsePrefix("64:ff9b::/96")
@@ -80,7 +80,7 @@ func Reachable(addr netip.Addr) bool {
 	case addr.Is4():
 		return !netip.MustParsePrefix("0.0.0.0/8").Contains(addr) && !netip.MustParsePrefix("240.0.0.0/4").Contains(addr) &&
 			!netip.MustParsePrefix(Subnet).Contains(addr)
-	case slices.ContainsFunc(metadata, func(p netip.Prefix) bool { return p.Contains(addr) }), netip.MustParsePrefix(Subnet6).Contains(addr):
+	case slices.ContainsFunc(clouds, func(p netip.Prefix) bool { return p.Contains(addr) }), netip.MustParsePrefix(Subnet6).Contains(addr):
 		return false
 	}
 	// Global unicast and unique local addresses; nothing else is in use, but for forms of IPv4 addresses.
@@ -112,6 +112,10 @@ func (o *outward) wait() {
 
 // tcp is called on a goroutine of its own for each connection that the guest opens.
 func (o *outward) tcp(r *tcp.ForwarderRequest) {
+	if o.atMetadata(r.ID()) {
+		o.answer(r)
+		return
+	}
 	to, ok := o.target("tcp", r.ID())
 	if !ok || !o.enter() {
 		r.Complete(true)
