@@ -84,6 +84,7 @@ var rooms = map[string][]string{
 	"internal/volume/luks2":          {"internal/strictjson", "internal/volume/xts"},
 	"internal/volume/shadow":         {},
 	"internal/volume/erofs":          {},
+	"internal/volume/sealed":         {"internal/verity", "internal/volume/erofs", "internal/volume/xts"},
 	"internal/volume/fusefile":       {},
 	"internal/volume/mount":          {"internal/volume/fusefile"},
 	"internal/volume/attach":         {"internal/volume/blob", "internal/volume/blockcache", "internal/volume/descriptor", "internal/volume/luks2", "internal/volume/shadow"},
