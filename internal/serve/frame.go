@@ -78,7 +78,11 @@ func (f *frame) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.serve(sw, r, a)
 	took := time.Since(begin)
 	f.metrics.observe(a.route, sw.status(), took)
-	f.opts.Log.LogAttrs(r.Context(), slog.LevelInfo, "request", slog.String("role", f.opts.Name), slog.String("id", a.id),
+	level := slog.LevelInfo
+	if a.route == "healthz" || a.route == "readyz" {
+		level = slog.LevelDebug // they are asked again and again
+	}
+	f.opts.Log.LogAttrs(r.Context(), level, "request", slog.String("role", f.opts.Name), slog.String("id", a.id),
 		slog.String("route", a.route), slog.String("method", method(r)), slog.Int("status", sw.status()),
 		slog.Int64("milliseconds", took.Milliseconds()), slog.Int64("bytes", sw.written))
 }
@@ -145,8 +149,13 @@ func (f *frame) ready(w http.ResponseWriter, r *http.Request) {
 	case f.draining.Load():
 		http.Error(w, "ending", http.StatusServiceUnavailable)
 	case f.opts.Ready != nil:
-		if err := f.readiness.ask(r.Context(), f.opts.Ready); err != nil {
+		changed, err := f.readiness.ask(r.Context(), f.opts.Ready)
+		if changed && err != nil {
 			f.opts.Log.Warn("not ready", slog.String("role", f.opts.Name), slog.Any("error", err))
+		} else if changed {
+			f.opts.Log.Info("ready", slog.String("role", f.opts.Name))
+		}
+		if err != nil {
 			http.Error(w, "not ready", http.StatusServiceUnavailable)
 			return
 		}
@@ -163,16 +172,28 @@ type readiness struct {
 	err   error
 }
 
-const readyAge = time.Second
+// How long an answer is remembered. Whoever waits for a service to be ready asks often, and shall not wait for that.
+const (
+	readyAge   = time.Second
+	unreadyAge = readyAge / 10
+)
 
-func (a *readiness) ask(ctx context.Context, ready func(context.Context) error) error {
+// ask returns whether the service is ready, and whether that has changed.
+func (a *readiness) ask(ctx context.Context, ready func(context.Context) error) (changed bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if age := time.Since(a.asked); a.asked.IsZero() || age >= readyAge {
-		a.err = ready(context.WithoutCancel(ctx))
-		a.asked = time.Now()
+	most := readyAge
+	if a.err != nil {
+		most = unreadyAge
 	}
-	return a.err
+	first := a.asked.IsZero()
+	if !first && time.Since(a.asked) < most {
+		return false, a.err
+	}
+	was := a.err
+	a.err = ready(context.WithoutCancel(ctx))
+	a.asked = time.Now()
+	return first || (was == nil) != (a.err == nil), a.err
 }
 
 // client is the address by which requests are counted: an IPv6 client is its /64.
