@@ -45,6 +45,13 @@ func (s *served) close() error {
 	return s.Run(ctx)
 }
 
+// listening is a service that is to be given an address.
+type listening struct {
+	address string
+	doc     *ServiceDocument
+	opts    serve.Options
+}
+
 // listen opens the addresses: what the services say about themselves contains them.
 func (d *Domain) listen(ctx context.Context) error {
 	d.doc = Document{Schema: Schema, State: d.opts.State, CA: d.file(fileCA), AdminToken: d.file(fileAdmin), Clients: []ClientDocument{}, SimulatedRoots: []string{}}
@@ -56,42 +63,35 @@ func (d *Domain) listen(ctx context.Context) error {
 	}
 	d.doc.Vault.Tenant = Tenant
 	ready := func(ctx context.Context) error { return d.store.View(ctx, func(store.Reader) error { return nil }) }
-	list := []struct {
-		address string
-		doc     *ServiceDocument
-		opts    serve.Options
-	}{
+	list := []listening{
 		{d.opts.Listen.Attestation, &d.doc.Attestation.ServiceDocument, serve.Options{Name: "attestation", Error: attestrest.Error, Ready: d.log.Ready}},
 		{d.opts.Listen.Vault, &d.doc.Vault.ServiceDocument, serve.Options{Name: "vault", Error: rest.Error, Ready: ready}},
 	}
 	if d.opts.Listen.Broker != "" {
 		d.doc.Broker = &ServiceDocument{}
-		list = append(list, struct {
-			address string
-			doc     *ServiceDocument
-			opts    serve.Options
-		}{d.opts.Listen.Broker, d.doc.Broker, serve.Options{
+		list = append(list, listening{d.opts.Listen.Broker, d.doc.Broker, serve.Options{
 			Name: "broker", Error: kbs.Error, Ready: ready, Limits: serve.Limits{Body: rcar.MaxAttestation},
 		}})
 	}
 	for _, one := range list {
-		if err := d.listenOne(ctx, one.address, one.doc, one.opts); err != nil {
+		if err := d.listenOne(ctx, one); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d *Domain) listenOne(ctx context.Context, address string, doc *ServiceDocument, o serve.Options) error {
-	host, _, err := net.SplitHostPort(address)
+func (d *Domain) listenOne(ctx context.Context, one listening) error {
+	o := one.opts
+	host, _, err := net.SplitHostPort(one.address)
 	if err != nil {
-		return fmt.Errorf("%s: address %q is not host:port", o.Name, address)
+		return fmt.Errorf("%s: address %q is not host:port", o.Name, one.address)
 	}
 	if o.TLS, err = d.ca.tls(d.names(host), d.opts.Now()); err != nil {
 		return err
 	}
-	s := &served{doc: doc}
-	o.Address, o.Log = address, d.opts.Log
+	s := &served{doc: one.doc}
+	o.Address, o.Log = one.address, d.opts.Log
 	o.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) })
 	if s.Server, err = serve.New(ctx, o); err != nil {
 		return err
@@ -101,7 +101,7 @@ func (d *Domain) listenOne(ctx context.Context, address string, doc *ServiceDocu
 	if err != nil {
 		return err
 	}
-	doc.URL, doc.GuestURL = "https://"+net.JoinHostPort(d.names(host)[0], port), "https://"+net.JoinHostPort(HostName, port)
+	one.doc.URL, one.doc.GuestURL = "https://"+net.JoinHostPort(d.names(host)[0], port), "https://"+net.JoinHostPort(HostName, port)
 	return nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"cofferdam.dev/internal/auth"
 	"cofferdam.dev/internal/devdomain"
@@ -45,8 +46,9 @@ type owner struct {
 	ended   chan error
 	end     context.CancelFunc
 	key     []byte
-	storage *http.Server // has the letter, encrypted, for everybody
-	at      net.Addr     // where
+	letter  atomic.Pointer[[]byte] // encrypted
+	storage *http.Server           // has it for everybody
+	at      net.Addr               // where
 }
 
 // serveDomain starts an attestation service and a vault, in a directory of their own.
@@ -108,34 +110,36 @@ func (o *owner) vault() *client.Client {
 // importKey makes a key, brings it to the vault under a policy for the group, and encrypts the letter under it.
 func (t *tour) importKey(ctx context.Context, s *Step) error {
 	o := t.owner
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	err := o.openStorage(ctx)
 	if err != nil {
 		return err
 	}
-	o.at = listener.Addr()
-	if t.pair, err = t.describePair(); err != nil {
-		return errors.Join(err, listener.Close())
+	t.pair, err = t.describePair()
+	if err != nil {
+		return err
 	}
-	if t.prepared, err = t.prepare(ctx, t.pair); err != nil {
-		return errors.Join(err, listener.Close())
+	t.prepared, err = t.prepare(ctx, t.pair)
+	if err != nil {
+		return err
 	}
 	o.key = make([]byte, 32)
 	_, _ = rand.Read(o.key) // never fails: crypto/rand aborts the program instead
 	sealed, err := sealLetter([]byte(letterText), o.key, letterKey)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
-	o.store(listener, sealed)
+	o.letter.Store(&sealed)
 	hash := t.prepared.Hash()
 	text, err := o.policy(hash)
 	if err != nil {
 		return err
 	}
 	var stored client.Key
-	if _, err := o.vault().Do(ctx, http.MethodPut, "/keys/"+letterKey, o.keyImport(text), &stored); err != nil {
+	_, err = o.vault().Do(ctx, http.MethodPut, "/keys/"+letterKey, o.keyImport(text), &stored)
+	if err != nil {
 		return err
 	}
-	s.add("the group", "%s (the application: busybox and openssl), %s (the release sidecar)", t.pair.Containers[0].Image, t.pair.Containers[1].Image)
+	s.add("the group", "%s (the application: busybox and openssl)\n%s (the release sidecar)", t.pair.Containers[0].Image, t.pair.Containers[1].Image)
 	s.add("policy hash", "%x", hash)
 	s.add("key", "%s %s, made by the data owner", stored.Key.Type, stored.Key.ID)
 	s.add("release policy", "%s", text)
@@ -143,12 +147,23 @@ func (t *tour) importKey(ctx context.Context, s *Step) error {
 	return nil
 }
 
-// store serves the encrypted letter to whoever asks, as storage does that nobody has to trust.
-func (o *owner) store(l net.Listener, sealed []byte) {
-	o.storage = &http.Server{ReadHeaderTimeout: redisTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write(sealed) // the client may be gone
+// openStorage serves the encrypted letter to whoever asks, as storage does that nobody has to trust.
+func (o *owner) openStorage(ctx context.Context) error {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("serving the letter: %w", err)
+	}
+	o.at = l.Addr()
+	o.storage = &http.Server{ReadHeaderTimeout: redisTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sealed := o.letter.Load()
+		if sealed == nil {
+			http.NotFound(w, r)
+			return
+		}
+		_, _ = w.Write(*sealed) // the client may be gone
 	})}
 	go func() { _ = o.storage.Serve(l) }() // ends with Close
+	return nil
 }
 
 // policy releases the key to groups of one policy that nobody can look into.
