@@ -209,6 +209,28 @@ func (c *check) mounts(list []*guestv1.Mount) {
 			c.that(slices.Contains(mountOptions, o), fmt.Sprintf("%soptions[%d]", at, j), "a bind mount's option", quote(o))
 		}
 	}
+	c.nothingBelowShares(list)
+}
+
+// systemDirectories are where each container has mounts of the guest's own.
+var systemDirectories = []string{
+	"/dev/pts", "/proc/sys", "/sys/fs/cgroup", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", evidencewire.Directory,
+}
+
+// nothingBelowShares keeps every other mount out of the directories that the host may serve: it could have such a mount go away,
+// and put something of its own in its place, or lead the runtime astray while it is made.
+func (c *check) nothingBelowShares(list []*guestv1.Mount) {
+	for i, m := range list {
+		if !container.MayBeShared(strings.TrimPrefix(m.GetSource(), sandboxScheme)) {
+			continue
+		}
+		below := func(p string) bool { return strings.HasPrefix(p, m.GetDestination()+"/") }
+		for j, o := range list {
+			c.that(!below(o.GetDestination()), fmt.Sprintf("mounts[%d].destination", j), "a path outside of what the host may serve", quote(o.GetDestination()))
+		}
+		c.that(!slices.ContainsFunc(systemDirectories, below), fmt.Sprintf("mounts[%d].destination", i),
+			"a path above none of the guest's own mounts", quote(m.GetDestination()))
+	}
 }
 
 // program checks what create and exec have in common.

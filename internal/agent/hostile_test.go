@@ -62,6 +62,16 @@ func mountOf(change func(*guestv1.Mount)) call {
 	})
 }
 
+// shareAnd mounts a volume that the host may serve at one place, and one that it has nothing to do with at another.
+func shareAnd(share, other string) call {
+	return create(func(q *guestv1.CreateContainerRequest) {
+		q.Mounts = []*guestv1.Mount{
+			{Destination: share, Source: "sandbox:///tmp/atlas/azureFileVolume/x", Type: "bind", Options: []string{"rw"}},
+			{Destination: other, Source: "sandbox:///tmp/atlas/emptydir/x", Type: "bind", Options: []string{"rw"}},
+		}
+	})
+}
+
 // TestMalformedRequests sends requests with one field wrong. None reaches the policy, none does anything, and the
 // field is named.
 func TestMalformedRequests(t *testing.T) {
@@ -121,6 +131,11 @@ func TestMalformedRequests(t *testing.T) {
 		"mount destination unclean":   {"mounts[0].destination", mountOf(func(m *guestv1.Mount) { m.Destination = "/a//b" })},
 		"mount over the guest's own":  {"mounts[0].destination", mountOf(func(m *guestv1.Mount) { m.Destination = "/run/cofferdam" })},
 		"mount into the guest's own":  {"mounts[0].destination", mountOf(func(m *guestv1.Mount) { m.Destination = "/run/cofferdam/x" })},
+		"mount below a file share":    {"mounts[1].destination", shareAnd("/data", "/data/cache")},
+		"share above a later mount":   {"mounts[1].destination", shareAnd("/data", "/data/a/b")},
+		"share over the agent's own":  {"mounts[0].destination", shareAnd("/run", "/data")},
+		"share over network files":    {"mounts[0].destination", shareAnd("/etc", "/data")},
+		"share over devices":          {"mounts[0].destination", shareAnd("/dev", "/data")},
 		"mount of a guest path":       {"mounts[0].source", mountOf(func(m *guestv1.Mount) { m.Source = "/etc" })},
 		"mount source climbs":         {"mounts[0].source", mountOf(func(m *guestv1.Mount) { m.Source = "sandbox:///tmp/atlas/emptydir/.." })},
 		"mount source below a volume": {"mounts[0].source", mountOf(func(m *guestv1.Mount) { m.Source = "sandbox:///tmp/atlas/emptydir/x/link" })},

@@ -122,7 +122,7 @@ func checkNetwork(call string, r *guestv1.ConfigureNetworkRequest) ([]netip.Pref
 		c.size(at+"names", len(e.GetNames()), 1, maxHostNames)
 		c.forms(at+"names", e.GetNames(), maxHostNames, hostForm)
 		for j, name := range e.GetNames() {
-			own := slices.Contains(ownNames, strings.ToLower(name))
+			own := slices.Contains(ownNames, strings.TrimRight(strings.ToLower(name), "."))
 			c.that(!own, fmt.Sprintf("%snames[%d]", at, j), "no name of the loopback addresses", quote(name))
 		}
 	}

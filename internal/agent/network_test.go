@@ -163,6 +163,7 @@ func TestMalformedNetworks(t *testing.T) {
 		"host with a line end":         {"hosts[0].names[0]", hosts("192.0.2.1", "a\n192.0.2.2 bank")},
 		"host with a comment":          {"hosts[0].names[0]", hosts("192.0.2.1", "a#")},
 		"another localhost":            {"hosts[0].names[1]", hosts("192.0.2.1", "a", "LocalHost")},
+		"localhost with a final dot":   {"hosts[0].names[1]", hosts("192.0.2.1", "a", "localhost.")},
 		"too many addresses":           {"addresses", addresses(make([]string, maxAddresses+1)...)},
 		"address without a prefix":     {"addresses[0]", addresses("10.1.2.3")},
 		"address of everything":        {"addresses[0]", addresses("10.1.2.3/0")},

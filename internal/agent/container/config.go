@@ -5,6 +5,8 @@ package container
 import (
 	"math"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -57,7 +59,7 @@ func config(s *Spec, v *Volumes, extra []Mount, pidsLimit int64) *specs.Spec {
 	}
 	for _, m := range append(append([]Mount(nil), s.Mounts...), extra...) {
 		c.Mounts = append(c.Mounts, specs.Mount{
-			Destination: m.Destination, Type: "bind", Source: v.Path(m.Source), Options: m.Options,
+			Destination: m.Destination, Type: "bind", Source: v.Path(m.Source), Options: confined(m),
 		})
 	}
 	if s.Evidence != "" { // after all others, so that none of them lies over it
@@ -67,6 +69,25 @@ func config(s *Spec, v *Volumes, extra []Mount, pidsLimit int64) *specs.Spec {
 		})
 	}
 	return c
+}
+
+// confined are the options of a mount with those that keep what lies in the volume from being a device or, where the host put it
+// there, a set-user-ID program. The volumes' own mounts have both; but a bind mount that is given "rw" or "ro" has no more than
+// its options say.
+func confined(m Mount) []string {
+	options := slices.Clone(m.Options)
+	if fromHost(m.Source) {
+		return append(options, "nosuid", "nodev") // the last word counts
+	}
+	if !slices.Contains(options, "dev") {
+		options = append(options, "nodev")
+	}
+	return options
+}
+
+// fromHost reports whether the content of a mount's source is the host's.
+func fromHost(source string) bool {
+	return strings.HasPrefix(source, shareDir) || strings.HasPrefix(source, secretsDir) || strings.HasPrefix(source, gitRepoDir)
 }
 
 func process(p *Process) *specs.Process {

@@ -62,3 +62,23 @@ func TestConfig(t *testing.T) {
 		})
 	}
 }
+
+// TestHostsFilesAreConfined has the host's content bring no devices and no set-user-ID programs, whatever was asked for.
+func TestHostsFilesAreConfined(t *testing.T) {
+	t.Parallel()
+	for source, want := range map[string]string{
+		"/tmp/atlas/azureFileVolume/x": "rbind,rw,suid,dev,nosuid,nodev",
+		"/tmp/atlas/secretsVolume/x":   "rbind,rw,suid,dev,nosuid,nodev",
+		"/tmp/atlas/gitRepoVolume/x":   "rbind,rw,suid,dev,nosuid,nodev",
+		"/tmp/atlas/emptydir/x":        "rbind,rw,suid,dev", // as the policy has it
+	} {
+		asked := []string{"rbind", "rw", "suid", "dev"}
+		got := strings.Join(confined(Mount{Source: source, Options: asked}), ",")
+		if got != want || len(asked) != 4 {
+			t.Errorf("%s: options are %s, want %s", source, got, want)
+		}
+	}
+	if got := confined(Mount{Source: "/tmp/atlas/emptydir/x", Options: []string{"rw"}}); strings.Join(got, ",") != "rw,nodev" {
+		t.Errorf("a volume of the group's own has options %v", got)
+	}
+}

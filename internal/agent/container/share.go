@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"cofferdam.dev/internal/agent/machine/mount"
@@ -14,6 +15,9 @@ import (
 
 // SharePattern is the form of the volumes that Share takes.
 const SharePattern = `/tmp/atlas/azureFileVolume` + namePattern
+
+// MayBeShared reports whether a mount's source is a volume that the host may serve.
+func MayBeShared(source string) bool { return strings.HasPrefix(source, shareDir) }
 
 // maxShares bounds the directories that the host serves.
 const maxShares = 32
