@@ -121,7 +121,7 @@ func (c *groupsClient) ask(method, url, body string) (*http.Response, string, er
 
 // wait asks for an operation until it has ended.
 func (c *groupsClient) wait(at string) (string, error) {
-	for began := time.Now(); time.Since(began) < 6*time.Minute; time.Sleep(100 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < 6*time.Minute; time.Sleep(time.Second) {
 		_, answer, err := c.ask("GET", at, "")
 		if err != nil || !strings.Contains(answer, `"InProgress"`) {
 			return answer, err

@@ -67,7 +67,7 @@ resource that is put, asked for, started, stopped and deleted, with logs, exec a
 What was written for Azure Container Instances can point here (docs/reference/groups-api.md;
 the service describes itself at /openapi.json).
 
-Groups live in the same store as those of ` + "`cofferdam group`" + `, which works on them, too.
+Groups live in the same store as those of ` + "`cofferdam group up`" + `, whose siblings work on them, too.
 Each has a supervisor of its own: they go on when the service ends, and it finds them again
 when it starts. Secure values are held in memory alone.
 
