@@ -10,7 +10,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -19,7 +18,6 @@ import (
 	guestv1 "cofferdam.dev/api/guest/v1"
 	"cofferdam.dev/internal/cli/transfer"
 	"cofferdam.dev/internal/group"
-	"cofferdam.dev/internal/plain"
 )
 
 func (a *app) copyCommand() *cobra.Command {
@@ -30,10 +28,11 @@ func (a *app) copyCommand() *cobra.Command {
 		Long: `Copy a file or a directory into a container or out of it. One of the two is GROUP:PATH, with an
 absolute path; the other one is a path here.
 
-It runs tar in the container, so the image must have it, and the group's policy must allow the
-command: "tar -cf - -C DIR NAME" to copy out and "tar -xf - -C DIR" to copy in. Everything else is
-refused by the guest, with the reason. What comes out of a container is taken for hostile: no link leads
-out of the destination, and no owner or special file is taken over.`,
+It runs tar in the container, so the image must have it, and the group's policy must allow
+the command: "tar -cf - -C DIR NAME" to copy out and "tar -xf - -C DIR" to copy in; see
+--allow-exec of ` + "`cofferdam group up`" + `. Everything else is refused by the guest, with the
+reason. What comes out of a container is taken for hostile: no link leads out of the
+destination, and no owner or special file is taken over.`,
 		Example: `  cofferdam group cp shop:/var/lib/report.csv .
   cofferdam group cp --container web site/ shop:/srv`,
 		Args:              arguments(2, 2, "a source and a destination"),
@@ -108,7 +107,7 @@ func (a *app) archive(ctx context.Context, p place, command []string, do func(*g
 	id, streams, err := client.Exec(ctx, group.ExecOptions{Container: p.container, Command: command, Stdin: true})
 	if d := guestv1.DenialFrom(err); d.GetCode() == guestv1.CodePolicyDenied {
 		f := refusal(d)
-		f.fix = "the policy is fixed at launch; it must allow " + strconv.Quote(plain.Printable(plain.Command(command)))
+		f.fix = a.howToAllow(p.group, p.container, command)
 		return f
 	}
 	if err != nil {

@@ -55,7 +55,7 @@ func (a *app) debug(ctx context.Context, ref string) (*debugAnswer, error) {
 	}
 	r := g.Record
 	v := &debugAnswer{
-		Schema: "cofferdam.dev/group-debug/v1", Group: r.Name, State: r.State, Reason: r.Reason, Steps: stepsOf(r),
+		Schema: "cofferdam.dev/group-debug/v1", Group: r.Name, State: r.State, Reason: r.Reason, Steps: stepsOf(r, waitsFor(g)),
 		Events: []event.Event{}, Try: []string{},
 	}
 	err = s.Events(ctx, r.ID, event.Options{}, func(e event.Event) error {
@@ -69,7 +69,7 @@ func (a *app) debug(ctx context.Context, ref string) (*debugAnswer, error) {
 }
 
 // stepsOf are the steps of the start, and what each container is at.
-func stepsOf(r *group.Record) []debugStep {
+func stepsOf(r *group.Record, waits map[string]string) []debugStep {
 	var steps []debugStep
 	before := r.Created
 	for _, s := range startSteps {
@@ -87,10 +87,16 @@ func stepsOf(r *group.Record) []debugStep {
 		if c.Init {
 			kind = "init container"
 		}
-		step := debugStep{Name: kind + " " + c.Name + " is " + string(c.State), Done: c.State == group.StateRunning, Note: c.Reason}
+		step := debugStep{Name: kind + " " + c.Name + " is " + string(c.State), Done: c.State == group.StateRunning}
+		if c.Reason != r.Reason { // what ended the group is said once
+			step.Note = c.Reason
+		}
+		if c.State == group.StateCreated && !r.State.Final() {
+			step.Note = waits[c.Name]
+		}
 		if c.ExitCode != nil {
 			step.Done = *c.ExitCode == 0
-			step.Note = strings.TrimPrefix(fmt.Sprintf("%s; exit code %d", c.Reason, *c.ExitCode), "; ")
+			step.Note = strings.TrimPrefix(fmt.Sprintf("%s; exit code %d", step.Note, *c.ExitCode), "; ")
 		}
 		if c.RestartCount > 0 {
 			step.Note = strings.TrimPrefix(fmt.Sprintf("%s; restarted %d times", step.Note, c.RestartCount), "; ")
@@ -98,6 +104,25 @@ func stepsOf(r *group.Record) []debugStep {
 		steps = append(steps, step)
 	}
 	return steps
+}
+
+// waitsFor says what each container needs of others before it is started. A plan that can not be read says nothing.
+func waitsFor(g *group.Group) map[string]string {
+	plan, _, err := group.Load(g.Dir)
+	if err != nil {
+		return nil
+	}
+	waits := map[string]string{}
+	for _, c := range plan.Containers {
+		var list []string
+		for _, d := range c.Life.After {
+			list = append(list, d.Container+" "+string(d.Condition))
+		}
+		if len(list) > 0 {
+			waits[c.Name] = "it starts after: " + strings.Join(list, ", ")
+		}
+	}
+	return waits
 }
 
 // whatNext are the commands that show more, the most telling first.

@@ -41,6 +41,10 @@ func (a *app) describe(ctx context.Context, cmd *cobra.Command, o *groupOptions,
 	if err != nil {
 		return nil, err
 	}
+	err = allow(g, o.allowed)
+	if err != nil {
+		return nil, err
+	}
 	d := &described{source: in.file, request: deploy.Request{
 		Group: *g, Images: &images{a: a, plainHTTP: o.plainHTTP}, Regenerate: o.regenerate, Generate: deploy.PolicyOptions(g.Platform),
 		ScratchMiB: o.scratchMiB, Shares: o.shareDirs,
@@ -91,11 +95,20 @@ type images struct {
 	plainHTTP bool
 }
 
+// imageError says that an image of a description can not be had.
+type imageError struct {
+	ref string
+	err error
+}
+
+func (e *imageError) Error() string { return e.err.Error() }
+func (e *imageError) Unwrap() error { return e.err }
+
 // Open implements deploy.Images.
 func (i *images) Open(ctx context.Context, ref string, logins []spec.RegistryCredential) (assemble.Image, error) {
 	img, err := i.a.openImageAs(ctx, ref, i.plainHTTP, login(logins))
 	if err != nil {
-		return assemble.Image{}, err
+		return assemble.Image{}, &imageError{ref: ref, err: err}
 	}
 	entries, err := i.a.convertLayers(ctx, layer.Sources(img.Layers()))
 	return assemble.Image{Image: img, Entries: entries}, err
@@ -119,6 +132,17 @@ func (a *app) prepareGroup(ctx context.Context, o *groupOptions, d *described) (
 	if errors.Is(err, deploy.ErrNoSidecar) {
 		return nil, fixed(err, "--sidecar-image REF; `make images` of the sources makes one")
 	}
+	if errors.Is(err, deploy.ErrNoShare) {
+		return nil, fixed(err, "--share [ACCOUNT/]SHARE=DIR; whoever controls this machine reads and changes what is in there")
+	}
+	var unopened *imageError
+	if errors.As(err, &unopened) {
+		return nil, fixed(err, "--image-map FILE, with a line in it such as %q: oci-archive:image.tar", unopened.ref)
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = checkAllowed(o, p)
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
@@ -15,7 +14,6 @@ import (
 
 	guestv1 "cofferdam.dev/api/guest/v1"
 	"cofferdam.dev/internal/group"
-	"cofferdam.dev/internal/plain"
 )
 
 func (a *app) execCommand() *cobra.Command {
@@ -25,8 +23,9 @@ func (a *app) execCommand() *cobra.Command {
 		Short: "Start a further process in a group that runs",
 		Long: `Start a process in a container of a group, if the group's policy lists its command.
 
-The policy was fixed at launch: allow commands with ` + "`cofferdam run --allow-exec`" + `. Everything
-else is refused by the guest, with the reason.
+The policy was fixed at launch: allow commands with --allow-exec of ` + "`cofferdam run`" + ` or
+` + "`cofferdam group up`" + `; those of probes and hooks are allowed, too. Everything else is
+refused by the guest, with the reason.
 
 The exit code is that of the process; 3 if the policy refused, 125 for a failure of
 cofferdam itself.`,
@@ -74,7 +73,7 @@ func (a *app) exec(ctx context.Context, ref string, o group.ExecOptions) error {
 	id, streams, err := client.Exec(ctx, o)
 	if d := guestv1.DenialFrom(err); d.GetCode() == guestv1.CodePolicyDenied {
 		f := refusal(d)
-		f.fix = "the policy is fixed at launch; allow the command there: cofferdam run --allow-exec " + strconv.Quote(plain.Printable(plain.Command(o.Command))) + " ..."
+		f.fix = a.howToAllow(ref, o.Container, o.Command)
 		return f
 	}
 	if err != nil {

@@ -51,6 +51,9 @@ type groupOptions struct {
 	firmware         string
 	substitutes      deploy.Substitutes
 	shareDirs        map[string]string
+	allowExec        []string
+	allowed          []allowedCommand
+	wait             bool
 }
 
 func (o *groupOptions) flags(c *cobra.Command) {
@@ -68,6 +71,7 @@ func (o *groupOptions) flags(c *cobra.Command) {
 	f.StringArrayVar(&o.trustLists, "trust-list", nil, "load this signed trust list before the fragments (a file)")
 	f.BoolVar(&o.plainHTTP, "plain-http", false, "speak to the images' registries without TLS")
 	f.BoolVar(&o.read.run.debug, "debug", false, "allow shells and debugging requests; not for production")
+	o.allowFlag(c)
 	f.StringVarP(&o.memory, "memory", "m", "", "memory of the machine (default: what the containers ask for, and the guest needs)")
 	f.IntVar(&o.cpus, "cpus", 0, "virtual processors of the machine (default: what the containers ask for)")
 	f.StringVar(&o.scratch, "scratch", "", "keep each container's writable layer on an encrypted disk with room for this much")
@@ -111,6 +115,11 @@ func (o *groupOptions) check(cmd *cobra.Command) error {
 		return usage(cmd, fmt.Sprintf("--cpus is %d; want 1 to %d", o.cpus, maxCPUs))
 	case o.policyFile != "" && o.regenerate:
 		return usage(cmd, "--policy and --regenerate exclude each other")
+	case o.policyFile != "" && len(o.allowExec) > 0:
+		return usage(cmd, "--policy and --allow-exec exclude each other: the policy says what is allowed")
+	}
+	if o.allowed, err = readAllowed(o.allowExec); err != nil {
+		return usage(cmd, "--allow-exec "+err.Error())
 	}
 	o.shareDirs = map[string]string{}
 	for _, text := range o.shares {

@@ -201,6 +201,8 @@ func describeChange(c deploy.Change) string {
 		where = "container " + c.Container + ": " + c.Field
 	}
 	switch {
+	case c.Was == c.Becomes: // values that are not shown
+		return plain.Printable(where + " has another value")
 	case c.Was == "":
 		return plain.Printable(where + " is new: " + c.Becomes)
 	case c.Becomes == "":

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -36,8 +37,11 @@ description gives, and are watched, restarted and stopped as it says.
 
 ` + groupLong + `
 
-The group runs on when the command has ended: ` + "`cofferdam group ps`, `logs`, `events`" + ` and
-` + "`down`" + ` find it by its name.`,
+The command ends when the first containers run; with --wait when all are ready. The group runs
+on: ` + "`cofferdam group ps`, `logs`, `events`" + ` and ` + "`down`" + ` find it by its name. Ctrl-C before that
+leaves nothing behind.
+
+The exit code is 3 if the policy or the guest refused.`,
 		Example: `  cofferdam group up compose.yaml
   cofferdam group up template.json --parameters values.json --share data=/srv/data
   cofferdam group up pod.yaml --name shop --with-skr
@@ -51,6 +55,7 @@ The group runs on when the command has ended: ` + "`cofferdam group ps`, `logs`,
 	}
 	o.flags(c)
 	c.Flags().StringVar(&o.record, "record", "", "record what the guest is asked, with its decisions, in this new file; it holds environment values")
+	c.Flags().BoolVar(&o.wait, "wait", false, "return when every container is ready, and fail if the group ends before")
 	c.Flags().BoolVar(&o.remove, "rm", false, "remove the group as soon as it has ended")
 	a.outputFlag(c)
 	return c
@@ -91,14 +96,41 @@ func (a *app) up(ctx context.Context, cmd *cobra.Command, o *groupOptions, files
 	}
 	defer l.close()
 	err = l.wait(ctx, group.StageRunning)
+	if err != nil && ctx.Err() != nil {
+		return a.forget(ctx, l)
+	}
 	if err != nil {
 		return a.startFailure(ctx, l, &runOptions{remove: o.remove, policyFile: givenPolicy(o, prepared)}, err)
+	}
+	if o.wait {
+		err = a.waitReady(ctx, l.created.Record.ID)
+		if err != nil {
+			return err
+		}
 	}
 	_, g, err := a.lookup(l.created.Record.ID)
 	if err != nil {
 		return err
 	}
 	return a.answer(g.Record, func(w io.Writer) error { return a.showStarted(w, g.Record) })
+}
+
+// forget removes a group whose start was interrupted, so that its name is free for the next.
+func (a *app) forget(ctx context.Context, l *launched) error {
+	l.close()
+	s, err := a.store()
+	if err != nil {
+		return err
+	}
+	r := l.created.Record
+	if !a.gone(s, r.ID) {
+		return fixed(fmt.Errorf("interrupted, and the supervisor of %s is still there", r.Name), "cofferdam group down %s", r.Name)
+	}
+	err = s.Remove(r.ID)
+	if err != nil && !errors.Is(err, group.ErrNotFound) {
+		return fmt.Errorf("interrupted, and group %s could not be removed: %w", r.Name, err)
+	}
+	return ctx.Err()
 }
 
 // givenPolicy names the policy of a group where it was not generated.

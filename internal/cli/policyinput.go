@@ -114,7 +114,7 @@ func (a *app) imageInput(cmd *cobra.Command, o *generateOptions, args []string) 
 // descriptionInput reads the arguments as descriptions.
 func (a *app) descriptionInput(ctx context.Context, cmd *cobra.Command, o *generateOptions, args []string) (*input, error) {
 	for _, name := range imageFlags {
-		if cmd.Flags().Changed(name) {
+		if cmd.Flags().Changed(name) && cmd.Parent().Name() != "group" { // a group's flags of these names are its own
 			return nil, usage(cmd, fmt.Sprintf("--%s is for images; a description says it itself", name))
 		}
 	}

@@ -113,7 +113,7 @@ func (a *app) dial(ref string) (*group.Client, error) {
 	}
 	c, err := s.Dial(g.Record.ID)
 	if errors.Is(err, group.ErrNotRunning) {
-		return nil, fixed(err, "cofferdam group inspect %s", g.Record.Name)
+		return nil, fixed(err, "cofferdam group debug %s says why; cofferdam group start %s starts it again", g.Record.Name, g.Record.Name)
 	}
 	return c, err
 }

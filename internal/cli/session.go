@@ -104,6 +104,9 @@ func (s *session) run(ctx context.Context) (int, error) {
 			}
 			undelivered = errors.Join(undelivered, err)
 		case e := <-ended:
+			if ctx.Err() != nil {
+				return 0, ctx.Err() // our caller has left, and waits for no more output
+			}
 			drain(outDone, errDone, &moved)
 			select {
 			case err := <-lost: // the last output was too quick for us

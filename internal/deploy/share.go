@@ -3,6 +3,7 @@
 package deploy
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,9 @@ import (
 	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/spec"
 )
+
+// ErrNoShare says that a group has a file share and nobody said what stands in for it.
+var ErrNoShare = errors.New("no directory of this machine stands in for it")
 
 // share finds the directories that stand in for file shares. A share without one is an error: an empty directory would
 // only look as if it worked.
@@ -28,7 +32,7 @@ func share(volumes []group.Volume, dirs map[string]string) error {
 			dir, ok = dirs[name]
 		}
 		if !ok {
-			return fmt.Errorf("volume %s is the file share %s/%s, and no directory of this machine stands in for it", v.Name, account, name)
+			return fmt.Errorf("volume %s is the file share %s/%s, and %w", v.Name, account, name, ErrNoShare)
 		}
 		dir, err := filepath.Abs(dir)
 		if err != nil {

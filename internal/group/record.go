@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"cofferdam.dev/internal/spec"
@@ -159,7 +160,7 @@ func (r *Record) Container(ref string) (*Container, error) {
 		return &r.Containers[0], nil
 	}
 	if ref == "" {
-		return nil, fmt.Errorf("group %s has %d containers: name one", r.Name, len(r.Containers))
+		return nil, fmt.Errorf("group %s has %d containers: name one of %s", r.Name, len(r.Containers), r.containerNames())
 	}
 	var found *Container
 	for i := range r.Containers {
@@ -175,9 +176,17 @@ func (r *Record) Container(ref string) (*Container, error) {
 		}
 	}
 	if found == nil {
-		return nil, fmt.Errorf("group %s has no container %q", r.Name, ref)
+		return nil, fmt.Errorf("group %s has no container %q; it has %s", r.Name, ref, r.containerNames())
 	}
 	return found, nil
+}
+
+func (r *Record) containerNames() string {
+	var names []string
+	for _, c := range r.Containers {
+		names = append(names, c.Name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // ExitCode is the exit code of the group: that of its first container that did not end with zero, and 0 if all did. Init
