@@ -25,14 +25,13 @@ func (a *app) copyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "cp SOURCE DESTINATION",
 		Short: "Copy files between a container and this machine",
-		Long: `Copy a file or a directory into a container or out of it. One of the two is GROUP:PATH, with an
-absolute path; the other one is a path here.
+		Long: `Copy a file or a directory into a container or out of it. One of the two is GROUP:PATH,
+with an absolute path; the other one is a path here.
 
 It runs tar in the container, so the image must have it, and the group's policy must allow
-the command: "tar -cf - -C DIR NAME" to copy out and "tar -xf - -C DIR" to copy in; see
---allow-exec of ` + "`cofferdam group up`" + `. Everything else is refused by the guest, with the
-reason. What comes out of a container is taken for hostile: no link leads out of the
-destination, and no owner or special file is taken over.`,
+the command: "tar -cf - -C DIR NAME" to copy out and "tar -xf - -C DIR" to copy in. All else
+is refused by the guest, with the reason. What comes out of a container is taken for
+hostile: no link leads out of the destination, and no owner or special file is taken over.`,
 		Example: `  cofferdam group cp shop:/var/lib/report.csv .
   cofferdam group cp --container web site/ shop:/srv`,
 		Args:              arguments(2, 2, "a source and a destination"),

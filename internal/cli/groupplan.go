@@ -56,8 +56,8 @@ func (a *app) planCommand() *cobra.Command {
 		Use:   "plan [flags] FILE...",
 		Short: "Show what `group up` would start, and what would change",
 		Long: `Show what ` + "`group up`" + ` with the same flags would start: containers, images, the size of the
-machine, the policy it is launched with, and whether that policy admits the start. If a group
-of the name exists, it says in what the new one would differ. Nothing is started.
+machine, the policy it is launched with, and whether that policy admits the start. If a
+group of the name exists, it says in what the new one would differ. Nothing is started.
 
 ` + groupLong + `
 

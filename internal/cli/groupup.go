@@ -23,8 +23,8 @@ asked about everything that the start needs; --regenerate makes a new one instea
 one, a policy is generated: for an ARM template the text that Azure's confcom makes.
 
 The images of Azure's own release sidecar are replaced by cofferdam's, where one is at hand
-(--sidecar-image, or sidecar.tar in the state directory); --image-map replaces others. A file
-share needs a directory of this machine that stands in for it: --share NAME=DIR.`
+(--sidecar-image, or sidecar.tar in the state directory); --image-map replaces others. A
+file share needs a directory of this machine that stands in for it: --share NAME=DIR.`
 
 func (a *app) upCommand() *cobra.Command {
 	var o groupOptions
