@@ -9,7 +9,6 @@
 package gitrepo
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,13 +16,10 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -32,7 +28,6 @@ const (
 	DefaultTimeout   = 10 * time.Minute
 	DefaultMaxBytes  = 512 << 20 // on the disk while it is fetched, and of the files together
 	DefaultMaxFiles  = 20_000
-	maxErrorText     = 1 << 10
 	sizeInterval     = 500 * time.Millisecond
 	commitHexDigits  = 40
 	commitHexDigits2 = 64 // of a repository that uses SHA-256
@@ -48,7 +43,7 @@ type Options struct {
 	Commit string
 	// Protocols that git may use; empty is https and http.
 	Protocols []string
-	// Timeout, MaxBytes and MaxFiles bound it all; 0 is the usual bound.
+	// Timeout, MaxBytes and MaxFiles bound it all; 0 is the usual bound. MaxFiles counts what is left out, too.
 	Timeout  time.Duration
 	MaxBytes int64
 	MaxFiles int
@@ -217,49 +212,4 @@ func diskSize(dir string) int64 {
 		return nil
 	})
 	return total
-}
-
-// command is git without anybody's configuration. The URL is in its environment, which only we can read.
-func (r *repository) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "git", args...)
-	cmd.Dir = r.o.Dir
-	cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
-		"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=/bin/false", "GIT_ALLOW_PROTOCOL=" + strings.Join(r.o.Protocols, ":"), "GIT_NO_LAZY_FETCH=1",
-		"GIT_CONFIG_COUNT=3", "GIT_CONFIG_KEY_0=remote.origin.url", "GIT_CONFIG_VALUE_0=" + r.o.URL,
-		"GIT_CONFIG_KEY_1=core.hooksPath", "GIT_CONFIG_VALUE_1=/dev/null", "GIT_CONFIG_KEY_2=gc.auto", "GIT_CONFIG_VALUE_2=0",
-	}
-	for _, name := range []string{"http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY"} {
-		if v, ok := os.LookupEnv(name); ok {
-			cmd.Env = append(cmd.Env, name+"="+v)
-		}
-	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // its helpers, too
-	cmd.WaitDelay = 10 * time.Second
-	return cmd
-}
-
-// run runs git to its end and returns its output. Its own words are in the error, without the password.
-func (r *repository) run(ctx context.Context, args ...string) ([]byte, error) {
-	cmd := r.command(ctx, args...)
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	runtime.LockOSThread() // the death signal is sent when the thread ends that forked
-	defer runtime.UnlockOSThread()
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, r.failed(args[0], err, errs.String())
-	}
-	return out, nil
-}
-
-func (r *repository) failed(what string, err error, words string) error {
-	words = strings.TrimSpace(strings.ReplaceAll(words, r.o.URL, r.shown))
-	if u, perr := url.Parse(r.o.URL); perr == nil && u.User != nil {
-		if password, ok := u.User.Password(); ok && password != "" {
-			words = strings.ReplaceAll(words, password, "xxxxx")
-		}
-	}
-	return fmt.Errorf("git %s: %w: %s", what, err, words[max(0, len(words)-maxErrorText):])
 }

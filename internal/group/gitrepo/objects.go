@@ -4,12 +4,10 @@ package gitrepo
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"strconv"
 	"strings"
 )
@@ -27,71 +25,76 @@ type entry struct {
 	executable   bool
 }
 
-// list lists the commit's files. Symbolic links and submodules are counted and left out.
+// maxEntry bounds the line of one entry, in bytes: its path is no longer than the guest takes.
+const maxEntry = 4 << 10
+
+// list lists the commit's files. Symbolic links and submodules are counted and left out. A small repository can list more than
+// any memory holds, as its trees may hold each other many times over, so it is read only as far as it may go.
 func (r *repository) list(ctx context.Context, commit string) ([]entry, int, error) {
-	out, err := r.run(ctx, "ls-tree", "-r", "-z", "--full-tree", commit)
-	if err != nil {
-		return nil, 0, err
-	}
 	var entries []entry
 	left := 0
-	for line := range bytes.SplitSeq(bytes.TrimSuffix(out, []byte{0}), []byte{0}) {
-		if len(line) == 0 {
-			continue // a commit without any file
+	err := r.stream(ctx, func(_ io.Writer, out *bufio.Reader) error {
+		for {
+			line, err := readEntry(out)
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			e, file, err := parseEntry(line)
+			switch {
+			case err != nil:
+				return err
+			case file:
+				entries = append(entries, e)
+			default:
+				left++
+			}
+			if len(entries)+left > r.o.MaxFiles {
+				return fmt.Errorf("it has more than %d files", r.o.MaxFiles)
+			}
 		}
-		head, path, ok := strings.Cut(string(line), "\t")
-		fields := strings.Fields(head)
-		if !ok || len(fields) != 3 {
-			return nil, 0, fmt.Errorf("git listed %q, which is no entry of a tree", line)
+	}, "ls-tree", "-r", "-z", "--full-tree", commit)
+	return entries, left, err
+}
+
+// readEntry reads a line that ends with a zero byte. It is io.EOF when there is none.
+func readEntry(out *bufio.Reader) (string, error) {
+	var line []byte
+	for {
+		b, err := out.ReadByte()
+		switch {
+		case errors.Is(err, io.EOF) && len(line) > 0:
+			return "", io.ErrUnexpectedEOF
+		case err != nil:
+			return "", err
+		case b == 0:
+			return string(line), nil
+		case len(line) == maxEntry:
+			return "", fmt.Errorf("it has a path of more than %d bytes", maxEntry)
 		}
-		switch fields[0] {
-		case modeFile, modeExecutable, modeGroupWrite:
-			entries = append(entries, entry{path: path, object: fields[2], executable: fields[0] == modeExecutable})
-		default:
-			left++
-		}
-		if len(entries) > r.o.MaxFiles {
-			return nil, 0, fmt.Errorf("it has more than %d files", r.o.MaxFiles)
-		}
+		line = append(line, b)
 	}
-	return entries, left, nil
+}
+
+// parseEntry reads an entry of a tree, and whether it is a file.
+func parseEntry(line string) (entry, bool, error) {
+	head, path, ok := strings.Cut(line, "\t")
+	fields := strings.Fields(head)
+	if !ok || len(fields) != 3 {
+		return entry{}, false, fmt.Errorf("git listed %q, which is no entry of a tree", line)
+	}
+	switch fields[0] {
+	case modeFile, modeExecutable, modeGroupWrite:
+		return entry{path: path, object: fields[2], executable: fields[0] == modeExecutable}, true, nil
+	}
+	return entry{}, false, nil
 }
 
 // contents calls fn for each entry with its content.
 func (r *repository) contents(ctx context.Context, entries []entry, fn func(File) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	cmd := r.command(ctx, "cat-file", "--batch")
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return fmt.Errorf("reading objects: %w", err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return fmt.Errorf("reading objects: %w", err)
-	}
-	runtime.LockOSThread() // as in run
-	defer runtime.UnlockOSThread()
-	err = cmd.Start()
-	if err != nil {
-		return r.failed("cat-file", err, "")
-	}
-	err = r.batch(in, bufio.NewReader(out), entries, fn)
-	if err != nil {
-		cancel()
-	}
-	errIn := in.Close()
-	errWait := cmd.Wait()
-	if err != nil {
-		return err
-	}
-	err = errors.Join(errIn, errWait)
-	if err != nil {
-		return r.failed("cat-file", err, errs.String())
-	}
-	return nil
+	return r.stream(ctx, func(in io.Writer, out *bufio.Reader) error { return r.batch(in, out, entries, fn) }, "cat-file", "--batch")
 }
 
 // batch asks for one object after the other.
