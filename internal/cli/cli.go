@@ -156,7 +156,7 @@ func (a *app) commands() map[string][]*cobra.Command {
 		"run": {a.runCommand(), a.groupCommand(), a.serveCommand(), a.sidecarCommand()},
 		"prove": {a.machineAttestCommand(), a.verifyCommand(), a.appraisalCommand(), a.trustCommand(), a.collateralCommand(), a.policyCommand(), a.attestationCommand(),
 			a.auditCommand(), a.tourCommand()},
-		"make": {a.imageCommand(), a.guestCommand(), a.vaultCommand(), a.keyCommand(), a.secretCommand(), a.brokerCommand()},
+		"make": {a.imageCommand(), a.guestCommand(), a.vaultCommand(), a.keyCommand(), a.secretCommand(), a.brokerCommand(), a.volumeCommand()},
 		"self": {a.doctorCommand(), a.simulatorCommand(), a.versionCommand(), a.completionCommand()},
 	}
 }

@@ -65,6 +65,22 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// TestRootScripts runs what mounts.
+func TestRootScripts(t *testing.T) {
+	t.Parallel()
+	testcap.Require(t, testcap.Root, testcap.FUSE, testcap.Loop, testcap.E2fsprogs)
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "root"),
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("COFFERDAM_HOME", filepath.Join(env.WorkDir, "home"))
+			return nil
+		},
+	})
+}
+
 // TestMachineScripts runs what boots machines. All of a script's groups share one state directory, which takes the
 // guest image and the layers from the project's cache.
 func TestMachineScripts(t *testing.T) {

@@ -135,6 +135,15 @@ const maxSecretFile = 4 << 10
 
 // readSecretFile reads a file that nobody else may read, without the end of its line.
 func readSecretFile(what, name string) (*seal.Secret, error) {
+	b, err := readPrivate(what, name, maxSecretFile)
+	if err != nil {
+		return nil, err
+	}
+	return seal.NewSecret(bytes.TrimRight(b, "\r\n")), nil
+}
+
+// readPrivate reads a file that nobody else may read.
+func readPrivate(what, name string, limit int64) ([]byte, error) {
 	info, err := os.Stat(name)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", what, err)
@@ -142,11 +151,11 @@ func readSecretFile(what, name string) (*seal.Secret, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("reading %s: %s has mode %v; want 0600", what, name, info.Mode().Perm())
 	}
-	b, err := readLimited(name, nil, maxSecretFile)
+	b, err := readLimited(name, nil, limit)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", what, err)
 	}
-	return seal.NewSecret(bytes.TrimRight(b, "\r\n")), nil
+	return b, nil
 }
 
 // collectShares opens a root key that is split: by the shares in files, and by those that people give until there are enough.

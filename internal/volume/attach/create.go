@@ -132,7 +132,7 @@ func (n *New) createLUKS2(d *descriptor.Descriptor, path string) (descriptor.Key
 		return key, err
 	}
 	defer func() { _ = f.Close() }() // Format synced it
-	h, err := luks2.Format(f, DataOffset+n.Size, volume, luks2.FormatOptions{Label: n.Label, Offset: DataOffset, DataSize: n.Size, Slots: n.luksSlots()})
+	h, err := luks2.Format(f, DataOffset+n.Size, volume, luks2.FormatOptions{Label: n.Label, Offset: DataOffset, DataSize: n.Size, Slots: LUKSSlots(n.Openers)})
 	if err != nil {
 		return key, err
 	}
@@ -145,10 +145,10 @@ func (n *New) createLUKS2(d *descriptor.Descriptor, path string) (descriptor.Key
 	return key, err
 }
 
-// luksSlots are the key slots by which cryptsetup opens the volume with the same secrets.
-func (n *New) luksSlots() []luks2.Slot {
+// LUKSSlots are the key slots by which cryptsetup opens a volume with the same secrets.
+func LUKSSlots(openers []Opener) []luks2.Slot {
 	var list []luks2.Slot
-	for _, o := range n.Openers {
+	for _, o := range openers {
 		s := luks2.Slot{Passphrase: o.Secret, KDF: luks2.EncfsKDF()}
 		if o.Slot.Kind == descriptor.PassphraseSlot {
 			s.KDF = luks2.DefaultKDF()
@@ -188,10 +188,11 @@ func describe(ctx context.Context, storage blob.Source, secret []byte, openers [
 		return nil, err
 	}
 	defer volume.Destroy()
-	return describeHeader(h, volume, openers, now)
+	return DescribeHeader(h, volume, openers, now)
 }
 
-func describeHeader(h *luks2.Header, volume luks2.VolumeKey, openers []Opener, now time.Time) (*descriptor.Descriptor, error) {
+// DescribeHeader makes the descriptor of a LUKS2 volume whose header is known, and its key.
+func DescribeHeader(h *luks2.Header, volume luks2.VolumeKey, openers []Opener, now time.Time) (*descriptor.Descriptor, error) {
 	pin, err := h.Pin(volume)
 	if err != nil {
 		return nil, err

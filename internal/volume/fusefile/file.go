@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,6 +32,7 @@ type file struct {
 	device  aligned
 	opts    Options
 	started time.Time
+	opened  atomic.Int64 // handles
 }
 
 func (f *file) String() string { return "cofferdam" }
@@ -130,8 +132,15 @@ func (f *file) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.
 	case in.Flags&unix.O_ACCMODE != unix.O_RDONLY && !f.opts.Write:
 		return fuse.EROFS
 	}
+	f.opened.Add(1)
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE // nobody but the kernel changes the content
 	return fuse.OK
+}
+
+func (f *file) Release(<-chan struct{}, *fuse.ReleaseIn) {
+	if f.opened.Add(-1) == 0 && f.opts.Closed != nil {
+		f.opts.Closed()
+	}
 }
 
 func (f *file) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {

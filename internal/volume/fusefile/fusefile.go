@@ -71,6 +71,8 @@ type Options struct {
 	WriteThrough bool
 	// AllowOther lets other users open the file, as its mode permits.
 	AllowOther bool
+	// Closed, if it is set, is called whenever nobody has the file open any more.
+	Closed func()
 	// Failed, if it is set, is told why a request failed.
 	Failed func(operation string, err error)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,7 @@ type Filesystem struct {
 
 	files string // private directory of the file
 	file  *fusefile.Mount
+	gone  chan struct{}
 }
 
 // Detect says which filesystem a volume holds, by its superblock.
@@ -81,7 +83,7 @@ func mount(ctx context.Context, d fusefile.Device, dir string, o Options) (mount
 	if err := Nodes(); err != nil {
 		return nil, err
 	}
-	m := &Filesystem{Type: kind, Dir: dir}
+	m := &Filesystem{Type: kind, Dir: dir, gone: make(chan struct{})}
 	if m.files, err = os.MkdirTemp(o.Files, ".cofferdam-volume-"); err != nil {
 		return nil, err
 	}
@@ -91,6 +93,7 @@ func mount(ctx context.Context, d fusefile.Device, dir string, o Options) (mount
 		}
 	}()
 	o.File.Write = o.Write
+	o.File.Closed = sync.OnceFunc(func() { close(m.gone) }) // the loop device has the file open, and nobody else
 	if m.file, err = fusefile.Serve(m.files, d, o.File); err != nil {
 		return nil, err
 	}
@@ -122,7 +125,14 @@ const settle = 10 * time.Second
 // Close unmounts the filesystem, which writes what it holds, and then lets go of the loop device and of the file. While
 // somebody uses the filesystem the error is EBUSY, and everything stays, until ctx ends.
 func (m *Filesystem) Close(ctx context.Context) error {
-	err := again(ctx, func() error { return unix.Unmount(m.Dir, 0) })
+	err := again(ctx, func() error {
+		select {
+		case <-m.gone:
+			return nil
+		default:
+			return unix.Unmount(m.Dir, 0)
+		}
+	})
 	if err != nil {
 		return fmt.Errorf("unmounting %s: %w", m.Dir, err)
 	}
@@ -134,8 +144,9 @@ func (m *Filesystem) Abort() error {
 	return errors.Join(unix.Unmount(m.Dir, unix.MNT_DETACH), m.file.Abort())
 }
 
-// Done is closed when the file below the filesystem is gone.
-func (m *Filesystem) Done() <-chan struct{} { return m.file.Done() }
+// Done is closed when the filesystem is not mounted any more, also when somebody else unmounted it. Close is still to be
+// called.
+func (m *Filesystem) Done() <-chan struct{} { return m.gone }
 
 // end undoes what is below the mount. The loop device lets go of the file when its last user has closed it, which the kernel
 // does a moment after it was unmounted.

@@ -174,6 +174,31 @@ func TestBusy(t *testing.T) {
 	}
 }
 
+// Whoever may can unmount it, and that is noticed.
+func TestUnmountedByOthers(t *testing.T) {
+	t.Parallel()
+	needs(t)
+	i := newImage(t, descriptor.Shadow, 16<<20)
+	i.format(t)
+	dir := t.TempDir()
+	v := i.open(t, true)
+	m, err := Mount(t.Context(), v, dir, Options{Write: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Unmount(dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-m.Done():
+	case <-time.After(time.Minute):
+		t.Error("nobody notices")
+	}
+	if err := errors.Join(m.Close(t.Context()), v.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // What holds no filesystem is refused before the kernel sees it, and nothing is left.
 func TestNoFilesystem(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/volume/anchor"
+	"cofferdam.dev/internal/volume/attach"
+	"cofferdam.dev/internal/volume/blob"
+	"cofferdam.dev/internal/volume/blockcache"
+	"cofferdam.dev/internal/volume/descriptor"
+	"cofferdam.dev/internal/volume/luks2"
+	"cofferdam.dev/internal/volume/shadow"
+	"cofferdam.dev/internal/wholefile"
+)
+
+func (a *app) volumeCommand() *cobra.Command {
+	return noun("volume", "Make encrypted volumes, and use them on storage that nobody trusts",
+		a.volumeCreateCommand(), a.volumeEncryptCommand(), a.volumeInspectCommand(), a.volumeVerifyCommand(), a.volumeMountCommand(),
+		a.volumeUploadCommand(), a.volumeRekeyCommand(), a.volumeConvertCommand(), a.volumeSnapshotCommand())
+}
+
+// aboutVolume is what the help of each of these commands says about descriptors.
+const aboutVolume = `
+A volume's descriptor says what must be known of it: its format, what is pinned of it, and
+how its key is come by. It has nothing secret in it. It is --descriptor, else the image's
+name with .json behind it.`
+
+// volumeOptions say which volume is meant.
+type volumeOptions struct {
+	descriptor, anchors  string
+	withoutAnchor        bool
+	accountKey, token    string
+	insecurePlain        bool
+	withoutPin, writable bool
+	key                  volumeKeyOptions
+}
+
+func (o *volumeOptions) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&o.descriptor, "descriptor", "", "the volume's descriptor (default: IMAGE.json)")
+	f.StringVar(&o.anchors, "anchors", "", "directory of anchors of kind file (default: volume-anchors in the state directory)")
+}
+
+// openFlags are those of commands that open a volume with its key.
+func (o *volumeOptions) openFlags(c *cobra.Command) {
+	o.flags(c)
+	c.Flags().BoolVar(&o.withoutAnchor, "without-anchor", false, "open a volume without its anchor: what is read may be an old state")
+	o.key.openFlags(c)
+}
+
+// storageFlags are the credentials of remote storage.
+func (o *volumeOptions) storageFlags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&o.accountKey, "account-key-file", "", "file with the key of an Azure storage account, in base64")
+	f.StringVar(&o.token, "storage-token-file", "", "file with an access token for Azure storage")
+	f.BoolVar(&o.insecurePlain, "insecure-plain-http", false, "send credentials over plain HTTP to other machines")
+}
+
+// isURL tells a URL from a file's name.
+func isURL(image string) bool { return strings.Contains(image, "://") }
+
+func (o *volumeOptions) descriptorFile(image string) (string, error) {
+	switch {
+	case o.descriptor != "":
+		return o.descriptor, nil
+	case isURL(image):
+		return "", errors.New("the volume is on remote storage: --descriptor must name its descriptor here")
+	}
+	return image + ".json", nil
+}
+
+func readDescriptor(name string) (*descriptor.Descriptor, error) {
+	b, err := readLimited(name, nil, descriptor.MaxSize)
+	if err != nil {
+		return nil, fmt.Errorf("reading the volume's descriptor: %w", err)
+	}
+	d, err := descriptor.Parse(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return d, nil
+}
+
+func writeDescriptor(name string, d *descriptor.Descriptor) error {
+	b, err := d.Marshal()
+	if err != nil {
+		return err
+	}
+	return wholefile.Replace(name, b, 0o644)
+}
+
+// anchorsIn opens the anchors of kind file.
+func (o *volumeOptions) anchorsIn(a *app) (*anchor.Dir, error) {
+	dir := o.anchors
+	if dir == "" {
+		dir = filepath.Join(a.home, "volume-anchors")
+	}
+	return anchor.NewDir(dir)
+}
+
+// records returns the anchor that a descriptor wants; nil is none.
+func (o *volumeOptions) records(a *app, want descriptor.Anchor) (shadow.Anchor, error) {
+	if o.withoutAnchor {
+		return nil, nil //nolint:nilnil // it was asked for
+	}
+	switch want.Kind {
+	case descriptor.FileAnchor:
+		return o.anchorsIn(a)
+	case descriptor.NoAnchor:
+		return nil, nil //nolint:nilnil // there is none
+	}
+	return nil, fixed(fmt.Errorf("the volume's anchor is a counter of the vault %s, which is asked by groups alone", want.Vault),
+		"--without-anchor, if an old state does no harm")
+}
+
+// storage is how the image is reached.
+func (o *volumeOptions) storage(a *app, image string) (blob.Options, error) {
+	return storageOptions(a, image, o.accountKey, o.token, o.insecurePlain)
+}
+
+// openVolume opens a volume. The caller closes it.
+func (a *app) openVolume(ctx context.Context, cmd *cobra.Command, image string, o *volumeOptions, write bool) (*attach.Volume, *descriptor.Descriptor, error) {
+	bo, err := o.storage(a, image)
+	if err != nil {
+		return nil, nil, err
+	}
+	bo.Write = write
+	if o.withoutPin {
+		return a.openUnpinned(ctx, cmd, image, o, bo)
+	}
+	name, err := o.descriptorFile(image)
+	if err != nil {
+		return nil, nil, usage(cmd, err.Error())
+	}
+	d, err := readDescriptor(name)
+	if err != nil {
+		return nil, nil, missingDescriptor(err)
+	}
+	key, err := o.key.open(a, cmd, d)
+	if err != nil {
+		return nil, nil, volumeFailure(err)
+	}
+	defer key.Destroy()
+	v, err := a.attachVolume(ctx, image, d, key, o, bo)
+	return v, d, err
+}
+
+// attachVolume opens a volume whose key is known.
+func (a *app) attachVolume(ctx context.Context, image string, d *descriptor.Descriptor, key descriptor.Key, o *volumeOptions, bo blob.Options) (*attach.Volume, error) {
+	records, err := o.records(a, d.Anchor)
+	if err != nil {
+		return nil, err
+	}
+	src, err := attach.Storage(ctx, image, bo, blockcache.Options{})
+	if err != nil {
+		return nil, volumeFailure(err)
+	}
+	v, err := attach.Open(ctx, src, attach.Options{Descriptor: d, Key: key, Write: bo.Write, Anchor: records, WithoutAnchor: o.withoutAnchor})
+	if err != nil {
+		return nil, volumeFailure(errors.Join(err, src.Close()))
+	}
+	a.warnOf(v)
+	return v, nil
+}
+
+func (a *app) openUnpinned(ctx context.Context, cmd *cobra.Command, image string, o *volumeOptions, bo blob.Options) (*attach.Volume, *descriptor.Descriptor, error) {
+	secret, err := o.key.secret(a, cmd)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer clear(secret)
+	src, err := attach.Storage(ctx, image, bo, blockcache.Options{})
+	if err != nil {
+		return nil, nil, volumeFailure(err)
+	}
+	v, err := attach.OpenLUKS2WithoutPin(ctx, src, secret, bo.Write)
+	if err != nil {
+		return nil, nil, volumeFailure(errors.Join(err, src.Close()))
+	}
+	a.warnOf(v)
+	return v, nil, nil
+}
+
+func (a *app) warnOf(v *attach.Volume) {
+	s := a.style(a.Err)
+	for _, w := range v.Facts.Warnings {
+		a.say("%s %s", s.warn("note:"), w)
+	}
+}
+
+func missingDescriptor(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return fixed(err, "--descriptor FILE; for a LUKS2 volume of someone else that has none, --without-pin")
+	}
+	return err
+}
+
+// volumeFailure puts what a person needs beside an error of a volume. What a key or an anchor refused is exit code 3.
+func volumeFailure(err error) error {
+	fixes := []struct {
+		is  error
+		fix string
+	}{
+		{shadow.ErrRolledBack, "the storage was put back, or two writers were at it: the newest copy, or --without-anchor to look at this one"},
+		{shadow.ErrNoRecord, "--anchors DIR, where the volume was made or written last"},
+		{shadow.ErrForeignAnchor, "the anchor of this volume: the record there is older than the storage"},
+		{shadow.ErrNoVolume, "the storage that belongs to this descriptor"},
+		{shadow.ErrDamaged, "a copy of the storage that nobody changed"},
+		{descriptor.ErrKey, "--key-file or --passphrase-file of this volume"},
+		{luks2.ErrKey, "--key-file or --passphrase-file of this volume"},
+		{descriptor.ErrChanged, "the descriptor as its owner wrote it"},
+		{luks2.ErrPin, "the storage as its owner wrote it, or a new descriptor if it was changed on purpose"},
+		{attach.ErrMismatch, "the descriptor that belongs to this storage"},
+	}
+	i := slices.IndexFunc(fixes, func(f struct {
+		is  error
+		fix string
+	}) bool {
+		return errors.Is(err, f.is)
+	})
+	switch {
+	case i >= 0:
+		return &failure{code: exitRefused, err: err, fix: fixes[i].fix}
+	case errors.Is(err, blob.ErrBusy):
+		return fixed(err, "end the other writer, or wait until its lease ends")
+	case errors.Is(err, luks2.ErrUnfinished):
+		return fixed(err, "the same command again: it goes on where it ended")
+	}
+	return err
+}
+
+// volumeAnswer is the document behind `volume … -o json`.
+type volumeAnswer struct {
+	Schema     string                 `json:"schema"`
+	Image      string                 `json:"image,omitempty"`
+	Descriptor *descriptor.Descriptor `json:"descriptor,omitempty"`
+	// File is where the descriptor is.
+	File string `json:"descriptorFile,omitempty"`
+	// Header is what a LUKS2 header claims.
+	Header *luks2.Info `json:"header,omitempty"`
+}
+
+const volumeSchema = "cofferdam.dev/volume-facts/v1"
+
+func (a *app) answerVolume(v *volumeAnswer) error {
+	v.Schema = volumeSchema
+	return a.answer(v, func(w io.Writer) error {
+		var pairs [][2]string
+		if v.Image != "" {
+			pairs = append(pairs, [2]string{"image", blob.Redact(v.Image)})
+		}
+		if d := v.Descriptor; d != nil {
+			pairs = append(pairs, [2]string{"kind", string(d.Kind)}, [2]string{"id", d.UUID()}, [2]string{"size", sizeText(d.Size)},
+				[2]string{"anchor", strings.TrimSpace(string(d.Anchor.Kind) + " " + d.Anchor.Vault)})
+			for _, s := range d.Slots {
+				pairs = append(pairs, [2]string{"key", slotText(&s)})
+			}
+		}
+		if v.File != "" {
+			pairs = append(pairs, [2]string{"descriptor", v.File})
+		}
+		if h := v.Header; h != nil {
+			pairs = append(pairs, [2]string{"header", fmt.Sprintf("LUKS2 %s, %s, sectors of %d bytes, %d key slots, sequence %d", h.UUID, h.Cipher, h.SectorSize, len(h.Slots), h.Sequence)})
+		}
+		return facts(w, pairs...)
+	})
+}
+
+func slotText(s *descriptor.Slot) string {
+	switch s.Kind {
+	case descriptor.PassphraseSlot:
+		return fmt.Sprintf("passphrase (Argon2id: %d passes, %d MiB)", s.Costs.Time, s.Costs.MemoryKiB>>10)
+	case descriptor.VaultSlot:
+		return fmt.Sprintf("%s key %s of %s, released on the word of %s", s.Vault.Type, s.Vault.Kid, s.Vault.Vault, orNone(s.Vault.Authority))
+	}
+	return "key file"
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "an authority of its policy"
+	}
+	return s
+}
+
+// sizeUnits are what sizes are written in, by the letter that they begin with.
+var sizeUnits = map[byte]int64{'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
+
+// parseBytes reads a size: a number of bytes, or of KiB, MiB, GiB or TiB.
+func parseBytes(text string) (int64, error) {
+	digits := strings.TrimRight(text, "KMGTiB")
+	n, err := strconv.ParseInt(digits, 10, 64)
+	unit, known := int64(1), true
+	if rest := text[len(digits):]; rest != "" {
+		unit, known = sizeUnits[rest[0]], rest == rest[:1] || rest[1:] == "iB"
+	}
+	if err != nil || n <= 0 || unit == 0 || !known || n > 1<<52/unit {
+		return 0, fmt.Errorf("%q is no size; want bytes, or a number with KiB, MiB, GiB or TiB behind it", text)
+	}
+	return n * unit, nil
+}
+
+func sizeText(n int64) string {
+	for _, u := range []struct {
+		name string
+		size int64
+	}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+		if n%u.size == 0 {
+			return fmt.Sprintf("%d %s", n/u.size, u.name)
+		}
+	}
+	return fmt.Sprintf("%d bytes", n)
+}

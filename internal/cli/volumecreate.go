@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/volume/attach"
+	"cofferdam.dev/internal/volume/descriptor"
+)
+
+// newVolumeOptions say how a volume is made.
+type newVolumeOptions struct {
+	volumeOptions
+	format, anchor, size, capacity, label string
+	replace                               bool
+}
+
+func (o *newVolumeOptions) makeFlags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&o.format, "format", "shadow", "shadow (authenticated, can be written) or luks2 (hides data only)")
+	f.StringVar(&o.anchor, "anchor", "file", "where the last state of a shadow volume is known: file, or none")
+	f.StringVar(&o.capacity, "capacity", "", "what a shadow volume may grow to (default: its size)")
+	f.StringVar(&o.label, "volume-label", "", "label in the header of a LUKS2 volume")
+	o.flags(c)
+	o.key.makeFlags(c)
+}
+
+const aboutFormats = `
+A shadow volume finds every change of its storage, and with its anchor also that an older
+state was put back; only cofferdam opens it. A LUKS2 volume hides what is in it and nothing
+more; cryptsetup and the kernel open it, too.`
+
+func (a *app) volumeCreateCommand() *cobra.Command {
+	o := &newVolumeOptions{}
+	c := &cobra.Command{
+		Use:   "create IMAGE --size SIZE",
+		Short: "Make an empty encrypted volume",
+		Long: `Make an empty encrypted volume in a new file, and its descriptor. It takes hardly any room
+until it is written.
+` + aboutFormats + "\n" + aboutVolumeKey + "\n" + aboutVolume,
+		Example: `  cofferdam volume create data.img --size 10GiB
+  cofferdam volume create data.img --size 1GiB --key-file key --kid data \
+    --key-vault vault.example --authority attest.example
+  cofferdam volume create data.img --size 64MiB --format luks2 --passphrase-file passphrase`,
+		Args: arguments(1, 1, "the image's name"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.size == "" {
+				return usage(cmd, "--size is missing")
+			}
+			size, err := parseBytes(o.size)
+			if err != nil {
+				return usage(cmd, "--size: "+err.Error())
+			}
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			d, file, key, err := a.makeVolume(ctx, cmd, args[0], size, o)
+			if err != nil {
+				return err
+			}
+			key.Destroy()
+			return a.answerVolume(&volumeAnswer{Image: args[0], Descriptor: d, File: file})
+		},
+	}
+	c.Flags().StringVar(&o.size, "size", "", "size of the volume, such as 10GiB")
+	o.makeFlags(c)
+	a.outputFlag(c)
+	return c
+}
+
+// makeVolume makes a volume in a new file, and its descriptor. When it fails nothing is left.
+func (a *app) makeVolume(ctx context.Context, cmd *cobra.Command, image string, size int64, o *newVolumeOptions) (d *descriptor.Descriptor, file string, key descriptor.Key, err error) {
+	n, err := a.newVolume(cmd, size, o)
+	if err != nil {
+		return nil, "", key, err
+	}
+	defer func() {
+		for _, opener := range n.Openers {
+			clear(opener.Secret)
+		}
+	}()
+	if file, err = o.descriptorFile(image); err != nil || isURL(image) {
+		return nil, "", key, usage(cmd, "volumes are made in files; `cofferdam volume upload` brings them to storage")
+	}
+	if _, err := os.Lstat(file); err == nil {
+		return nil, "", key, fmt.Errorf("%s is there already", file)
+	}
+	length, err := n.ImageSize()
+	if err != nil {
+		return nil, "", key, usage(cmd, err.Error())
+	}
+	f, err := os.OpenFile(image, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, "", key, err
+	}
+	if err = errors.Join(f.Truncate(length), f.Close()); err == nil {
+		d, key, err = attach.Create(ctx, image, *n)
+	}
+	if err == nil {
+		err = writeDescriptor(file, d)
+	}
+	if err != nil {
+		key.Destroy()
+		return nil, "", descriptor.Key{}, errors.Join(err, os.Remove(image))
+	}
+	return d, file, key, nil
+}
+
+// newVolume is what the flags say of a new volume.
+func (a *app) newVolume(cmd *cobra.Command, size int64, o *newVolumeOptions) (*attach.New, error) {
+	n := &attach.New{Kind: descriptor.Kind(o.format), Size: size, Label: o.label, Now: a.Now(), Anchor: descriptor.Anchor{Kind: descriptor.NoAnchor}}
+	switch n.Kind {
+	case descriptor.LUKS2:
+		if cmd.Flags().Changed("anchor") && o.anchor != string(descriptor.NoAnchor) || o.capacity != "" {
+			return nil, usage(cmd, "a LUKS2 volume has neither an anchor nor a capacity")
+		}
+	case descriptor.Shadow:
+		n.Anchor.Kind = descriptor.AnchorKind(o.anchor)
+	default:
+		return nil, usage(cmd, fmt.Sprintf("--format is %q; want shadow or luks2", o.format))
+	}
+	switch n.Anchor.Kind {
+	case descriptor.NoAnchor:
+	case descriptor.FileAnchor:
+		records, err := o.anchorsIn(a)
+		if err != nil {
+			return nil, err
+		}
+		n.Records = records
+	default:
+		return nil, usage(cmd, fmt.Sprintf("--anchor is %q; want file or none", o.anchor))
+	}
+	if o.capacity != "" {
+		var err error
+		if n.Capacity, err = parseBytes(o.capacity); err != nil {
+			return nil, usage(cmd, "--capacity: "+err.Error())
+		}
+	}
+	var err error
+	n.Openers, err = o.key.openers(a, cmd)
+	return n, err
+}

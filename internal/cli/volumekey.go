@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"crypto/hkdf"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"cofferdam.dev/internal/volume/attach"
+	"cofferdam.dev/internal/volume/descriptor"
+	"cofferdam.dev/release"
+)
+
+// volumeKeyOptions say how the key of a volume is come by.
+type volumeKeyOptions struct {
+	passphraseFile, keyFile string
+	// Of new volumes alone: the key of a vault that has what the key file has.
+	kid, vault, authority, kty, salt, label string
+}
+
+// aboutVolumeKey is what the help of commands that make keys says about them.
+const aboutVolumeKey = `
+The volume key is random. What opens it is a passphrase (--passphrase-file, or asked for
+on a terminal), the content of a file of 32 random bytes or more (--key-file), or both.
+With --kid the key file is also a key of a vault: the same bytes, or with --salt the private
+RSA key in PEM. A group to which the vault releases the key opens the volume; import the
+key into the vault with ` + "`cofferdam key import`" + `. LUKS2 volumes get the same secrets as
+key slots, so that cryptsetup opens them, too.`
+
+func (o *volumeKeyOptions) openFlags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&o.passphraseFile, "passphrase-file", "", "file with the passphrase, that only its owner may read")
+	f.StringVar(&o.keyFile, "key-file", "", "file with the key: random bytes, or a private RSA key in PEM, that only its owner may read")
+}
+
+func (o *volumeKeyOptions) makeFlags(c *cobra.Command) {
+	o.openFlags(c)
+	o.vaultFlags(c, "")
+}
+
+// newFlags are those of the key of a second volume.
+func (o *volumeKeyOptions) newFlags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&o.passphraseFile, "new-passphrase-file", "", "file with the new volume's passphrase")
+	f.StringVar(&o.keyFile, "new-key-file", "", "file with the new volume's key")
+	o.vaultFlags(c, "new-")
+}
+
+func (o *volumeKeyOptions) vaultFlags(c *cobra.Command, prefix string) {
+	f := c.Flags()
+	f.StringVar(&o.kid, prefix+"kid", "", "NAME or NAME/VERSION of the vault's key that --"+prefix+"key-file is")
+	f.StringVar(&o.vault, prefix+"key-vault", "", "host name or URL of the vault that releases the key")
+	f.StringVar(&o.authority, prefix+"authority", "", "host name or URL of the attestation service that the group asks")
+	f.StringVar(&o.kty, prefix+"kty", "", "type of the vault's key: oct-HSM or RSA-HSM (default: as the key file)")
+	f.StringVar(&o.salt, prefix+"salt", "", "hexadecimal salt that the secret is derived with, of an RSA key")
+	f.StringVar(&o.label, prefix+"label", "", "label of the derivation (default: "+release.DerivationLabel+")")
+}
+
+// openers are the ways to the key of a new volume.
+func (o *volumeKeyOptions) openers(a *app, cmd *cobra.Command) ([]attach.Opener, error) {
+	var list []attach.Opener
+	if o.keyFile != "" {
+		opener, err := o.fileOpener(cmd)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, opener)
+	} else if o.kid != "" {
+		return nil, usage(cmd, "--kid needs --key-file: the bytes that the vault's key has")
+	}
+	if o.passphraseFile != "" || o.keyFile == "" {
+		passphrase, err := o.passphrase(a, cmd, true)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, attach.Opener{Slot: descriptor.Slot{Kind: descriptor.PassphraseSlot, Costs: descriptor.DefaultCosts()}, Secret: passphrase})
+	}
+	return list, nil
+}
+
+func (o *volumeKeyOptions) fileOpener(cmd *cobra.Command) (attach.Opener, error) {
+	k, err := readKeyFile(o.keyFile)
+	if err != nil {
+		return attach.Opener{}, err
+	}
+	slot := descriptor.Slot{Kind: descriptor.FileSlot}
+	if o.kid != "" {
+		if o.vault == "" {
+			return attach.Opener{}, usage(cmd, "--kid needs --key-vault")
+		}
+		kty := o.kty
+		if kty == "" {
+			kty = map[bool]string{true: "RSA-HSM", false: "oct-HSM"}[k.rsa != nil]
+		}
+		slot = descriptor.Slot{Kind: descriptor.VaultSlot, Vault: &descriptor.VaultKey{
+			Vault: o.vault, Authority: o.authority, Kid: o.kid, Type: kty, Salt: o.salt, Label: o.label,
+		}}
+	}
+	secret, err := k.secret(&slot)
+	return attach.Opener{Slot: slot, Secret: secret}, err
+}
+
+// open returns the volume key of a descriptor.
+func (o *volumeKeyOptions) open(a *app, cmd *cobra.Command, d *descriptor.Descriptor) (descriptor.Key, error) {
+	if o.keyFile != "" {
+		k, err := readKeyFile(o.keyFile)
+		if err != nil {
+			return descriptor.Key{}, err
+		}
+		for i := range d.Slots {
+			secret, err := k.secret(&d.Slots[i])
+			if err != nil || d.Slots[i].Kind == descriptor.PassphraseSlot {
+				continue // another kind of key
+			}
+			key, err := d.Open(secret, func(s *descriptor.Slot) bool { return s == &d.Slots[i] })
+			if !errors.Is(err, descriptor.ErrKey) {
+				return key, err
+			}
+		}
+		if o.passphraseFile == "" {
+			return descriptor.Key{}, fmt.Errorf("the key in %s: %w", o.keyFile, descriptor.ErrKey)
+		}
+	}
+	passphrase, err := o.passphrase(a, cmd, false)
+	if err != nil {
+		return descriptor.Key{}, err
+	}
+	defer clear(passphrase)
+	return d.Open(passphrase, func(s *descriptor.Slot) bool { return s.Kind == descriptor.PassphraseSlot })
+}
+
+// secret is the passphrase, or the content of the key file, as it is.
+func (o *volumeKeyOptions) secret(a *app, cmd *cobra.Command) ([]byte, error) {
+	if o.keyFile == "" {
+		return o.passphrase(a, cmd, false)
+	}
+	k, err := readKeyFile(o.keyFile)
+	if err != nil {
+		return nil, err
+	}
+	return k.secret(&descriptor.Slot{Kind: descriptor.FileSlot})
+}
+
+// passphrase reads the passphrase from its file, or asks for it, twice when it is a new one.
+func (o *volumeKeyOptions) passphrase(a *app, cmd *cobra.Command, fresh bool) ([]byte, error) {
+	if o.passphraseFile != "" {
+		s, err := readSecretFile("the passphrase", o.passphraseFile)
+		if err != nil {
+			return nil, err
+		}
+		defer s.Destroy()
+		return bytes.Clone(s.Expose()), nil
+	}
+	fd := int(a.In.Fd())
+	if !term.IsTerminal(fd) {
+		return nil, usage(cmd, "say what opens the volume: --passphrase-file, --key-file, or a passphrase on a terminal")
+	}
+	first, err := a.askPassphrase(fd, "Passphrase: ")
+	if err != nil || !fresh {
+		return first, err
+	}
+	again, err := a.askPassphrase(fd, "The same again: ")
+	if err != nil {
+		return nil, err
+	}
+	defer clear(again)
+	if !bytes.Equal(first, again) {
+		return nil, errors.New("the two passphrases differ")
+	}
+	return first, nil
+}
+
+func (a *app) askPassphrase(fd int, prompt string) ([]byte, error) {
+	_, _ = fmt.Fprint(a.Err, prompt) // nobody to tell
+	b, err := term.ReadPassword(fd)
+	_, _ = fmt.Fprintln(a.Err)
+	if err != nil {
+		return nil, fmt.Errorf("reading the passphrase: %w", err)
+	}
+	return b, nil
+}
+
+// volumeKeyFile is the content of a key file: bytes, or a private RSA key.
+type volumeKeyFile struct {
+	raw []byte
+	rsa *rsa.PrivateKey
+}
+
+func readKeyFile(name string) (*volumeKeyFile, error) {
+	b, err := readPrivate("the key", name, descriptor.MaxSecret)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.HasPrefix(b, []byte("-----BEGIN ")) {
+		return &volumeKeyFile{raw: b}, nil
+	}
+	block, _ := pem.Decode(b)
+	if block == nil {
+		return nil, fmt.Errorf("reading the key: %s is neither a key in PEM nor random bytes", name)
+	}
+	key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
+	if err == nil {
+		return &volumeKeyFile{rsa: key}, nil
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, ok := parsed.(*rsa.PrivateKey)
+	if err != nil || !ok {
+		return nil, fmt.Errorf("reading the key: %s holds no private RSA key", name)
+	}
+	return &volumeKeyFile{rsa: key}, nil
+}
+
+// secret is what opens a slot: the bytes as they are, or what follows from an RSA key as the filesystem sidecar derives it.
+func (k *volumeKeyFile) secret(s *descriptor.Slot) ([]byte, error) {
+	salted := s.Vault != nil && s.Vault.Salt != ""
+	switch {
+	case k.rsa == nil && !salted:
+		return k.raw, nil
+	case k.rsa == nil:
+		return nil, errors.New("a salt is for a private RSA key, and the key file has none")
+	case !salted:
+		return nil, errors.New("a private RSA key needs --kid and --salt: the secret is derived of it")
+	}
+	salt, err := hex.DecodeString(s.Vault.Salt)
+	if err != nil {
+		return nil, fmt.Errorf("the salt %q is not hexadecimal", s.Vault.Salt)
+	}
+	label := s.Vault.Label
+	if label == "" {
+		label = release.DerivationLabel
+	}
+	return hkdf.Key(sha256.New, k.rsa.D.Bytes(), salt, label, 32)
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/volume/attach"
+	"cofferdam.dev/internal/volume/descriptor"
+	"cofferdam.dev/internal/volume/luks2"
+)
+
+func (a *app) volumeRekeyCommand() *cobra.Command {
+	o, to := &volumeOptions{}, &newVolumeOptions{}
+	c := &cobra.Command{
+		Use:   "rekey IMAGE",
+		Short: "Encrypt a volume with another key",
+		Long: `Encrypt a volume in a file with another key, so that who knows the old one learns nothing of
+what is written from now on, and old ways to the key open it no more. What opens it from
+then on is said by the flags that begin with --new. Old copies of the storage stay as they
+are.
+
+A LUKS2 volume is encrypted in place; what was interrupted goes on when the same command is
+given again (IMAGE.journal, which must not get lost). A shadow volume is copied, which needs
+room for the copy, and the copy takes its place at the end.
+` + aboutVolume,
+		Example: `  cofferdam volume rekey data.img --key-file key --new-key-file new-key
+  cofferdam volume rekey data.img --passphrase-file old --new-passphrase-file new`,
+		Args: arguments(1, 1, "an image"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			if isURL(args[0]) {
+				return usage(cmd, "a volume is given another key in a file; upload it then")
+			}
+			name, err := o.descriptorFile(args[0])
+			if err != nil {
+				return usage(cmd, err.Error())
+			}
+			d, err := readDescriptor(name)
+			if err != nil {
+				return err
+			}
+			if d.Kind == descriptor.LUKS2 {
+				return a.rekeyLUKS2(ctx, cmd, args[0], name, d, o, &to.key)
+			}
+			return a.rekeyByCopy(ctx, cmd, args[0], name, d, o, to)
+		},
+	}
+	o.openFlags(c)
+	to.key.newFlags(c)
+	a.outputFlag(c)
+	return c
+}
+
+// rekeyByCopy copies a volume into a new one, which then takes its place.
+func (a *app) rekeyByCopy(ctx context.Context, cmd *cobra.Command, image, file string, d *descriptor.Descriptor, o *volumeOptions, to *newVolumeOptions) error {
+	to.format, to.anchor, to.anchors = string(d.Kind), string(d.Anchor.Kind), o.anchors
+	from, _, err := a.openVolume(ctx, cmd, image, o, true) // so that nobody else writes it
+	if err != nil {
+		return err
+	}
+	copied := image + ".rekeyed"
+	next, copiedFile, err := a.copyVolume(ctx, cmd, from, copied, to)
+	if err := errors.Join(err, from.Close(context.WithoutCancel(ctx))); err != nil {
+		return err
+	}
+	// A crash between the two leaves the new descriptor under its other name.
+	if err := errors.Join(os.Rename(copied, image), os.Rename(copiedFile, file)); err != nil {
+		return err
+	}
+	return a.answerVolume(&volumeAnswer{Image: image, Descriptor: next, File: file})
+}
+
+// journalOf is where an unfinished conversion of an image has its journal.
+func journalOf(image string) string { return image + ".journal" }
+
+// openConversion opens an image and the journal of a conversion of it. Begun says that the journal is of one that was
+// interrupted.
+func openConversion(image string, progress func(done, total int64)) (c *luks2.Conversion, begun bool, end func(done bool) error, err error) {
+	f, err := os.OpenFile(image, os.O_RDWR, 0)
+	if err != nil {
+		return nil, false, nil, err
+	}
+	info, err := os.Stat(journalOf(image))
+	begun = err == nil && info.Size() > 0
+	j, err := os.OpenFile(journalOf(image), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, false, nil, errors.Join(err, f.Close())
+	}
+	end = func(done bool) error {
+		err := errors.Join(f.Close(), j.Close())
+		info, statErr := os.Stat(journalOf(image))
+		if err = errors.Join(err, statErr); err == nil && (done || info.Size() == 0) {
+			err = os.Remove(journalOf(image))
+		}
+		return err
+	}
+	return &luks2.Conversion{Volume: f, Journal: j, Progress: progress}, begun, end, nil
+}
+
+func (a *app) rekeyLUKS2(ctx context.Context, cmd *cobra.Command, image, file string, d *descriptor.Descriptor, o *volumeOptions, to *volumeKeyOptions) (err error) {
+	openers, err := to.openers(a, cmd)
+	if err != nil {
+		return err
+	}
+	old, err := o.key.open(a, cmd, d)
+	if err != nil {
+		return volumeFailure(err)
+	}
+	defer old.Destroy()
+	was, err := luks2.NewVolumeKey(old.Expose())
+	if err != nil {
+		return err
+	}
+	defer was.Destroy()
+	board := a.board()
+	defer board.Close()
+	step := board.Start("encrypting", d.Size)
+	c, begun, end, err := openConversion(image, step.Set)
+	if err != nil {
+		return err
+	}
+	done := false
+	defer func() { err = errors.Join(err, end(done)) }()
+	h, key, err := rekey(ctx, c, begun, d, was, openers)
+	if err != nil {
+		return conversionFailure(err)
+	}
+	defer key.Destroy()
+	next, err := attach.DescribeHeader(h, key, openers, a.Now())
+	if err == nil {
+		err = writeDescriptor(file, next)
+	}
+	if err != nil {
+		return err
+	}
+	done = true
+	step.Done("")
+	return a.answerVolume(&volumeAnswer{Image: image, Descriptor: next, File: file})
+}
+
+// rekey begins to give a volume another key, or goes on with it.
+func rekey(ctx context.Context, c *luks2.Conversion, begun bool, d *descriptor.Descriptor, was luks2.VolumeKey, openers []attach.Opener) (*luks2.Header, luks2.VolumeKey, error) {
+	if begun {
+		key, err := unlockJournal(c, luks2.OpRekey, openers[0].Secret)
+		if err != nil {
+			return nil, key, err
+		}
+		h, err := c.Resume(ctx, key, was)
+		return h, key, err
+	}
+	info, err := c.Volume.(*os.File).Stat()
+	if err != nil {
+		return nil, luks2.VolumeKey{}, err
+	}
+	h, err := luks2.Open(c.Volume, info.Size())
+	if err == nil {
+		err = h.Verify(*d.Pin, was)
+	}
+	if err != nil {
+		return nil, luks2.VolumeKey{}, err
+	}
+	key, err := luks2.GenerateKey(64)
+	if err != nil {
+		return nil, key, err
+	}
+	h, err = c.Rekey(ctx, h, was, key, attach.LUKSSlots(openers))
+	return h, key, err
+}
+
+// unlockJournal returns the key of an interrupted conversion, which must be of this kind.
+func unlockJournal(c *luks2.Conversion, want luks2.Operation, secret []byte) (luks2.VolumeKey, error) {
+	j, err := luks2.OpenJournal(c.Journal)
+	if err != nil {
+		return luks2.VolumeKey{}, err
+	}
+	if j.Operation() != want {
+		return luks2.VolumeKey{}, fmt.Errorf("what was interrupted is to %s the volume: go on with that first", j.Operation())
+	}
+	return j.Unlock(secret)
+}
+
+func conversionFailure(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return &failure{code: exitInterrupt, err: errors.New("interrupted: the volume is half-way, and its journal beside it"), fix: "the same command again: it goes on where it ended"}
+	}
+	return volumeFailure(err)
+}
