@@ -180,7 +180,7 @@ func contentError(err error) *armError {
 	if errors.As(err, &at) {
 		return badRequest(codeBadContent, place(at.Path), "The request content was invalid: %s: %v.", place(at.Path), at.Err)
 	}
-	return badRequest(codeBadContent, "", "The request content was invalid: %v.", errors.Unwrap(fmt.Errorf("%w", err)))
+	return badRequest(codeBadContent, "", "The request content was invalid: %v.", err)
 }
 
 // member finds a member of an object without regard to case.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"cofferdam.dev/internal/group"
@@ -61,7 +62,7 @@ func (a *API) deployment(e *entry, id resourceID, g spec.Group, digest string) f
 		e.mu.Lock()
 		d := e.doc.clone()
 		d.Group, d.GroupID, d.Events = created.Record.Name, created.Record.ID, e.events
-		d.Warnings = append(d.Warnings[:len(d.Warnings):len(d.Warnings)], warnings...)
+		d.Warnings = withNew(d.Warnings, warnings)
 		err = a.save(e, d)
 		e.phase = "Creating"
 		e.contents.Zero()
@@ -72,6 +73,17 @@ func (a *API) deployment(e *entry, id resourceID, g spec.Group, digest string) f
 		}
 		return a.launch(ctx, created, contents)
 	}
+}
+
+// withNew are the texts of both lists, each once.
+func withNew(list, more []string) []string {
+	list = slices.Clone(list)
+	for _, text := range more {
+		if !slices.Contains(list, text) {
+			list = append(list, text)
+		}
+	}
+	return list
 }
 
 // create makes the group in the store, under the first of its names that is free.

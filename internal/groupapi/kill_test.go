@@ -76,7 +76,9 @@ func newVictim(t *testing.T, seed, worker uint64) *victim {
 	path := filepath.Join(v.home, "s")
 	v.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{
 		DisableKeepAlives: true,
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return (&net.Dialer{}).DialContext(ctx, "unix", path) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		},
 	}}
 	var err error
 	v.store, err = group.OpenStore(v.home)

@@ -169,6 +169,9 @@ func TestFailures(t *testing.T) {
 			r.at("x-cofferdam", "error", "code") != tc.code {
 			t.Errorf("%s: %s", name, r.text)
 		}
+		if e := r.at("properties", "containers", 0, "properties", "instanceView", "events", 1, "name"); name == "missing" && e != "Failed" {
+			t.Errorf("the events of a missing image: %s", r.text)
+		}
 		// The same once more is no change that is there already.
 		b.follow(b.want(b.call("PUT", pathOf(name), tc.body), 200))
 		b.follow(b.want(b.call("DELETE", pathOf(name), ""), 202))
