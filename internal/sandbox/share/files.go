@@ -17,6 +17,7 @@ import (
 const (
 	maxHandles = 1024
 	maxEntries = 1 << 17 // of a directory
+	maxListed  = 1 << 18 // of all open directories together
 )
 
 // handle is a file or directory that the guest has open.
@@ -98,6 +99,9 @@ func (s *server) opened(fd int, x *node, st *unix.Stat_t, access int) ([]byte, e
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, unix.EACCES
 	}
+	if access != unix.O_RDONLY && privileged(st) {
+		return nil, unix.EACCES
+	}
 	f, err := reopen(fd, access)
 	if err != nil {
 		return nil, err
@@ -108,6 +112,10 @@ func (s *server) opened(fd int, x *node, st *unix.Stat_t, access int) ([]byte, e
 	}
 	return openAnswer(id), nil
 }
+
+// privileged reports whether a file is a program that runs with the rights of its owner or group: whoever writes to it runs what it
+// likes with them. The kernel takes such rights from a file that is written to, but not when root writes.
+func privileged(st *unix.Stat_t) bool { return st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 }
 
 // openAnswer is a struct fuse_open_out.
 func openAnswer(id uint64) []byte {
@@ -245,6 +253,7 @@ func (s *server) release(r *request) ([]byte, error) {
 		return nil, unix.EBADF
 	}
 	delete(s.handles, id)
+	s.listed -= len(h.entries)
 	return nil, h.file.Close()
 }
 
@@ -281,7 +290,7 @@ func (s *server) readdir(r *request) ([]byte, error) {
 		return nil, err
 	}
 	if from == 0 {
-		err = h.list()
+		err = s.list(h)
 		if err != nil {
 			return nil, err
 		}
@@ -296,12 +305,23 @@ func (s *server) readdir(r *request) ([]byte, error) {
 	return b, nil
 }
 
-func (h *handle) list() error {
+// list reads a directory anew.
+func (s *server) list(h *handle) error {
+	s.listed -= len(h.entries)
+	h.entries = []fs.DirEntry{}
+	err := h.list(maxListed - s.listed)
+	if err != nil {
+		h.entries = []fs.DirEntry{}
+	}
+	s.listed += len(h.entries)
+	return err
+}
+
+func (h *handle) list(left int) error {
 	_, err := h.file.Seek(0, io.SeekStart)
 	if err != nil {
 		return err
 	}
-	h.entries = []fs.DirEntry{}
 	for {
 		list, err := h.file.ReadDir(256)
 		h.entries = append(h.entries, list...)
@@ -313,6 +333,9 @@ func (h *handle) list() error {
 		}
 		if len(h.entries) > maxEntries {
 			return unix.EOVERFLOW
+		}
+		if len(h.entries) > left {
+			return unix.ENFILE
 		}
 	}
 	slices.SortFunc(h.entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })

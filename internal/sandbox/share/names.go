@@ -218,7 +218,7 @@ func (s *server) remove(r *request, flags int) ([]byte, error) {
 	}
 	err = errors.Join(unix.Unlinkat(dir, name, flags), unix.Close(dir))
 	if err == nil {
-		parent.remove(name)
+		s.nodes.remove(parent, name)
 	}
 	return nil, err
 }
@@ -251,7 +251,7 @@ func (s *server) move(r *request, to uint64, flags uint32) ([]byte, error) {
 	defer func() { _ = unix.Close(newDir) }()
 	err = unix.Renameat2(oldDir, from, newDir, as, uint(flags))
 	if err == nil {
-		parent.move(from, target, as)
+		s.nodes.move(parent, from, target, as)
 	}
 	return nil, err
 }
@@ -342,6 +342,9 @@ func (s *server) truncate(fd int, st *unix.Stat_t, handle uint64, has bool, size
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return unix.EINVAL
+	}
+	if privileged(st) {
+		return unix.EACCES
 	}
 	w, err := reopen(fd, unix.O_WRONLY)
 	if err != nil {

@@ -18,10 +18,10 @@ const rootID = 1
 // maxNodes bounds what the guest may know at once.
 const maxNodes = 1 << 18
 
-// node is a name that the guest knows. Whatever has the name when it is used is meant.
+// node is a name that the guest knows, or one on the way to it. Whatever has the name when it is used is meant.
 type node struct {
 	id       uint64
-	parent   *node // nil for the root
+	parent   *node // nil for the root, and for a node that is gone
 	name     string
 	gone     bool // removed or replaced: the name is another's by now
 	lookups  uint64
@@ -66,56 +66,72 @@ func (n *nodes) know(parent *node, name string) (*node, error) {
 	return x, nil
 }
 
-// forget undoes count times know. What the guest does not know any more it can not name.
+// forget undoes count times know. What the guest does not know any more it can not name, except on the way to what it knows: that
+// stays, and counts.
 func (n *nodes) forget(id, count uint64) {
 	x := n.byID[id]
-	if x == nil || x.parent == nil {
+	if x == nil || x.id == rootID {
 		return
 	}
 	x.lookups -= min(count, x.lookups)
-	if x.lookups > 0 {
-		return
-	}
-	delete(n.byID, id)
-	if x.parent.children[x.name] == x {
-		delete(x.parent.children, x.name)
+	n.drop(x)
+}
+
+// drop removes a node that nobody needs, and those on the way to it that were needed for it alone.
+func (n *nodes) drop(x *node) {
+	for x != nil && x.id != rootID && x.lookups == 0 && len(x.children) == 0 {
+		delete(n.byID, x.id)
+		parent := x.parent
+		if parent != nil {
+			delete(parent.children, x.name)
+		}
+		x = parent
 	}
 }
 
-// remove is told that a name in the directory was removed.
-func (x *node) remove(name string) {
-	if child := x.children[name]; child != nil {
-		child.gone = true
+// remove is told that a name in a directory was removed. What was below it is out of reach, and stays until it is forgotten.
+func (n *nodes) remove(dir *node, name string) {
+	n.drop(dir.detach(name))
+	n.drop(dir)
+}
+
+// detach takes what has a name out of reach, and returns it: nil if nothing has it.
+func (x *node) detach(name string) *node {
+	child := x.children[name]
+	if child != nil {
+		child.gone, child.parent = true, nil
 		delete(x.children, name)
 	}
+	return child
 }
 
-// move is told that a name in the directory was renamed.
-func (x *node) move(name string, to *node, as string) {
-	if x == to && name == as {
+// move is told that a name in a directory was renamed.
+func (n *nodes) move(from *node, name string, to *node, as string) {
+	if from == to && name == as {
 		return
 	}
-	child := x.children[name]
-	to.remove(as)
-	if child == nil {
-		return
+	replaced, child := to.detach(as), from.children[name]
+	if child != nil {
+		delete(from.children, name)
+		child.parent, child.name = to, as
+		if to.children == nil {
+			to.children = map[string]*node{}
+		}
+		to.children[as] = child
 	}
-	delete(x.children, name)
-	child.parent, child.name = to, as
-	if to.children == nil {
-		to.children = map[string]*node{}
+	for _, x := range []*node{replaced, from, to} {
+		n.drop(x)
 	}
-	to.children[as] = child
 }
 
 // path is where the node lies below the directory.
 func (x *node) path() (string, error) {
-	if x.parent == nil {
+	if x.id == rootID {
 		return ".", nil
 	}
 	var names []string
 	length := 0
-	for ; x.parent != nil; x = x.parent {
+	for ; x.id != rootID; x = x.parent {
 		length += len(x.name) + 1
 		if x.gone {
 			return "", unix.ESTALE

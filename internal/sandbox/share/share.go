@@ -30,6 +30,7 @@ type server struct {
 	begun    bool // features were negotiated
 	nodes    *nodes
 	handles  handles
+	listed   int // entries of open directories
 }
 
 // Serve answers the guest until it ends the connection, breaks the protocol, or ctx ends. It closes conn.
