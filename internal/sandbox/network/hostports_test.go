@@ -120,8 +120,14 @@ func TestNames(t *testing.T) {
 		"a pointer":        {names{true, true}, pointer, ""},
 		"a response":       {names{true, true}, answered, ""},
 		"response, inside": {names{true, false}, answered, ""},
+		"empty, inside":    {names{true, false}, nil, ""},
+		"pointer, inside":  {names{true, false}, pointer, ""},
 	} {
-		if got := hex.EncodeToString(tc.names.answer(tc.query)); got != tc.want {
+		answer, ours := tc.names.answer(tc.query)
+		if !ours && !tc.names.outside {
+			t.Errorf("%s: it goes to the resolver, where nothing may go", name)
+		}
+		if got := hex.EncodeToString(answer); got != tc.want {
 			t.Errorf("%s: answer is\n%s, want\n%s", name, got, tc.want)
 		}
 	}
@@ -131,7 +137,10 @@ func FuzzNames(f *testing.F) {
 	f.Add(query(HostName, 1))
 	f.Add(query("example.org", 28))
 	f.Fuzz(func(t *testing.T, q []byte) {
-		r := names{host: true}.answer(q)
+		r, ours := names{host: true}.answer(q)
+		if !ours {
+			t.Errorf("query %x goes to the resolver", q)
+		}
 		if r == nil {
 			return
 		}

@@ -32,21 +32,23 @@ type names struct {
 	outside bool // the resolver answers everything else
 }
 
-// answer returns the reply to a query, or nil for one that is the resolver's. What is no query of one question gets
-// no reply of ours.
-func (s names) answer(query []byte) []byte {
+// answer says whether a datagram is ours, and returns the reply to it; all others are the resolver's. What is no query of one
+// question gets no reply of ours, and where nothing goes to the resolver, it does not get there either.
+func (s names) answer(query []byte) (answer []byte, ours bool) {
 	name, kind, end, ok := question(query)
 	switch {
-	case !ok || name != HostName && s.outside:
-		return nil
+	case !ok:
+		return nil, !s.outside
+	case name != HostName && s.outside:
+		return nil, false
 	case name != HostName:
-		return reply(query, end, dnsRefused, netip.Addr{})
+		return reply(query, end, dnsRefused, netip.Addr{}), true
 	case !s.host:
-		return reply(query, end, dnsNoSuchName, netip.Addr{})
+		return reply(query, end, dnsNoSuchName, netip.Addr{}), true
 	case kind == dnsTypeA:
-		return reply(query, end, 0, netip.MustParseAddr(GatewayIP))
+		return reply(query, end, 0, netip.MustParseAddr(GatewayIP)), true
 	}
-	return reply(query, end, 0, netip.Addr{}) // the name exists, and has no such record
+	return reply(query, end, 0, netip.Addr{}), true // the name exists, and has no such record
 }
 
 // question reads the only question of a query: its name in lower case and without the final dot, its type, and where

@@ -152,7 +152,7 @@ func (o *outward) udp(r *udp.ForwarderRequest) {
 		o.leave()
 		return
 	}
-	answer := func([]byte) []byte { return nil }
+	answer := func([]byte) ([]byte, bool) { return nil, false }
 	if atGateway(r.ID()) {
 		answer = names{host: len(o.n.cfg.HostPorts) > 0, outside: o.n.cfg.Mode == NAT}.answer
 	}
@@ -162,8 +162,8 @@ func (o *outward) udp(r *udp.ForwarderRequest) {
 	}()
 }
 
-// relayDatagrams carries a flow, except for datagrams to which answer has a reply of its own.
-func (o *outward) relayDatagrams(inside *gonet.UDPConn, to string, answer func([]byte) []byte) {
+// relayDatagrams carries a flow, except for datagrams that answer takes for its own.
+func (o *outward) relayDatagrams(inside *gonet.UDPConn, to string, answer func([]byte) ([]byte, bool)) {
 	defer func() { _ = inside.Close() }()
 	out, err := (&net.Dialer{}).DialContext(o.n.ctx, "udp", to)
 	if err != nil {
@@ -184,11 +184,13 @@ func (o *outward) relayDatagrams(inside *gonet.UDPConn, to string, answer func([
 		defer closeBoth()
 		copyDatagrams(inside, func(b []byte) error {
 			_ = out.SetReadDeadline(time.Now().Add(flowIdle))
+			own, ours := answer(b)
 			var err error
-			if own := answer(b); own != nil {
-				_, err = inside.Write(own)
-			} else {
+			switch {
+			case !ours:
 				_, err = out.Write(b)
+			case own != nil:
+				_, err = inside.Write(own)
 			}
 			return err
 		})
