@@ -34,7 +34,7 @@ func Changes(was, becomes *group.Plan) []Change {
 	note("", "network", was.Network, becomes.Network)
 	note("", "ports", ports(was), ports(becomes))
 	note("", "restart", string(was.RestartPolicy), string(becomes.RestartPolicy))
-	note("", "volumes", document(was.Volumes), document(becomes.Volumes))
+	note("", "volumes", volumes(was), volumes(becomes))
 	note("", "resolver", document(was.DNS)+document(was.HostAliases), document(becomes.DNS)+document(becomes.HostAliases))
 	for i := range becomes.Containers {
 		c := &becomes.Containers[i]
@@ -127,6 +127,19 @@ func ports(p *group.Plan) string {
 		list = append(list, port.String())
 	}
 	return strings.Join(list, ", ")
+}
+
+// volumes are a plan's, without what may be a secret of where they come from.
+func volumes(p *group.Plan) string {
+	list := slices.Clone(p.Volumes)
+	for i := range list {
+		if r := list[i].Repository; r != nil {
+			shown := *r
+			shown.URL = r.Shown()
+			list[i].Repository = &shown
+		}
+	}
+	return document(list)
 }
 
 // document is a value as JSON, to be compared and shown; null and empty lists are nothing.

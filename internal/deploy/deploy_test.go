@@ -340,3 +340,21 @@ func TestChanges(t *testing.T) {
 		t.Errorf("changes (-want +got):\n%s", d)
 	}
 }
+
+// TestNoPasswords shows where repositories are, and not how to get in.
+func TestNoPasswords(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[string]string{
+		"https://user:hunter2@git.example/x": "https://user:xxxxx@git.example/x", "https://hunter2@git.example/x": "https://xxxxx@git.example/x",
+		"https://git.example/x": "https://git.example/x", "https://u:hunter2@%zz": "a URL that can not be parsed",
+	} {
+		plan := &group.Plan{Volumes: []group.Volume{{Volume: spec.Volume{Name: "src", Repository: &spec.Repository{URL: url}}}}}
+		text := strings.Join(Warnings(plan), "\n")
+		for _, c := range Changes(&group.Plan{}, plan) {
+			text += c.Was + c.Becomes
+		}
+		if strings.Contains(text, "hunter2") || strings.Count(text, want) != 2 || plan.Volumes[0].Repository.URL != url {
+			t.Errorf("%s is shown as:\n%s", url, text)
+		}
+	}
+}

@@ -120,7 +120,7 @@ func Warnings(p *group.Plan) []string {
 			list = append(list, fmt.Sprintf("volume %s is %s of this machine: not measured, not encrypted, and whoever controls the machine reads and changes it", v.Name, v.HostDir))
 		}
 		if v.Repository != nil && v.Repository.Revision == "" {
-			list = append(list, fmt.Sprintf("volume %s is the newest revision of %s: name one, or others decide what it holds", v.Name, v.Repository.URL))
+			list = append(list, fmt.Sprintf("volume %s is the newest revision of %s: name one, or others decide what it holds", v.Name, v.Repository.Shown()))
 		}
 	}
 	return list

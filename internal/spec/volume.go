@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 )
 
 // Volume is where mounts of the same name get their content from.
@@ -58,6 +59,23 @@ type Repository struct {
 	URL       string `json:"url"`
 	Directory string `json:"directory,omitempty"` // within the volume; empty: named as the repository, "." the volume itself
 	Revision  string `json:"revision,omitempty"`  // a commit; empty: whatever is newest
+}
+
+// Shown is the URL without what may be a secret in it: a password, or a token in the place of a user's name.
+func (r *Repository) Shown() string {
+	u, err := url.Parse(r.URL)
+	if err != nil {
+		return "a URL that can not be parsed"
+	}
+	if u.User == nil {
+		return r.URL
+	}
+	user := url.User("xxxxx")
+	if _, has := u.User.Password(); has {
+		user = url.UserPassword(u.User.Username(), "xxxxx")
+	}
+	u.User = user
+	return u.String()
 }
 
 // Share is an Azure file share. Whoever controls it controls its content: nothing of it is measured.

@@ -21,6 +21,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"cofferdam.dev/internal/spec"
 )
 
 // The usual bounds.
@@ -113,14 +115,15 @@ func newRepository(o Options) (*repository, error) {
 	if err != nil {
 		return nil, errors.New("the URL of a repository can not be parsed") // the error would quote it
 	}
+	shown := (&spec.Repository{URL: o.URL}).Shown()
 	if !slices.Contains(o.Protocols, u.Scheme) {
-		return nil, fmt.Errorf("repository %s: the protocol is %q, want %s", u.Redacted(), u.Scheme, strings.Join(o.Protocols, " or "))
+		return nil, fmt.Errorf("repository %s: the protocol is %q, want %s", shown, u.Scheme, strings.Join(o.Protocols, " or "))
 	}
 	n := len(o.Commit)
 	if n != 0 && (n != commitHexDigits && n != commitHexDigits2 || !hash.MatchString(o.Commit)) {
-		return nil, fmt.Errorf("repository %s: revision %q is not the whole hash of a commit", u.Redacted(), o.Commit)
+		return nil, fmt.Errorf("repository %s: revision %q is not the whole hash of a commit", shown, o.Commit)
 	}
-	return &repository{o: o, shown: u.Redacted()}, nil
+	return &repository{o: o, shown: shown}, nil
 }
 
 func (r *repository) read(ctx context.Context, fn func(File) error) (*Result, error) {

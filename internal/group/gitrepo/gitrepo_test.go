@@ -141,6 +141,7 @@ func TestRefused(t *testing.T) {
 		"too many files":      {Options{URL: "file://" + dir, MaxFiles: 2}, "more than 2 files"},
 		"no time":             {Options{URL: "file://" + dir, Timeout: time.Nanosecond}, "took longer"},
 		"a password":          {Options{URL: "https://u:hunter2@localhost:1/x", Protocols: []string{"https"}}, "u:xxxxx@localhost"},
+		"a token":             {Options{URL: "https://hunter2@localhost:1/x", Protocols: []string{"https"}}, "xxxxx@localhost"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

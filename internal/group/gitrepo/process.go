@@ -128,8 +128,12 @@ func (r *repository) run(ctx context.Context, args ...string) ([]byte, error) {
 func (r *repository) failed(what string, err error, words string) error {
 	words = strings.TrimSpace(strings.ReplaceAll(words, r.o.URL, r.shown))
 	if u, perr := url.Parse(r.o.URL); perr == nil && u.User != nil {
-		if password, ok := u.User.Password(); ok && password != "" {
-			words = strings.ReplaceAll(words, password, "xxxxx")
+		secret, ok := u.User.Password()
+		if !ok { // then the name may be a token
+			secret = u.User.Username()
+		}
+		if secret != "" {
+			words = strings.ReplaceAll(words, secret, "xxxxx")
 		}
 	}
 	return fmt.Errorf("git %s: %w: %s", what, err, words[max(0, len(words)-maxErrorText):])
