@@ -2,8 +2,9 @@
 
 // Package transfer packs files of this machine into a tar stream for a container, and unpacks what a container sends.
 //
-// What comes from a container is hostile: it is unpacked below one directory, through no symbolic link, as plain files and
-// directories of the caller's, and within bounds. It never sets owners, special bits or devices.
+// What comes from a container is hostile: it is unpacked below one directory, as plain files and directories of the caller's, and
+// within bounds. It makes no links, and none that was there before leads out of that directory. What is written to the disk is what
+// came. It never sets owners, special bits or devices.
 package transfer
 
 import (
@@ -137,6 +138,11 @@ func (u *unpacker) one(h *tar.Header, r io.Reader) error {
 		return fmt.Errorf("it is more than %d entries or %d bytes", maxEntries, int64(maxBytes))
 	}
 	mode := fs.FileMode(h.Mode) & 0o777 //nolint:gosec // cut to nine bits
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") { // a few bytes that stand for as many as there are
+			return fmt.Errorf("entry %q is a sparse file", h.Name)
+		}
+	}
 	switch h.Typeflag {
 	case tar.TypeDir:
 		err := u.root.Mkdir(p, mode|0o700)

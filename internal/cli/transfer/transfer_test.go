@@ -5,8 +5,10 @@ package transfer
 import (
 	"archive/tar"
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -85,4 +87,49 @@ func TestAFileReplacesALink(t *testing.T) {
 	if err != nil || !info.Mode().IsRegular() || info.Mode()&os.ModeSetuid != 0 {
 		t.Errorf("%v (%v)", info, err)
 	}
+}
+
+// TestSparse takes no file of a few bytes that would become one of gigabytes here. The archive is one of GNU tar's, in the form
+// that the standard library reads and does not write.
+func TestSparse(t *testing.T) {
+	t.Parallel()
+	const size = "1099511627776"
+	var b bytes.Buffer
+	b.Write(block("PaxHeaders/x", tar.TypeXHeader, record("GNU.sparse.major", "1")+record("GNU.sparse.minor", "0")+
+		record("GNU.sparse.name", "x")+record("GNU.sparse.realsize", size)))
+	sparse := "1\n" + size + "\n0\n" // one piece: nothing, at the very end
+	b.Write(block("GNUSparseFile.0/x", tar.TypeReg, sparse+strings.Repeat("\x00", 512-len(sparse))))
+	b.Write(make([]byte, 1024))
+	h, err := tar.NewReader(bytes.NewReader(b.Bytes())).Next()
+	if err != nil || fmt.Sprint(h.Size) != size {
+		t.Fatalf("the archive is not what it is meant to be: %+v, %v", h, err)
+	}
+	dir := t.TempDir()
+	if err := Unpack(dir, "x", "", &b); err == nil || !strings.Contains(err.Error(), "sparse") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func record(key, value string) string {
+	text := " " + key + "=" + value + "\n"
+	n := len(text) + 2
+	return fmt.Sprintf("%d%s", n, text)
+}
+
+// block is a header and its content, padded.
+func block(name string, kind byte, content string) []byte {
+	h := make([]byte, 512)
+	copy(h, name)
+	copy(h[100:], "0000644\x00")
+	copy(h[124:], fmt.Sprintf("%011o\x00", len(content)))
+	h[156] = kind
+	copy(h[257:], "ustar\x0000")
+	copy(h[148:], "        ")
+	sum := 0
+	for _, c := range h {
+		sum += int(c)
+	}
+	copy(h[148:], fmt.Sprintf("%06o\x00 ", sum))
+	h = append(h, content...)
+	return append(h, make([]byte, -len(content)&511)...)
 }
