@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/plain"
 )
 
 // statsAnswer is the document behind `group stats`.
@@ -76,7 +77,7 @@ func (v *statsAnswer) rows() [][]string {
 	for _, g := range v.Groups {
 		for _, c := range g.Containers {
 			rows = append(rows, []string{
-				g.Group, c.Name, c.State, mebibytes(c.MemoryBytes), c.CPU.Round(time.Millisecond).String(), strconv.Itoa(c.Processes),
+				g.Group, c.Name, plain.Printable(c.State), mebibytes(c.MemoryBytes), c.CPU.Round(time.Millisecond).String(), strconv.Itoa(c.Processes),
 			})
 		}
 		used := g.MemoryTotalBytes - min(g.MemoryAvailableBytes, g.MemoryTotalBytes)
@@ -176,7 +177,7 @@ func topRows(before, after *group.Stats, took time.Duration) [][]string {
 	})
 	rows := [][]string{{"CONTAINER", "STATE", "CPU%", "MEMORY", "PROCESSES"}}
 	for _, r := range list {
-		rows = append(rows, []string{r.Name, r.State, fmt.Sprintf("%.1f", r.share), mebibytes(r.MemoryBytes), strconv.Itoa(r.Processes)})
+		rows = append(rows, []string{r.Name, plain.Printable(r.State), fmt.Sprintf("%.1f", r.share), mebibytes(r.MemoryBytes), strconv.Itoa(r.Processes)})
 	}
 	return rows
 }

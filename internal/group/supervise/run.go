@@ -83,7 +83,18 @@ func (s *supervisor) notStarted(c *container, r *run, err error) {
 
 func oneLine(err error) string {
 	line, _, _ := strings.Cut(err.Error(), "\n")
-	return line
+	return clipped(line)
+}
+
+// maxReason bounds each text of the record, in bytes: a guest can answer with megabytes, and a record of them could not be read.
+const maxReason = 4 << 10
+
+// clipped is the beginning of a text that may be the guest's.
+func clipped(text string) string {
+	if len(text) > maxReason {
+		text = text[:maxReason] + "…"
+	}
+	return strings.ToValidUTF8(text, "\uFFFD")
 }
 
 // renew makes the container again, with a new ID on the layers that are mounted already. On an error too it returns the
@@ -281,7 +292,7 @@ func (s *supervisor) loss(err error) string {
 	select {
 	case <-s.vm.Done():
 	case <-time.After(killGrace):
-		return fmt.Sprintf("the guest could not say how it ended: %v", err)
+		return clipped(fmt.Sprintf("the guest could not say how it ended: %v", err))
 	}
 	if exit := s.vm.Exit(); exit.Reason != sandbox.PoweredOff && exit.Reason != sandbox.Killed {
 		return exit.Detail

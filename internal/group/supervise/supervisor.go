@@ -172,6 +172,7 @@ const maxWarnings = 100
 
 // warn notes something that did not end the group, once. Whoever still follows the start hears of it.
 func (s *supervisor) warn(text string) {
+	text = clipped(text)
 	s.log.Warn(text)
 	s.update(func(r *group.Record) {
 		if len(r.Warnings) < maxWarnings && !slices.Contains(r.Warnings, text) {
@@ -205,7 +206,7 @@ func (s *supervisor) finish(state group.State, reason string, failedStart bool) 
 			s.log.Warn("closing the recording", slog.Any("error", err))
 		}
 	}
-	s.update(func(r *group.Record) { group.Settle(r, state, reason, time.Now()) })
+	s.update(func(r *group.Record) { group.Settle(r, state, clipped(reason), time.Now()) })
 	err := group.RemoveScratch(s.dir)
 	if err != nil {
 		s.log.Warn("removing scratch disks", slog.Any("error", err))
