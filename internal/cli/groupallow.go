@@ -99,7 +99,7 @@ const lookAgain = 200 * time.Millisecond
 func (a *app) waitReady(ctx context.Context, id string) error {
 	step := a.board()
 	defer step.Close()
-	task := step.Start("waiting until all containers are ready", 0)
+	task := step.Start("waiting until ready", 0)
 	defer task.Done("")
 	for {
 		_, g, err := a.lookup(id)

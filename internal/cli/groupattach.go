@@ -55,6 +55,9 @@ func (a *app) attach(ctx context.Context, ref string, o group.AttachOptions) err
 		return err
 	}
 	defer func() { _ = streams.Close() }() // likewise
+	if streams.Stdin == nil && streams.Stdout == nil && streams.Stderr == nil {
+		return &failure{code: exitRefused, err: errors.New("the policy keeps the container's standard streams from the host: there is nothing to attach to")}
+	}
 	a.pass, err = a.converse(ctx, &attached{groupProcess{client: client, container: o.Container}}, streams, o.Stdin, resized)
 	if errors.Is(err, context.Canceled) {
 		return nil // Ctrl-C is how attaching ends

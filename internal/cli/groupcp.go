@@ -96,6 +96,9 @@ func (a *app) copyIn(ctx context.Context, from string, to place) error {
 	})
 }
 
+// noTar is what the OCI runtime says of an image without tar.
+const noTar = `exec: "tar": executable file not found`
+
 // archive runs tar in a container, and do with its streams.
 func (a *app) archive(ctx context.Context, p place, command []string, do func(*group.Streams) error) error {
 	client, err := a.dial(p.group)
@@ -108,6 +111,9 @@ func (a *app) archive(ctx context.Context, p place, command []string, do func(*g
 		f := refusal(d)
 		f.fix = a.howToAllow(p.group, p.container, command)
 		return f
+	}
+	if err != nil && strings.Contains(err.Error(), noTar) {
+		return fixed(err, "an image that has tar: it runs in the container")
 	}
 	if err != nil {
 		return err

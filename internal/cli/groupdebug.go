@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -72,11 +73,17 @@ func (a *app) debug(ctx context.Context, ref string) (*debugAnswer, error) {
 func stepsOf(r *group.Record, waits map[string]string) []debugStep {
 	var steps []debugStep
 	before := r.Created
+	if r.Runs > 1 {
+		before = time.Time{} // when it was started again is not known
+	}
 	for _, s := range startSteps {
 		step := debugStep{Name: s.words}
 		for _, done := range r.Stages {
 			if done.Name == s.stage {
-				step.Done, step.Milliseconds = true, max(done.Time.Sub(before).Milliseconds(), 0)
+				step.Done = true
+				if !before.IsZero() {
+					step.Milliseconds = max(done.Time.Sub(before).Milliseconds(), 0)
+				}
 				before = done.Time
 			}
 		}

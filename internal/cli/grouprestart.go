@@ -95,7 +95,7 @@ func (a *app) contentsAgain(ctx context.Context, cmd *cobra.Command, plan *group
 	}
 	in, err := a.descriptionInput(ctx, cmd, read, from)
 	if err != nil && !named {
-		return nil, fixed(fmt.Errorf("%w: %w", group.ErrContentsNeeded, err), "--from FILE with the parameters that it was started with")
+		return nil, fixed(fmt.Errorf("%w: %w", group.ErrContentsNeeded, err), "the parameters that it was started with (--parameters, -p); --from FILE for another description")
 	}
 	if err != nil {
 		return nil, err

@@ -34,6 +34,11 @@ func (p *Prepared) check(g *spec.Group) error {
 	if len(g.Identities) > 0 {
 		p.Notes = append(p.Notes, "managed identities are the platform's: here a token in a file can stand in for them (--identity-token)")
 	}
+	for _, v := range g.Volumes {
+		if v.SizeLimitBytes > 0 {
+			p.Notes = append(p.Notes, fmt.Sprintf("the size limit of volume %s is not enforced", v.Name))
+		}
+	}
 	if g.Diagnostics {
 		p.Notes = append(p.Notes, "diagnostics are sent nowhere: logs stay on this machine (cofferdam group logs)")
 	}
