@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -108,9 +110,9 @@ type Port struct {
 	GuestPort uint16 `json:"guest_port"`
 }
 
-// String returns the port as `ps` prints it, for example "127.0.0.1:8080->80/tcp".
+// String returns the port as `ps` prints it, for example "127.0.0.1:8080->80/tcp" or "[::1]:8080->80/tcp".
 func (p Port) String() string {
-	return fmt.Sprintf("%s:%d->%d/%s", p.HostIP, p.HostPort, p.GuestPort, p.Protocol)
+	return fmt.Sprintf("%s->%d/%s", net.JoinHostPort(p.HostIP, strconv.Itoa(int(p.HostPort))), p.GuestPort, p.Protocol)
 }
 
 // Container is what is known of one container of a group.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"cofferdam.dev/internal/group/event"
 )
 
 var (
@@ -158,13 +160,25 @@ func (s *Store) load(name string) (*Group, error) {
 	return g, nil
 }
 
-// bury settles a group whose supervisor is gone. Its lock is held by the caller.
+// bury settles a group whose supervisor is gone, and tells so in its events. Its lock is held by the caller.
 func (s *Store) bury(g *Group) {
 	Settle(g.Record, StateFailed, ReasonSupervisorGone, s.now())
 	err := WriteRecord(g.Dir, g.Record)
+	if err == nil {
+		err = lastEvent(g.Dir)
+	}
 	if err != nil {
 		slog.Warn("could not settle a dead group", slog.String("group", g.Record.Name), slog.Any("error", err))
 	}
+}
+
+// lastEvent notes in the group directory dir that the machine went with its supervisor. Its time is that of the discovery.
+func lastEvent(dir string) error {
+	l, err := event.Open(EventsPath(dir))
+	if err != nil {
+		return err
+	}
+	return errors.Join(l.Add("", event.MachineLost, event.Warning, "The machine was lost: "+ReasonSupervisorGone), l.Close())
 }
 
 // Settle puts r and its containers into the final state s.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"cofferdam.dev/internal/group/event"
 	"cofferdam.dev/internal/testcap"
 )
 
@@ -124,6 +125,11 @@ func TestDeadGroup(t *testing.T) {
 		if a, b := g.Record.Containers[0], g.Record.Containers[1]; a.State != StateFailed || b.State != StateExited {
 			t.Errorf("containers are %s and %s", a.State, b.State)
 		}
+	}
+	var told []event.Event
+	err = s.Events(t.Context(), "dead", event.Options{}, func(e event.Event) error { told = append(told, e); return nil })
+	if err != nil || len(told) != 1 || told[0].Name != event.MachineLost || told[0].Count != 1 {
+		t.Errorf("the events are %+v, %v", told, err)
 	}
 	for _, f := range []string{"scratch0.img", "sock"} {
 		_, err = os.Stat(filepath.Join(c.Dir, f))
