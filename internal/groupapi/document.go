@@ -131,5 +131,9 @@ func (d *documents) read(path string) (*document, error) {
 	case doc.ID.check() != nil || d.path(doc.ID) != path:
 		return nil, fmt.Errorf("it is the document of %s, whose place is elsewhere", doc.ID)
 	}
-	return &doc, nil
+	// The file is indented for people; the resource's hash is over the form in which it was put.
+	var resource bytes.Buffer
+	err = json.Compact(&resource, doc.Resource)
+	doc.Resource = resource.Bytes()
+	return &doc, err
 }

@@ -88,11 +88,11 @@ func (a *API) awaitStart(ctx context.Context, d *document) *armError {
 		switch {
 		case g == nil:
 			return interrupted("the group was not made yet; put the resource again")
-		case g.Record.Digest != hashOf(d.Resource) && d.Operation.Kind == kindPut:
+		case d.Operation.Kind == kindPut && (g.Record.Digest != hashOf(d.Resource) || g.Record.Created.Before(d.Operation.Started)):
 			return interrupted("the group is still the one before; put the resource again")
 		case g.Record.State == group.StateRunning:
 			return nil
-		case g.Record.State == group.StateExited && g.Record.Started != nil:
+		case g.Record.State == group.StateExited && g.Record.Started != nil && g.Record.Started.After(d.Operation.Started):
 			return nil // it ran, and has ended since
 		case !g.Alive:
 			return interrupted("the start was called off: " + g.Record.Reason)
