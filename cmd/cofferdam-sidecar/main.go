@@ -46,11 +46,11 @@ func main() {
 }
 
 func run(ctx context.Context, called string, args []string) error {
-	roles := map[string]sidecar{"skr": &program.SKR{}}
+	roles := map[string]sidecar{"skr": &program.SKR{}, "encfs": &program.EncFS{}}
 	name, args := program.Arguments(called, args)
 	role, ok := roles[name]
 	if !ok {
-		return &program.UsageError{Message: "want the name of a sidecar: skr"}
+		return &program.UsageError{Message: "want the name of a sidecar: skr or encfs"}
 	}
 	f := flag.NewFlagSet(name, flag.ContinueOnError)
 	role.Flags(f)

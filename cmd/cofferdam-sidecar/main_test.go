@@ -58,6 +58,9 @@ func TestRoles(t *testing.T) {
 		{"by argument", "/bin/cofferdam-sidecar", "skr -server_type soap", `--server-type is "soap"`},
 		{"by name", "/bin/skr", "-server_type soap", `--server-type is "soap"`},
 		{"as the script", "/skr.sh", "e30= 99999", `the port is "99999"`},
+		{"filesystems", "/encfs.sh", "", "there is no configuration"},
+		{"filesystems by argument", "/bin/cofferdam-sidecar", "encfs -port x -base64 e30=", `the port is "x"`},
+		{"the program below the script", "/bin/remotefs", "-base64 e30= -loglevel loud", `--loglevel is "loud"`},
 		{"unknown flag", "/bin/skr", "-depth 3", "flag provided but not defined: -depth"},
 		{"no argument is a name then", "/bin/skr", "skr 8080 3", "at most a configuration and a port"},
 	} {

@@ -15,7 +15,7 @@ import (
 )
 
 func (a *app) sidecarCommand() *cobra.Command {
-	c := noun("sidecar", "Be a sidecar of a container group", a.sidecarSKRCommand())
+	c := noun("sidecar", "Be a sidecar of a container group", a.sidecarSKRCommand(), a.sidecarEncFSCommand())
 	// Containers often have no HOME, and a sidecar keeps no state.
 	c.PersistentPreRunE = func(*cobra.Command, []string) error { return nil }
 	return c

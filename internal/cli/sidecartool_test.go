@@ -143,6 +143,7 @@ func TestSidecarArguments(t *testing.T) {
 		{"cofferdam", "run image", "run image"},
 		{"cofferdam", "sidecar", "sidecar"},
 		{"/bin/skr", "", "sidecar skr"},
+		{"/encfs.sh", "-base64 e30=", "sidecar encfs --result-file result --base64 e30="},
 		{"/skr.sh", "e30= 8081", "sidecar skr --result-file result e30= 8081"},
 		{"skr", "sidecar", "sidecar skr sidecar"},
 		{"cofferdam", "sidecar skr -base64 e30= -server_type=grpc", "sidecar skr --base64 e30= --server-type=grpc"},

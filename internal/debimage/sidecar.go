@@ -28,7 +28,7 @@ const (
 )
 
 // sidecarNames are the names by which the program is called, each a sidecar.
-var sidecarNames = []string{"skr.sh", "bin/skr"}
+var sidecarNames = []string{"skr.sh", "bin/skr", "encfs.sh", "bin/encfs", "bin/remotefs"}
 
 // sidecarRecipe is an image of the certificate authorities that Debian trusts, and of one program. It has no shell. It runs
 // as root, as the originals do: templates name log files that only root can make.

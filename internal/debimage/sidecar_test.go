@@ -59,7 +59,7 @@ func TestProgramLayer(t *testing.T) {
 	if c := sidecarRecipe().config; len(c.Entrypoint) > 0 || len(c.Cmd) != 1 || c.Cmd[0] != "/skr.sh" {
 		t.Errorf("the image's command is %q %q", c.Entrypoint, c.Cmd)
 	}
-	for _, name := range []string{"skr.sh", "bin/skr"} {
+	for _, name := range []string{"skr.sh", "bin/skr", "encfs.sh", "bin/encfs", "bin/remotefs"} {
 		if n := s.nodes[name]; n == nil || n.header.Typeflag != tar.TypeSymlink || n.header.Linkname != "/bin/cofferdam-sidecar" {
 			t.Errorf("%s is %+v", name, n)
 		}

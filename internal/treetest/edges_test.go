@@ -61,7 +61,11 @@ var rooms = map[string][]string{
 	"verify/appraisal":               {"collateral", "evidence", "evidence/didx509", "evidence/hcl", "evidence/pcs", "evidence/receipt", "evidence/sgx", "evidence/snp", "evidence/tdx", "verify", "verify/amd", "verify/anchor", "verify/azure", "verify/check", "verify/intel", "verify/uvm"},
 	"verify/bundle":                  {"collateral", "evidence", "internal/strictjson", "verify", "verify/anchor", "verify/appraisal"},
 	"api/keyprovider/v1":             {},
-	"internal/sidecar/program":       {"attest", "collateral/remote", "internal/serve", "internal/sidecar/skr", "release"},
+	"internal/sidecar/program":       {"attest", "collateral/remote", "internal/serve", "internal/sidecar/encfs", "internal/sidecar/skr", "internal/volume/blob", "release"},
+	"internal/sidecar/encfs": {
+		"internal/serve", "internal/strictjson", "internal/volume/anchor", "internal/volume/attach", "internal/volume/blob", "internal/volume/blockcache",
+		"internal/volume/descriptor", "internal/volume/fusefile", "internal/volume/mount", "release",
+	},
 	"internal/sidecar/skr":           {"api/keyprovider/v1", "attest", "collateral", "collateral/remote", "evidence/snp", "evidence/uvm", "internal/serve", "internal/strictjson", "internal/vault/wrap", "release"},
 	"release":                        {"attest", "internal/strictjson", "internal/vault/wrap"},
 	"ratls":                          {"evidence", "internal/cbor", "verify"},

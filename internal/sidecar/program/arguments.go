@@ -8,10 +8,14 @@ import (
 	"strings"
 )
 
-// Names of the programs of the original release sidecar: itself, and the script that starts it.
+// Names of the programs of the original sidecars: of the release sidecar itself, and the script that starts it.
 const (
 	nameSKR       = "skr"
 	nameSKRScript = "skr.sh"
+	// Of the original filesystem sidecar: its script, and the program that the script starts.
+	nameEncFS       = "encfs"
+	nameEncFSScript = "encfs.sh"
+	nameRemoteFS    = "remotefs"
 )
 
 // originalFlags are the flags of the original, which begin with one hyphen, by their names here.
@@ -28,20 +32,23 @@ func Arguments(called string, args []string) (name string, rest []string) {
 		return nameSKR, skrArguments(args)
 	case nameSKRScript:
 		return nameSKR, slices.Concat([]string{"--result-file", resultFile}, skrArguments(args))
+	case nameEncFS, nameRemoteFS:
+		return nameEncFS, skrArguments(args)
+	case nameEncFSScript:
+		return nameEncFS, slices.Concat([]string{"--result-file", resultFile}, skrArguments(args))
 	}
-	if len(args) > 0 && args[0] == nameSKR {
-		return nameSKR, skrArguments(args[1:])
+	if len(args) > 0 && (args[0] == nameSKR || args[0] == nameEncFS) {
+		return args[0], skrArguments(args[1:])
 	}
 	return "", args
 }
 
 // Called says whether a program of this name is a sidecar, whatever its arguments.
 func Called(program string) bool {
-	base := path.Base(program)
-	return base == nameSKR || base == nameSKRScript
+	return slices.Contains([]string{nameSKR, nameSKRScript, nameEncFS, nameEncFSScript, nameRemoteFS}, path.Base(program))
 }
 
-// skrArguments turns flags of the original release sidecar into ours.
+// skrArguments turns flags of the original sidecars into ours.
 func skrArguments(args []string) []string {
 	out := slices.Clone(args)
 	for i, a := range out {

@@ -40,31 +40,45 @@ func (o *SKR) open(ctx context.Context, p Process, log *slog.Logger) (*skr.Serve
 	if err != nil {
 		return nil, nil, err
 	}
+	c, err := o.connect(ctx, p, config, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := skr.New(skr.Options{Evidence: c.evidence, Client: c.client, KeyDirectory: o.keyDirectory, Log: log})
+	return s, c.pool, err
+}
+
+// connection is what has keys released.
+type connection struct {
+	evidence   *skr.Evidence
+	client     *release.Client
+	pool       *release.Pool
+	roots      *x509.CertPool
+	credential release.Credential
+}
+
+// connect opens what has keys released.
+func (o *SKR) connect(ctx context.Context, p Process, config *skr.AzureInformation, log *slog.Logger) (*connection, error) {
 	roots, err := o.roots(p.LookupEnv)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	e, err := o.evidence(ctx, p, config, roots, log)
-	if err != nil {
-		return nil, nil, err
+	c := &connection{roots: roots, credential: o.credential(p.LookupEnv, config, roots)}
+	if c.evidence, err = o.evidence(ctx, p, config, roots, log); err != nil {
+		return nil, err
 	}
-	pool, err := release.NewPool(o.pool, o.bits)
-	if err != nil {
-		return nil, nil, err
+	if c.pool, err = release.NewPool(o.pool, o.bits); err != nil {
+		return nil, err
 	}
 	life := o.life
 	if life == 0 {
 		life = -1
 	}
-	client, err := release.New(release.Options{
-		Attester: e, Pool: pool, Roots: roots, Credential: o.credential(p.LookupEnv, config, roots), SessionLife: life, SessionUses: o.uses,
+	c.client, err = release.New(release.Options{
+		Attester: c.evidence, Pool: c.pool, Roots: roots, Credential: c.credential, SessionLife: life, SessionUses: o.uses,
 		Challenge: o.challenge, UserAgent: strings.TrimSpace("cofferdam " + config.MAA.UserAgent),
 	})
-	if err != nil {
-		return nil, nil, err
-	}
-	s, err := skr.New(skr.Options{Evidence: e, Client: client, KeyDirectory: o.keyDirectory, Log: log})
-	return s, pool, err
+	return c, err
 }
 
 // roots reads the authorities of servers; nil are the system's.

@@ -120,5 +120,10 @@ func (f *File) Flush(context.Context) error {
 	return err
 }
 
-// Close closes the file, which ends the lock.
-func (f *File) Close() error { return f.f.Close() }
+// Close closes the file and ends the lock, also where a process that was just started holds a copy of the file for a moment.
+func (f *File) Close() error {
+	if f.write {
+		_ = unix.Flock(int(f.f.Fd()), unix.LOCK_UN) // closing it says what is wrong with it
+	}
+	return f.f.Close()
+}

@@ -139,6 +139,19 @@ func (m *Filesystem) Close(ctx context.Context) error {
 	return m.end()
 }
 
+// Sync writes what the filesystem holds to the volume, and flushes that.
+func (m *Filesystem) Sync() error {
+	d, err := os.Open(m.Dir)
+	if err != nil {
+		return fmt.Errorf("flushing %s: %w", m.Dir, err)
+	}
+	err = unix.Syncfs(int(d.Fd()))
+	if err := errors.Join(err, d.Close()); err != nil {
+		return fmt.Errorf("flushing %s: %w", m.Dir, err)
+	}
+	return nil
+}
+
 // Abort ends the mount whoever uses it: what they ask for from then on fails. What was not flushed is lost.
 func (m *Filesystem) Abort() error {
 	return errors.Join(unix.Unmount(m.Dir, unix.MNT_DETACH), m.file.Abort())
