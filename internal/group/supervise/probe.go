@@ -35,6 +35,9 @@ func (s *supervisor) probe(c *container, o lifecycle.Order) {
 	}[o.Probe]
 	full := lifecycle.Complete(*p)
 	r := c.present()
+	if r.n != o.Run {
+		return // that run is over
+	}
 	err := s.act(s.ctx, c, r, full.Action, full.Timeout)
 	if err != nil && s.ctx.Err() == nil && !r.ended(0, nil) {
 		kind := strings.ToUpper(string(o.Probe[:1])) + string(o.Probe[1:])

@@ -231,6 +231,9 @@ func (s *supervisor) lastWords(c *container, r *run) string {
 // signals is no obstacle for long: at the group's end the machine goes down anyway.
 func (s *supervisor) stopContainer(c *container, o lifecycle.Order, timeout time.Duration) {
 	r := c.present()
+	if r.n != o.Run {
+		return // it has ended meanwhile, and the next one is not meant
+	}
 	ctx, cancel := context.WithTimeout(s.ctx, timeout+killGrace)
 	defer cancel()
 	begun := time.Now()
