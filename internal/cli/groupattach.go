@@ -34,6 +34,7 @@ the terminal to leave. Without a policy that allows stdio there is nothing to at
 	}
 	f := c.Flags()
 	f.StringVar(&o.Container, "container", "", "container, where the group has several")
+	a.completeContainers(c)
 	f.BoolVarP(&o.Stdin, "interactive", "i", false, "pass standard input on")
 	f.BoolVar(&o.Replay, "replay", false, "show what was written before, first")
 	return c

@@ -35,7 +35,7 @@ hostile: no link leads out of the destination, and no owner or special file is t
 		Example: `  cofferdam group cp shop:/var/lib/report.csv .
   cofferdam group cp --container web site/ shop:/srv`,
 		Args:              arguments(2, 2, "a source and a destination"),
-		ValidArgsFunction: a.completeGroups,
+		ValidArgsFunction: a.completeCopy,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
@@ -53,6 +53,7 @@ hostile: no link leads out of the destination, and no owner or special file is t
 		},
 	}
 	c.Flags().StringVar(&container, "container", "", "container, where the group has several")
+	a.completeContainers(c)
 	return c
 }
 

@@ -57,6 +57,7 @@ happen; then -o json prints one object on a line.`,
 	f := c.Flags()
 	f.BoolVarP(&o.Follow, "follow", "f", false, "go on with what happens from now on, until the group ends")
 	f.StringVar(&o.Container, "container", "", "only the events of this container")
+	a.completeContainers(c)
 	f.DurationVar(&since, "since", 0, "leave out what is older, such as 10m (0 shows all)")
 	a.outputFlag(c)
 	return c

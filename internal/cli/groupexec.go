@@ -44,6 +44,7 @@ cofferdam itself.`,
 	f := c.Flags()
 	f.SetInterspersed(false) // what follows the group's name belongs to the command
 	f.StringVar(&o.Container, "container", "", "container, where the group has several")
+	a.completeContainers(c)
 	f.BoolVarP(&o.Stdin, "interactive", "i", false, "pass standard input on")
 	f.BoolVarP(&o.Terminal, "tty", "t", false, "give the process a terminal")
 	f.StringArrayVarP(&o.Env, "env", "e", nil, "set an environment variable, NAME=VALUE (the policy has to allow it)")

@@ -75,6 +75,7 @@ A policy without stdio access keeps output inside; then there is nothing to show
 	f.DurationVar(&since, "since", 0, "leave out what is older, such as 10m (0 shows all)")
 	f.BoolVar(&stamps, "timestamps", false, "put the time before each line")
 	f.StringVar(&container, "container", "", "only this container, without its name before each line")
+	a.completeContainers(c)
 	f.BoolVar(&console, "console", false, "show the machine's console instead")
 	f.BoolVar(&supervisor, "supervisor", false, "show the supervisor's own log instead")
 	return c

@@ -81,6 +81,11 @@ func (o *groupOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.hostIP, "publish-address", deploy.DefaultHostIP, "where published ports listen, unless the description says an address")
 	f.StringVar(&o.tee, "tee", "auto", "trusted execution environment: auto, simulated, snp or tdx")
 	f.StringVar(&o.accel, "accel", "auto", "accelerator: auto, kvm or tcg")
+	for name, values := range map[string][]string{
+		"tee": {"auto", "simulated", "snp", "tdx"}, "accel": {"auto", "kvm", "tcg"}, "network": {group.NetworkNAT, group.NetworkIngress, group.NetworkNone},
+	} {
+		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // the flag exists: just defined
+	}
 	f.StringVar(&o.firmware, "firmware", "", "OVMF image to launch with, for snp and tdx")
 }
 

@@ -137,5 +137,6 @@ A group that has ended is started with ` + "`cofferdam group start`" + `.`,
 		},
 	}
 	c.Flags().StringVar(&container, "container", "", "only this container")
+	a.completeContainers(c)
 	return c
 }
