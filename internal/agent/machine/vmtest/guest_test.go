@@ -56,6 +56,7 @@ func runGuestTests(t *testing.T) {
 		{"Scratch", g.testScratch},
 		{"ScratchRefused", g.testScratchRefused},
 		{"ScratchTampered", g.testScratchTampered},
+		{"SealedVolume", g.testSealed},
 		{"Reaper", g.testReaper},
 		{"CgroupOutOfMemory", g.testCgroup},
 		{"Container", g.testContainer},

@@ -28,7 +28,8 @@ type layerPlan struct {
 
 type plan struct {
 	Layers map[string]layerPlan // by serial number of the disk
-	Only   string               // part of the names of the tests to run
+	Sealed sealedPlan
+	Only   string // part of the names of the tests to run
 }
 
 const (
@@ -168,6 +169,8 @@ func makePlan(t *testing.T, dir string) (plan, []disk) {
 	writeFile(t, path("live"), b)
 	p.Layers["live"] = base
 	disks = append(disks, disk{serial: "live", path: path("live"), writable: true})
+	p.Sealed = writeSealed(t, path(sealedSerial))
+	disks = append(disks, disk{serial: sealedSerial, path: path(sealedSerial), writable: true})
 	sizes := map[string]int64{
 		"scratch-a": scratchfmt.Classes()[0].DiskBytes(), "scratch-b": scratchfmt.Classes()[0].DiskBytes(),
 		"scratch-1g": scratchfmt.Classes()[2].DiskBytes(), "scratch-small": 8 << 20,
