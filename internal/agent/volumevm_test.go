@@ -39,6 +39,7 @@ cat /files/from-host; echo
 echo "from the guest" > /files/from-guest
 touch /x 2>/dev/null || echo "read-only root"
 grep -E ' (/|/data|/keys|/files) ' /proc/mounts | cut -d' ' -f2,3 | sort
+for at in /data /files /keys; do echo $at $(grep " $at " /proc/mounts | grep -oE 'nosuid|nodev'); done
 tail -n 1 /etc/hosts
 cat /etc/resolv.conf
 mkdir /data/www && echo page > /data/www/index.html
@@ -118,7 +119,8 @@ func TestRealVolumes(t *testing.T) {
 	must(t, err)
 	must(t, p.Start(ctx))
 	out := bufio.NewReader(p.Stdout)
-	want := "s3cret\non the host\nread-only root\n/ overlay\n/data ext4\n/files fuse\n/keys tmpfs\n192.0.2.9 db\n" +
+	want := "s3cret\non the host\nread-only root\n/ overlay\n/data ext4\n/files fuse\n/keys tmpfs\n" +
+		"/data nodev\n/files nosuid nodev\n/keys nosuid nodev\n192.0.2.9 db\n" +
 		"nameserver 192.0.2.53\nsearch example.org\nready\n"
 	if got := readUntil(t, out, "ready\n"); got != want {
 		t.Errorf("the container says %q, want %q", got, want)
