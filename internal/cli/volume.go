@@ -21,6 +21,7 @@ import (
 	"cofferdam.dev/internal/volume/blockcache"
 	"cofferdam.dev/internal/volume/descriptor"
 	"cofferdam.dev/internal/volume/luks2"
+	"cofferdam.dev/internal/volume/sealed"
 	"cofferdam.dev/internal/volume/shadow"
 	"cofferdam.dev/internal/wholefile"
 )
@@ -217,6 +218,7 @@ func volumeFailure(err error) error {
 		{shadow.ErrNoRecord, "--anchors DIR, where the volume was made or written last"},
 		{shadow.ErrForeignAnchor, "the anchor of this volume: the record there is older than the storage"},
 		{shadow.ErrNoVolume, "the storage that belongs to this descriptor"},
+		{sealed.ErrDamaged, "a copy of the storage that nobody changed, and the descriptor that belongs to it"},
 		{shadow.ErrDamaged, "a copy of the storage that nobody changed"},
 		{descriptor.ErrKey, "--key-file or --passphrase-file of this volume"},
 		{luks2.ErrKey, "--key-file or --passphrase-file of this volume"},

@@ -23,13 +23,17 @@ type newVolumeOptions struct {
 
 func (o *newVolumeOptions) makeFlags(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&o.format, "format", "shadow", "shadow (authenticated, can be written) or luks2 (hides data only)")
 	f.StringVar(&o.anchor, "anchor", "file", "where the last state of a shadow volume is known: file, or none")
 	f.StringVar(&o.capacity, "capacity", "", "what a shadow volume may grow to (default: its size)")
 	f.StringVar(&o.label, "volume-label", "", "label in the header of a LUKS2 volume")
 	o.flags(c)
 	o.key.makeFlags(c)
 }
+
+// aboutSealed is what the help of commands that make volumes of directories says beside.
+const aboutSealed = `
+A sealed volume is made once and then only read: every change of its storage is found, and
+an older one is another volume.`
 
 const aboutFormats = `
 A shadow volume finds every change of its storage, and with its anchor also that an older
@@ -68,6 +72,7 @@ until it is written.
 		},
 	}
 	c.Flags().StringVar(&o.size, "size", "", "size of the volume, such as 10GiB")
+	c.Flags().StringVar(&o.format, "format", "shadow", "shadow (authenticated, can be written) or luks2 (hides data only)")
 	o.makeFlags(c)
 	a.outputFlag(c)
 	return c
@@ -84,11 +89,8 @@ func (a *app) makeVolume(ctx context.Context, cmd *cobra.Command, image string, 
 			clear(opener.Secret)
 		}
 	}()
-	if file, err = o.descriptorFile(image); err != nil || isURL(image) {
-		return nil, "", key, usage(cmd, "volumes are made in files; `cofferdam volume upload` brings them to storage")
-	}
-	if _, err := os.Lstat(file); err == nil {
-		return nil, "", key, fmt.Errorf("%s is there already", file)
+	if file, err = o.newDescriptor(cmd, image); err != nil {
+		return nil, "", key, err
 	}
 	length, err := n.ImageSize()
 	if err != nil {
@@ -109,6 +111,18 @@ func (a *app) makeVolume(ctx context.Context, cmd *cobra.Command, image string, 
 		return nil, "", descriptor.Key{}, errors.Join(err, os.Remove(image))
 	}
 	return d, file, key, nil
+}
+
+// newDescriptor is where the descriptor of a new volume goes, which is not there yet.
+func (o *newVolumeOptions) newDescriptor(cmd *cobra.Command, image string) (string, error) {
+	file, err := o.descriptorFile(image)
+	if err != nil || isURL(image) {
+		return "", usage(cmd, "volumes are made in files; `cofferdam volume upload` brings them to storage")
+	}
+	if _, err := os.Lstat(file); err == nil {
+		return "", fmt.Errorf("%s is there already", file)
+	}
+	return file, nil
 }
 
 // newVolume is what the flags say of a new volume.

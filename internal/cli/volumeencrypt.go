@@ -31,14 +31,19 @@ func (a *app) volumeEncryptCommand() *cobra.Command {
 		Long: `Make an ext4 filesystem of a directory, in an encrypted volume in a new file, and its
 descriptor. No root is needed. mke2fs (Debian: e2fsprogs) makes the filesystem in a file
 beside the image, which is removed then: until that is overwritten, the disk holds the
-directory's content once more.
-` + aboutFormats + "\n" + aboutVolumeKey + "\n" + aboutVolume,
+directory's content once more. A sealed volume is an EROFS filesystem, and needs neither.
+` + aboutSealed + "\n" + aboutFormats + "\n" + aboutVolumeKey + "\n" + aboutVolume,
 		Example: `  cofferdam volume encrypt records data.img --passphrase-file passphrase
   cofferdam volume encrypt records data.img --size 20GiB --key-file key --kid records \
     --key-vault vault.example --authority attest.example
-  cofferdam volume encrypt records data.img --format luks2 --key-file key`,
+  cofferdam volume encrypt records data.img --format sealed --key-file key`,
 		Args: arguments(2, 2, "a directory and the image's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			if o.format == string(descriptor.Sealed) {
+				return a.sealDirectory(ctx, cmd, args[0], args[1], o)
+			}
 			size, err := directorySize(args[0])
 			if err != nil {
 				return err
@@ -48,12 +53,11 @@ directory's content once more.
 					return usage(cmd, "--size: "+err.Error())
 				}
 			}
-			ctx, stop := interruptible(cmd.Context())
-			defer stop()
 			return a.encryptDirectory(ctx, cmd, args[0], args[1], size, o)
 		},
 	}
 	c.Flags().StringVar(&o.size, "size", "", "size of the volume (default: what the directory needs, and a quarter more)")
+	c.Flags().StringVar(&o.format, "format", "shadow", "shadow (authenticated, can be written), sealed (authenticated, only read) or luks2")
 	o.makeFlags(c)
 	a.outputFlag(c)
 	return c
@@ -82,6 +86,35 @@ func directorySize(dir string) (int64, error) {
 	}
 	const unit = 1 << 20
 	return (least + total + total/4 + unit - 1) / unit * unit, nil
+}
+
+// sealDirectory makes a sealed volume of a directory.
+func (a *app) sealDirectory(ctx context.Context, cmd *cobra.Command, dir, image string, o *newVolumeOptions) error {
+	for _, name := range []string{"size", "capacity", "anchor", "volume-label"} {
+		if cmd.Flags().Changed(name) {
+			return usage(cmd, "a sealed volume has what is in the directory, and no --"+name)
+		}
+	}
+	file, err := o.newDescriptor(cmd, image)
+	if err != nil {
+		return err
+	}
+	openers, err := o.key.openers(a, cmd)
+	if err != nil {
+		return err
+	}
+	board := a.board()
+	defer board.Close()
+	step := board.Start("sealing", 0)
+	d, err := attach.Seal(ctx, dir, image, openers, a.Now(), step.Set)
+	if err != nil {
+		return err
+	}
+	step.Done("")
+	if err := writeDescriptor(file, d); err != nil {
+		return errors.Join(err, os.Remove(image))
+	}
+	return a.answerVolume(&volumeAnswer{Image: image, Descriptor: d, File: file})
 }
 
 func (a *app) encryptDirectory(ctx context.Context, cmd *cobra.Command, dir, image string, size int64, o *newVolumeOptions) error {

@@ -97,8 +97,8 @@ func (a *app) volumeVerifyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "verify IMAGE",
 		Short: "Hold a volume against its descriptor, its key and its anchor",
-		Long: `Hold a volume against its descriptor, its key and its anchor. Of a shadow volume everything
-is read, and each block that is not what was written last is counted; of a LUKS2 volume
+		Long: `Hold a volume against its descriptor, its key and its anchor. Of a shadow or sealed volume
+everything is read, and each block that is not what was written last is counted; of a LUKS2 volume
 the header is held against its pin, and nothing can be said of the data.
 
 Nothing is written. Exits with 3 when something does not fit.
@@ -115,10 +115,8 @@ Nothing is written. Exits with 3 when something does not fit.
 			}
 			defer func() { _ = v.Close(ctx) }() // it was only read
 			answer := &verifyAnswer{Schema: "cofferdam.dev/volume-verification/v1", Facts: v.Facts}
-			if v.Shadow != nil {
-				if err := a.verifyShadow(ctx, v.Shadow, answer); err != nil {
-					return err
-				}
+			if err := a.verifyBlocks(ctx, v, answer); err != nil {
+				return err
 			}
 			if err := a.answerVerify(answer); err != nil {
 				return err
@@ -136,16 +134,26 @@ Nothing is written. Exits with 3 when something does not fit.
 	return c
 }
 
-func (a *app) verifyShadow(ctx context.Context, s *shadow.Volume, answer *verifyAnswer) error {
+// verifyBlocks reads everything of a volume that finds changes.
+func (a *app) verifyBlocks(ctx context.Context, v *attach.Volume, answer *verifyAnswer) error {
 	board := a.board()
 	defer board.Close()
 	step := board.Start("verifying", 0)
-	report, err := s.Verify(ctx, func(blocks uint64) { step.Set(int64(blocks)*shadow.BlockSize, 0) })
-	step.Done("")
-	if err != nil {
-		return volumeFailure(err)
+	defer step.Done("")
+	switch {
+	case v.Shadow != nil:
+		r, err := v.Shadow.Verify(ctx, func(blocks uint64) { step.Set(int64(blocks)*shadow.BlockSize, 0) })
+		if err != nil {
+			return volumeFailure(err)
+		}
+		answer.Blocks, answer.Nodes, answer.Damaged, answer.First = r.Blocks, r.Nodes, r.Damaged, r.First
+	case v.Sealed != nil:
+		r, err := v.Sealed.Verify(ctx, step.Set)
+		if err != nil {
+			return volumeFailure(err)
+		}
+		answer.Blocks, answer.Damaged, answer.First = r.Blocks, r.Damaged, r.First
 	}
-	answer.Blocks, answer.Nodes, answer.Damaged, answer.First = report.Blocks, report.Nodes, report.Damaged, report.First
 	return nil
 }
 
@@ -156,7 +164,10 @@ func (a *app) answerVerify(v *verifyAnswer) error {
 			{"pinned", strconv.FormatBool(v.Pinned)}, {"anchored", strconv.FormatBool(v.Anchored)},
 		}
 		if v.Authenticated {
-			pairs = append(pairs, [2]string{"generation", strconv.FormatUint(v.Generation, 10)}, [2]string{"blocks", strconv.FormatUint(v.Blocks, 10)},
+			if v.Generation > 0 {
+				pairs = append(pairs, [2]string{"generation", strconv.FormatUint(v.Generation, 10)})
+			}
+			pairs = append(pairs, [2]string{"blocks", strconv.FormatUint(v.Blocks, 10)},
 				[2]string{"damaged", strconv.FormatUint(v.Damaged, 10)})
 		}
 		return facts(w, pairs...)

@@ -91,7 +91,10 @@ var rooms = map[string][]string{
 	"internal/volume/sealed":         {"internal/verity", "internal/volume/erofs", "internal/volume/xts"},
 	"internal/volume/fusefile":       {},
 	"internal/volume/mount":          {"internal/volume/fusefile"},
-	"internal/volume/attach":         {"internal/volume/blob", "internal/volume/blockcache", "internal/volume/descriptor", "internal/volume/luks2", "internal/volume/shadow"},
+	"internal/volume/attach": {
+		"internal/volume/blob", "internal/volume/blockcache", "internal/volume/descriptor", "internal/volume/erofs", "internal/volume/luks2", "internal/volume/sealed",
+		"internal/volume/shadow",
+	},
 	"internal/volume/descriptor":     {"internal/strictjson", "internal/volume/luks2"},
 	"internal/volume/anchor":         {"internal/strictjson", "internal/volume/shadow", "internal/wholefile"},
 	"internal/image":                 {},

@@ -17,6 +17,7 @@ import (
 	"cofferdam.dev/internal/volume/blockcache"
 	"cofferdam.dev/internal/volume/descriptor"
 	"cofferdam.dev/internal/volume/luks2"
+	"cofferdam.dev/internal/volume/sealed"
 	"cofferdam.dev/internal/volume/shadow"
 )
 
@@ -68,8 +69,9 @@ type Facts struct {
 type Volume struct {
 	Device
 	Facts Facts
-	// Shadow is the volume itself, when it is one; else nil.
+	// Shadow and Sealed are the volume itself, when it is of that kind; else nil.
 	Shadow *shadow.Volume
+	Sealed *sealed.Device
 
 	storage blob.Source
 }
@@ -136,8 +138,8 @@ func open(ctx context.Context, storage blob.Source, o Options) (*Volume, error) 
 		err = v.openLUKS2(ctx, o)
 	case descriptor.Shadow:
 		err = v.openShadow(ctx, o)
-	default:
-		err = fmt.Errorf("volumes of kind %s: %w", d.Kind, errors.ErrUnsupported)
+	case descriptor.Sealed:
+		err = v.openSealed(ctx, o)
 	}
 	if err != nil {
 		return nil, err
