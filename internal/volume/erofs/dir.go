@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dir is a directory of the operating system as a tree. Names may be any bytes. Nothing outside of it is opened, and no
-// symbolic link is followed.
+// Dir is a directory of the operating system as a tree. Names may be any bytes. Nothing outside of it is opened, nor a symbolic
+// link as the file that it leads to.
 type Dir struct {
 	path string
 	root *os.Root
@@ -42,16 +42,36 @@ func (d *Dir) Close() error { return d.root.Close() }
 
 // Open opens a file or directory to be read. It does not wait for the other end of a pipe.
 func (d *Dir) Open(name string) (fs.File, error) {
-	f, err := d.root.OpenFile(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := d.open(name, unix.O_NONBLOCK)
 	if err != nil {
 		return nil, err
 	}
 	return f, nil
 }
 
+// open opens what has a name, and not what it leads to.
+func (d *Dir) open(name string, flags int) (*os.File, error) {
+	named, err := d.root.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := d.root.OpenFile(name, unix.O_RDONLY|flags, 0)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := f.Stat()
+	if err == nil && !os.SameFile(named, opened) {
+		err = fmt.Errorf("opening %s: %w: it is a symbolic link", f.Name(), ErrChanged)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // ReadDir returns the entries of a directory, sorted by name.
 func (d *Dir) ReadDir(name string) ([]fs.DirEntry, error) {
-	f, err := d.root.OpenFile(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_DIRECTORY, 0)
+	f, err := d.open(name, unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}

@@ -199,6 +199,42 @@ func TestDir(t *testing.T) {
 	}
 }
 
+// TestDirLinks has symbolic links where files were.
+func TestDirLinks(t *testing.T) {
+	t.Parallel()
+	dir, outside := t.TempDir(), t.TempDir()
+	err := errors.Join(
+		os.WriteFile(filepath.Join(dir, "file"), []byte("x"), 0o600), os.Mkdir(filepath.Join(dir, "dir"), 0o700),
+		os.Symlink("file", filepath.Join(dir, "link")), os.Symlink("dir", filepath.Join(dir, "dirlink")), os.Symlink(outside, filepath.Join(dir, "out")),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }() // only read
+	for _, name := range []string{"link", "dirlink", "out", "out/x", "../" + filepath.Base(outside)} {
+		if f, err := d.Open(name); err == nil {
+			t.Errorf("%s is opened: %v", name, f.Close())
+		}
+		if _, err := d.ReadDir(name); err == nil {
+			t.Errorf("%s is read", name)
+		}
+	}
+	if _, err := d.Open("link"); !errors.Is(err, ErrChanged) {
+		t.Errorf("a link is opened: %v", err)
+	}
+	f, err := d.Open("file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestFsck has erofs-utils check an image, and take it apart.
 func TestFsck(t *testing.T) {
 	t.Parallel()
