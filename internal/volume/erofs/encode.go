@@ -60,7 +60,7 @@ func (p *Plan) superblock() []byte {
 	s[12] = blockBits
 	binary.LittleEndian.PutUint16(s[14:], rootNID)
 	binary.LittleEndian.PutUint64(s[16:], uint64(len(p.inodes)))
-	binary.LittleEndian.PutUint64(s[24:], uint64(p.epoch.seconds)) //nolint:gosec // times before 1970 are negative on both sides
+	binary.LittleEndian.PutUint64(s[24:], uint64(p.epoch.seconds)) // times before 1970 are negative on both sides
 	binary.LittleEndian.PutUint32(s[32:], p.epoch.nanoseconds)
 	binary.LittleEndian.PutUint32(s[36:], p.blocks)
 	copy(s[48:64], p.opts.UUID[:])
@@ -92,12 +92,12 @@ func (i *inode) append(b []byte, number uint32) []byte {
 		le.PutUint16(d[0:], format|formatExtended)
 		le.PutUint16(d[2:], xattrs)
 		le.PutUint16(d[4:], i.mode)
-		le.PutUint64(d[8:], uint64(i.size)) //nolint:gosec // not negative
+		le.PutUint64(d[8:], uint64(i.size)) // not negative
 		le.PutUint32(d[16:], union)
 		le.PutUint32(d[20:], number)
 		le.PutUint32(d[24:], i.stat.UID)
 		le.PutUint32(d[28:], i.stat.GID)
-		le.PutUint64(d[32:], uint64(i.mtime.seconds)) //nolint:gosec // times before 1970 are negative on both sides
+		le.PutUint64(d[32:], uint64(i.mtime.seconds)) // times before 1970 are negative on both sides
 		le.PutUint32(d[40:], i.mtime.nanoseconds)
 		le.PutUint32(d[44:], i.links)
 		return b
@@ -108,11 +108,11 @@ func (i *inode) append(b []byte, number uint32) []byte {
 	le.PutUint16(d[2:], xattrs)
 	le.PutUint16(d[4:], i.mode)
 	le.PutUint16(d[6:], uint16(i.links))
-	le.PutUint32(d[8:], uint32(i.size)) //nolint:gosec // that it fits is what makes an inode compact
+	le.PutUint32(d[8:], uint32(i.size)) // that it fits is what makes an inode compact
 	le.PutUint32(d[16:], union)
 	le.PutUint32(d[20:], number)
-	le.PutUint16(d[24:], uint16(i.stat.UID)) //nolint:gosec // likewise
-	le.PutUint16(d[26:], uint16(i.stat.GID)) //nolint:gosec // likewise
+	le.PutUint16(d[24:], uint16(i.stat.UID))
+	le.PutUint16(d[26:], uint16(i.stat.GID))
 	return b
 }
 

@@ -54,7 +54,7 @@ func realTree(t *testing.T) string {
 	}
 	if os.Geteuid() == 0 {
 		owner := unix.Lchown(filepath.Join(dir, "link"), 70_000, 1)
-		device := unix.Mknod(filepath.Join(dir, "device"), unix.S_IFCHR|0o600, int(unix.Mkdev(259, 65_537))) //nolint:gosec // small
+		device := unix.Mknod(filepath.Join(dir, "device"), unix.S_IFCHR|0o600, int(unix.Mkdev(259, 65_537))) // small
 		if err := errors.Join(owner, device); err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +118,7 @@ func survey(t *testing.T, root string, whole bool) map[string]facts {
 		}
 		if err == nil && e.Type() == 0 {
 			var b []byte
-			b, err = os.ReadFile(path) //nolint:gosec // the test's own
+			b, err = os.ReadFile(path)
 			f.Content = string(b)
 		} else if err == nil && e.Type() == fs.ModeSymlink {
 			f.Content, err = os.Readlink(path)
@@ -153,7 +153,7 @@ func makeImage(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "image")
-	f, err := os.Create(path) //nolint:gosec // the test's own
+	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +273,7 @@ func TestMount(t *testing.T) {
 	t.Parallel()
 	testcap.Require(t, testcap.Root, testcap.Loop, testcap.MountErofs)
 	dir, target := realTree(t), t.TempDir()
-	text, err := exec.CommandContext(t.Context(), "mount", "-t", "erofs", "-o", "loop,ro,nodev", makeImage(t, dir), target).CombinedOutput() //nolint:gosec // the test's own
+	text, err := exec.CommandContext(t.Context(), "mount", "-t", "erofs", "-o", "loop,ro,nodev", makeImage(t, dir), target).CombinedOutput()
 	if err != nil {
 		t.Fatalf("mounting: %v\n%s", err, text)
 	}

@@ -46,7 +46,7 @@ func (p *Plan) layout() error {
 	p.dirStart, p.dataStart, p.blocks = uint32(dirStart), uint32(dirStart+dirBlocks), uint32(total)
 	dir, data := p.dirStart, p.dataStart
 	for _, i := range p.inodes {
-		n := uint32(i.dataBlocks()) //nolint:gosec // their sum fits
+		n := uint32(i.dataBlocks()) // their sum fits
 		switch {
 		case n == 0:
 		case i.kind() == modeRegular:

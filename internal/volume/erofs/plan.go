@@ -49,7 +49,7 @@ type instant struct {
 	nanoseconds uint32
 }
 
-func instantOf(t time.Time) instant { return instant{t.Unix(), uint32(t.Nanosecond())} } //nolint:gosec // below 10⁹
+func instantOf(t time.Time) instant { return instant{t.Unix(), uint32(t.Nanosecond())} } // below 10⁹
 
 func (i instant) compare(other instant) int {
 	return cmp.Or(cmp.Compare(i.seconds, other.seconds), cmp.Compare(i.nanoseconds, other.nanoseconds))

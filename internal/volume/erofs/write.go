@@ -100,7 +100,7 @@ func (p *Plan) write(ctx context.Context, to io.WriterAt) error {
 		return err
 	}
 	for n, i := range p.inodes {
-		err = w.inode(ctx, i, uint32(n)+1) //nolint:gosec // every inode takes a slot of an image of at most 16 TiB, and is only shown
+		err = w.inode(ctx, i, uint32(n)+1) // every inode takes a slot of an image of at most 16 TiB, and is only shown
 		if err != nil {
 			return fmt.Errorf("%s: %w", i.path(), err)
 		}
@@ -113,7 +113,7 @@ func (p *Plan) write(ctx context.Context, to io.WriterAt) error {
 }
 
 func (w *writer) inode(ctx context.Context, i *inode, number uint32) error {
-	err := w.meta.pad(int64(i.nid) * slot) //nolint:gosec // below 2^44
+	err := w.meta.pad(int64(i.nid) * slot) // below 2^44
 	if err != nil {
 		return err
 	}

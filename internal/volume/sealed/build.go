@@ -59,7 +59,7 @@ func buildTree(ctx context.Context, tree fs.FS, w io.WriterAt, key Key, o Option
 
 // builder is where the data are written to: it hashes, encrypts and hands on.
 type builder struct {
-	ctx     context.Context //nolint:containedctx // lives as long as one call of Build, and io.WriterAt has no place for it
+	ctx     context.Context // lives as long as one call of Build, and io.WriterAt has no place for it
 	w       io.WriterAt
 	sealer  *sealer
 	geo     geometry
@@ -111,7 +111,7 @@ func (b *builder) WriteAt(p []byte, off int64) (int, error) {
 			return done, err
 		}
 		n := copy(buf, p[done:])
-		block := uint64(off+int64(done)) / BlockSize //nolint:gosec // not negative
+		block := uint64(off+int64(done)) / BlockSize // not negative
 		b.work.Go(func() {
 			b.fail(b.piece(buf[:n], block))
 			b.buffers <- buf
@@ -141,7 +141,7 @@ func (b *builder) put(p []byte, block uint64) error {
 	if err != nil {
 		return err
 	}
-	_, err = b.w.WriteAt(p, int64(block)*BlockSize) //nolint:gosec // below 2^45
+	_, err = b.w.WriteAt(p, int64(block)*BlockSize) // below 2^45
 	return err
 }
 

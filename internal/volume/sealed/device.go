@@ -136,7 +136,7 @@ var partial = sync.Pool{New: func() any { return new(block) }}
 
 func (d *Device) read(ctx context.Context, p []byte, off int64) error {
 	for len(p) > 0 {
-		number, skip := uint64(off)/BlockSize, int(off%BlockSize) //nolint:gosec // not negative
+		number, skip := uint64(off)/BlockSize, int(off%BlockSize) // not negative
 		n := min(len(p)&^(BlockSize-1), stepBlocks*BlockSize)
 		var err error
 		if skip == 0 && n > 0 {
@@ -205,7 +205,7 @@ func (d *Device) readWithLeaves(ctx context.Context, p []byte, first uint64, lea
 // verify decrypts blocks of data and compares them with their digests, on as many processors as there are.
 func (d *Device) verify(p []byte, first uint64, leaves []*block) error {
 	count := uint64(len(p) / BlockSize)
-	shares := min(uint64(runtime.GOMAXPROCS(0)), max(count/minShare, 1)) //nolint:gosec // positive
+	shares := min(uint64(runtime.GOMAXPROCS(0)), max(count/minShare, 1)) // positive
 	if shares == 1 {
 		return d.verifyShare(p, first, first/fanOut, leaves)
 	}
@@ -233,7 +233,7 @@ func (d *Device) verifyShare(p []byte, first, leaf uint64, leaves []*block) erro
 		}
 		bad, ok := d.sealer.matches(part, leaves[first/fanOut-leaf][at*verity.DigestSize:])
 		if !ok {
-			return fmt.Errorf("block %d: %w", first+uint64(bad), ErrDamaged) //nolint:gosec // an index
+			return fmt.Errorf("block %d: %w", first+uint64(bad), ErrDamaged) // an index
 		}
 		p, first = p[n*BlockSize:], first+n
 	}
@@ -281,7 +281,7 @@ func (d *Device) load(ctx context.Context, at position, digest []byte, b *block)
 
 // fetch reads blocks as the storage has them.
 func (d *Device) fetch(ctx context.Context, p []byte, first uint64) error {
-	n, err := d.src.ReadAt(ctx, p, int64(first)*BlockSize) //nolint:gosec // below 2^45
+	n, err := d.src.ReadAt(ctx, p, int64(first)*BlockSize) // below 2^45
 	if err == nil && n != len(p) {
 		err = io.ErrUnexpectedEOF
 	}

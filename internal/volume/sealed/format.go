@@ -109,7 +109,7 @@ func newGeometry(size int64) (geometry, error) {
 }
 
 func (g *geometry) size() int64 {
-	return int64(g.block(0, g.levels[0].Blocks)) * BlockSize //nolint:gosec // below 2^45
+	return int64(g.block(0, g.levels[0].Blocks)) * BlockSize // below 2^45
 }
 
 // block is where a block of the tree lies. Level 0 are the leaves, which lie last.

@@ -93,7 +93,7 @@ func TestVeritysetup(t *testing.T) {
 			if err != nil || !strings.Contains(out, fmt.Sprintf("%x", f.Root)) {
 				t.Fatalf("veritysetup format: %v\n%s", err, out)
 			}
-			tree, err := os.ReadFile(made) //nolint:gosec // the test's own
+			tree, err := os.ReadFile(made)
 			if err != nil || !bytes.Equal(tree, image[f.Size:]) {
 				t.Errorf("veritysetup makes another tree: %v", err)
 			}
@@ -127,11 +127,11 @@ func TestFilesystem(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), "out")
-	text, err := exec.CommandContext(t.Context(), "fsck.erofs", "--extract="+out, write(t, b)).CombinedOutput() //nolint:gosec // the test's own
+	text, err := exec.CommandContext(t.Context(), "fsck.erofs", "--extract="+out, write(t, b)).CombinedOutput()
 	if err != nil {
 		t.Fatalf("fsck.erofs: %v\n%s", err, text)
 	}
-	note, err := os.ReadFile(filepath.Join(out, "note")) //nolint:gosec // the test's own
+	note, err := os.ReadFile(filepath.Join(out, "note"))
 	if err != nil || string(note) != "a note of the owner's" {
 		t.Errorf("the note is %q, %v", note, err)
 	}

@@ -77,7 +77,7 @@ func (w *walk) all(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var work sync.WaitGroup
-	for range min(uint64(runtime.GOMAXPROCS(0)), w.leaves) { //nolint:gosec // positive
+	for range min(uint64(runtime.GOMAXPROCS(0)), w.leaves) { // positive
 		work.Go(func() {
 			err := w.run(ctx)
 			if err != nil {
@@ -172,7 +172,7 @@ func (w *walk) path(ctx context.Context, leaf uint64) (*block, error) {
 			if leaf%span == 0 {
 				w.damagedNode(at)
 			}
-			return nil, nil //nolint:nilnil // documented: damage is no error here
+			return nil, nil // documented: damage is no error here
 		}
 		if err != nil {
 			return nil, err
