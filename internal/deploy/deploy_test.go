@@ -358,3 +358,16 @@ func TestNoPasswords(t *testing.T) {
 		}
 	}
 }
+
+// TestMemoryOnDisk tells that a directory that is to be in memory is not.
+func TestMemoryOnDisk(t *testing.T) {
+	t.Parallel()
+	plan := &group.Plan{Volumes: []group.Volume{{Volume: spec.Volume{Name: "keys", Kind: spec.MountEmptyDir, Memory: true}}}}
+	if list := Warnings(plan); len(list) > 0 {
+		t.Errorf("in memory: %q", list)
+	}
+	plan.ScratchMiB = 64
+	if list := Warnings(plan); len(list) != 1 || !strings.Contains(list[0], "volume keys") {
+		t.Errorf("on a disk: %q", list)
+	}
+}

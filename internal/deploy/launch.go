@@ -119,6 +119,9 @@ func Warnings(p *group.Plan) []string {
 		if v.HostDir != "" {
 			list = append(list, fmt.Sprintf("volume %s is %s of this machine: not measured, not encrypted, and whoever controls the machine reads and changes it", v.Name, v.HostDir))
 		}
+		if v.Memory && p.ScratchMiB > 0 {
+			list = append(list, fmt.Sprintf("volume %s is to be in memory, and lies on the encrypted disk with the other empty directories", v.Name))
+		}
 		if v.Repository != nil && v.Repository.Revision == "" {
 			list = append(list, fmt.Sprintf("volume %s is the newest revision of %s: name one, or others decide what it holds", v.Name, v.Repository.Shown()))
 		}
