@@ -88,8 +88,10 @@ func randomTree(r *rapid.T) tree {
 func randomXattrs(r *rapid.T) []Xattr {
 	all := map[string][]byte{}
 	for range rapid.IntRange(1, 4).Draw(r, "attributes") {
-		prefix := rapid.SampledFrom([]string{"user.", "trusted.", "security."}).Draw(r, "prefix")
-		name := prefix + rapid.StringMatching(`[a-z]{1,20}`).Draw(r, "attribute")
+		name := rapid.SampledFrom([]string{"user.", "trusted.", "security.", aclAccess, aclDefault}).Draw(r, "prefix")
+		if strings.HasSuffix(name, ".") {
+			name += rapid.StringMatching(`[a-z]{1,20}`).Draw(r, "attribute")
+		}
 		all[name] = noise(rapid.SampledFrom([]int{0, 1, 20, 3000, 60_000}).Draw(r, "value"))
 	}
 	var out []Xattr

@@ -59,8 +59,11 @@ func realTree(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
+	// Version 2 of access control lists: the owner, the user 1000, the group, the mask, others; each with its rights.
+	acl := []byte("\x02\x00\x00\x00" + "\x01\x00\x06\x00\xff\xff\xff\xff" + "\x02\x00\x04\x00\xe8\x03\x00\x00" +
+		"\x04\x00\x04\x00\xff\xff\xff\xff" + "\x10\x00\x04\x00\xff\xff\xff\xff" + "\x20\x00\x00\x00\xff\xff\xff\xff")
 	for name, attrs := range map[string][]Xattr{
-		"attributes": {{"user.small", []byte("value")}}, "many-attributes": {{"user.a", noise(3000)}, {"user.b", noise(900)}}, "empty": {{"user.of.a.directory", nil}},
+		"attributes": {{"user.small", []byte("value")}}, "sizes/1": {{aclAccess, acl}}, "deep": {{aclDefault, acl}}, "many-attributes": {{"user.a", noise(3000)}, {"user.b", noise(900)}}, "empty": {{"user.of.a.directory", nil}},
 	} {
 		for _, a := range attrs {
 			err := unix.Setxattr(filepath.Join(dir, name), a.Name, a.Value, 0)
