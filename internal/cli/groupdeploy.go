@@ -146,15 +146,18 @@ func (a *app) prepareGroup(ctx context.Context, o *groupOptions, d *described) (
 	if err != nil {
 		return nil, err
 	}
+	if o.network == group.NetworkNone && len(p.Group.Ports) > 0 {
+		return nil, fixed(errors.New("the description publishes ports, and with --network none there are none"), "--network ingress: the group reaches nothing, and is reached at its ports")
+	}
 	for _, text := range p.Notes {
 		a.say("%s %s", a.style(a.Err).warn("warning:"), oneLine(text))
 	}
 	for _, r := range p.Replaced {
 		if r.From == "" {
-			a.say("container %s: added, %s", r.Container, r.To)
+			a.say("container %s: added, %s", r.Container, plain.Printable(r.To))
 			continue
 		}
-		a.say("container %s: %s in place of %s", r.Container, r.To, r.From)
+		a.say("container %s: %s in place of %s", r.Container, plain.Printable(r.To), plain.Printable(r.From))
 	}
 	if p.Origin == deploy.Generated {
 		a.warnSecrets(&p.Group, p.Parts.Policy)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -100,24 +101,11 @@ func (o *groupOptions) check(cmd *cobra.Command) error {
 		return err
 	}
 	o.record, o.firmware, o.scratchMiB = run.record, run.firmware, run.scratchMiB
-	if o.memory != "" {
-		o.memoryMiB, err = spec.ParseMemory(o.memory)
-		if err != nil {
-			return usage(cmd, "--memory: "+err.Error())
-		}
-	}
-	if o.volumes != "" {
-		o.volumesMiB, err = spec.ParseMemory(o.volumes)
-		if err == nil {
-			o.volumesMiB, err = assemble.ScratchDisk(o.volumesMiB)
-		}
-		if err != nil {
-			return usage(cmd, "--scratch-volumes: "+err.Error())
-		}
+	err = o.checkMachine(cmd)
+	if err != nil {
+		return err
 	}
 	switch {
-	case o.cpus < 0:
-		return usage(cmd, fmt.Sprintf("--cpus is %d; want 1 to %d", o.cpus, maxCPUs))
 	case o.policyFile != "" && o.regenerate:
 		return usage(cmd, "--policy and --regenerate exclude each other")
 	case o.policyFile != "" && len(o.allowExec) > 0:
@@ -133,6 +121,43 @@ func (o *groupOptions) check(cmd *cobra.Command) error {
 			return usage(cmd, fmt.Sprintf("--share %q is not [ACCOUNT/]SHARE=DIR", text))
 		}
 		o.shareDirs[name] = dir
+	}
+	return nil
+}
+
+// checkMachine refuses what the flags about the machine can not mean.
+func (o *groupOptions) checkMachine(cmd *cobra.Command) error {
+	var err error
+	if o.memory != "" {
+		o.memoryMiB, err = spec.ParseMemory(o.memory)
+		if err != nil {
+			return usage(cmd, "--memory: "+err.Error())
+		}
+		if o.memoryMiB < spec.MinMemoryMiB {
+			return usage(cmd, fmt.Sprintf("--memory %s is not enough: a guest needs %dm to come up", o.memory, spec.MinMemoryMiB))
+		}
+	}
+	if o.volumes != "" {
+		o.volumesMiB, err = spec.ParseMemory(o.volumes)
+		if err == nil {
+			o.volumesMiB, err = assemble.ScratchDisk(o.volumesMiB)
+		}
+		if err != nil {
+			return usage(cmd, "--scratch-volumes: "+err.Error())
+		}
+	}
+	if o.name != "" {
+		err = group.ValidateName(o.name)
+		if err != nil {
+			return usage(cmd, "--name: "+err.Error())
+		}
+	}
+	_, err = netip.ParseAddr(o.hostIP)
+	if err != nil {
+		return usage(cmd, fmt.Sprintf("--publish-address %q is no address", o.hostIP))
+	}
+	if o.cpus < 0 {
+		return usage(cmd, fmt.Sprintf("--cpus is %d; want 1 to %d", o.cpus, maxCPUs))
 	}
 	return nil
 }
