@@ -170,11 +170,31 @@ func makeImage(t *testing.T, dir string) string {
 	return path
 }
 
-// TestDir reads what was made of a directory with the test's reader.
+// TestDir reads what was made of a directory with the test's reader, and what mkfs.erofs makes of it, which holds the reader to
+// the format and not to our writer.
 func TestDir(t *testing.T) {
 	t.Parallel()
 	dir := realTree(t)
-	b, err := os.ReadFile(makeImage(t, dir))
+	t.Run("ours", func(t *testing.T) {
+		t.Parallel()
+		readBack(t, dir, makeImage(t, dir))
+	})
+	t.Run("mkfs.erofs", func(t *testing.T) {
+		t.Parallel()
+		testcap.Require(t, testcap.Erofs)
+		path := filepath.Join(t.TempDir(), "image")
+		text, err := exec.CommandContext(t.Context(), "mkfs.erofs", path, dir).CombinedOutput()
+		if err != nil {
+			t.Fatalf("mkfs.erofs: %v\n%s", err, text)
+		}
+		readBack(t, dir, path)
+	})
+}
+
+// readBack compares an image with the directory that it is of.
+func readBack(t *testing.T, dir, image string) {
+	t.Helper()
+	b, err := os.ReadFile(image)
 	if err != nil {
 		t.Fatal(err)
 	}
