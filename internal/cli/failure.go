@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/plain"
 )
 
 // The exit codes. `run` and `group exec` pass the exit code of their process through and use exitOwn for a failure of
@@ -90,15 +92,15 @@ func (a *app) finish(err error) int {
 		f.fix = a.homeHint(err)
 	}
 	s := a.style(a.Err)
-	a.say("%s %s", s.bad("cofferdam:"), strings.TrimSpace(err.Error()))
+	a.say("%s %s", s.bad("cofferdam:"), plain.Text(strings.TrimSpace(err.Error()))) // it may quote anybody
 	for _, d := range f.details {
-		a.say("  %s", d)
+		a.say("  %s", plain.Text(d))
 	}
 	if f.decision != "" && a.verbose {
-		a.say("  decision: %s", f.decision)
+		a.say("  decision: %s", plain.Text(f.decision))
 	}
 	if f.fix != "" {
-		a.say("  %s %s", s.strong("try:"), f.fix)
+		a.say("  %s %s", s.strong("try:"), plain.Text(f.fix))
 	}
 	return f.code
 }

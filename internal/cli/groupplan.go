@@ -167,7 +167,7 @@ func (v *groupPlan) show(w io.Writer) error {
 			[2]string{"  command", plain.Printable(plain.Command(c.Command))}, [2]string{"  user", plain.Printable(c.User)},
 			[2]string{"  variables", plain.Printable(strings.Join(c.Variables, ", "))})
 		for _, m := range c.Mounts {
-			pairs = append(pairs, [2]string{"  mount", m.Destination + " from " + m.Source})
+			pairs = append(pairs, [2]string{"  mount", plain.Printable(m.Destination + " from " + m.Source)})
 		}
 	}
 	for _, f := range v.Findings {

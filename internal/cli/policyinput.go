@@ -151,7 +151,7 @@ func (a *app) readDescriptions(ctx context.Context, cmd *cobra.Command, o *gener
 		return nil, a.readFailure(err)
 	}
 	for _, w := range warnings {
-		a.say("%s %s", a.style(a.Err).warn("warning:"), w)
+		a.say("%s %s", a.style(a.Err).warn("warning:"), oneLine(w.String()))
 	}
 	for i := range in.groups {
 		if o.platform != "" {

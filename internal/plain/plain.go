@@ -39,3 +39,12 @@ func Printable(s string) string {
 		return r
 	}, s)
 }
+
+// Text is Printable for text of several lines.
+func Text(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = Printable(strings.ReplaceAll(line, "\t", "    "))
+	}
+	return strings.Join(lines, "\n")
+}

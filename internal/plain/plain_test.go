@@ -46,3 +46,10 @@ func TestDrawingOfAVerdict(t *testing.T) {
 		}
 	}
 }
+
+func TestText(t *testing.T) {
+	t.Parallel()
+	if got := Text("one\n\ttwo\x1b[2J\r\n"); got != "one\n    two?[2J?\n" {
+		t.Errorf("it becomes %q", got)
+	}
+}
