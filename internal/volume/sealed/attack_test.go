@@ -173,7 +173,7 @@ func everyByte(t *testing.T, d *Device, want []byte, at int) {
 func TestChangedLater(t *testing.T) {
 	t.Parallel()
 	s, f := build(t, large(), Options{})
-	d := open1(t, s, f, OpenOptions{})
+	d := mustOpen(t, s, f, OpenOptions{})
 	p := make([]byte, BlockSize)
 	if err := d.ReadContext(t.Context(), p, 0); err != nil {
 		t.Fatal(err)

@@ -102,7 +102,7 @@ func BenchmarkRead(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer func() { _ = src.Close() }() // only read
-	d := open1(b, src, facts, OpenOptions{})
+	d := mustOpen(b, src, facts, OpenOptions{})
 	for name, read := range map[string]func(p []byte, off int64) error{
 		"file": func(p []byte, off int64) error {
 			_, err := src.ReadAt(b.Context(), p, off)

@@ -122,7 +122,7 @@ func TestFilesystem(t *testing.T) {
 	if bytes.Contains(s.b, []byte("a note of")) {
 		t.Error("the image shows what is sealed")
 	}
-	b, err := io.ReadAll(io.NewSectionReader(open1(t, s, f, OpenOptions{}), 0, f.Size))
+	b, err := io.ReadAll(io.NewSectionReader(mustOpen(t, s, f, OpenOptions{}), 0, f.Size))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -94,7 +94,7 @@ func build(t testing.TB, tree fstest.MapFS, o Options) (*storage, Facts) {
 	return s, f
 }
 
-func open1(t testing.TB, s Source, f Facts, o OpenOptions) *Device {
+func mustOpen(t testing.TB, s Source, f Facts, o OpenOptions) *Device {
 	t.Helper()
 	d, err := Open(t.Context(), s, testKey, f, o)
 	if err != nil {
@@ -125,7 +125,7 @@ func TestReads(t *testing.T) {
 				t.Fatalf("the device has %d bytes, want %d", f.Size, len(want))
 			}
 			for _, cache := range []int{0, 1} {
-				d := open1(t, s, f, OpenOptions{CacheBlocks: cache})
+				d := mustOpen(t, s, f, OpenOptions{CacheBlocks: cache})
 				got := make([]byte, len(want))
 				if n, err := d.ReadAt(got, 0); n != len(got) || err != nil || !bytes.Equal(got, want) {
 					t.Fatalf("reading all: %d, %v", n, err)
@@ -141,7 +141,7 @@ func TestReads(t *testing.T) {
 					}
 				})
 			}
-			report, err := open1(t, s, f, OpenOptions{CacheBlocks: 1}).Verify(t.Context(), nil)
+			report, err := mustOpen(t, s, f, OpenOptions{CacheBlocks: 1}).Verify(t.Context(), nil)
 			if err != nil || report.Damaged != 0 || report.Blocks != uint64(f.Size)/BlockSize {
 				t.Errorf("verifying: %+v, %v", report, err)
 			}
@@ -152,7 +152,7 @@ func TestReads(t *testing.T) {
 func TestRange(t *testing.T) {
 	t.Parallel()
 	s, f := build(t, files(100), Options{})
-	d := open1(t, s, f, OpenOptions{})
+	d := mustOpen(t, s, f, OpenOptions{})
 	for _, off := range []int64{-1, f.Size, f.Size - 9, 1<<63 - 1, -1 << 63} {
 		if err := d.ReadContext(t.Context(), make([]byte, 10), off); !errors.Is(err, ErrRange) {
 			t.Errorf("at %d: %v", off, err)
@@ -169,7 +169,7 @@ func TestManyReaders(t *testing.T) {
 	tree := files(5 << 20)
 	s, f := build(t, tree, Options{})
 	want := plain(t, tree, f)
-	d := open1(t, s, f, OpenOptions{CacheBlocks: 3})
+	d := mustOpen(t, s, f, OpenOptions{CacheBlocks: 3})
 	var work sync.WaitGroup
 	for i := range 8 {
 		work.Go(func() {
@@ -230,7 +230,7 @@ func TestProgress(t *testing.T) {
 		t.Errorf("in the end it was %d of %d, want %d", last, total, s.Size())
 	}
 	last = 0
-	_, err := open1(t, s, f, OpenOptions{}).Verify(t.Context(), func(done, of int64) { last, total = done, of })
+	_, err := mustOpen(t, s, f, OpenOptions{}).Verify(t.Context(), func(done, of int64) { last, total = done, of })
 	if err != nil || last != f.Size || total != f.Size {
 		t.Errorf("in the end it was %d of %d, want %d: %v", last, total, f.Size, err)
 	}
@@ -260,7 +260,7 @@ func TestBuildFails(t *testing.T) {
 func TestStorageFails(t *testing.T) {
 	t.Parallel()
 	s, f := build(t, files(3<<20), Options{})
-	d := open1(t, s, f, OpenOptions{})
+	d := mustOpen(t, s, f, OpenOptions{})
 	away := errors.New("the storage is away")
 	s.fail = away
 	p := bytes.Repeat([]byte{1}, 9999)
@@ -287,7 +287,7 @@ func TestStorageFails(t *testing.T) {
 // TestNoAllocation reads what is large, with what is needed of the tree in memory.
 func TestNoAllocation(t *testing.T) {
 	s, f := build(t, files(4<<20), Options{})
-	d := open1(t, s, f, OpenOptions{})
+	d := mustOpen(t, s, f, OpenOptions{})
 	p := make([]byte, 1<<20)
 	read := func() {
 		if err := d.ReadContext(t.Context(), p, 0); err != nil {
