@@ -24,7 +24,7 @@ type described struct {
 	resource map[string]any // without secure values and without what the service answers
 	group    spec.Group
 	secure   bool   // secure values were taken out
-	mac      []byte // over everything, secure values included
+	mac      []byte // over what makes a difference, secure values included
 	warnings []string
 }
 
@@ -89,6 +89,9 @@ func (a *API) describe(ctx context.Context, id resourceID, data []byte) (*descri
 		return nil, contentError(err)
 	}
 	whole, err := json.Marshal(d.resource)
+	if err == nil {
+		whole, err = essence(whole, "")
+	}
 	if err != nil {
 		return nil, contentError(err)
 	}

@@ -70,6 +70,10 @@ func TestLife(t *testing.T) {
 	if groups, err := b.store.List(); len(groups) != 1 || err != nil {
 		t.Errorf("%d groups, %v", len(groups), err)
 	}
+	b.follow(b.want(b.call("PUT", strings.Replace(pathOf("web"), "/rg/", "/RG/", 1), resource("third", lasting)), 200))
+	if g, err := b.store.Lookup("web"); err != nil || g.Record.Source != sourcePrefix+pathOf("web") {
+		t.Errorf("its source is %q, %v", g.Record.Source, err)
+	}
 
 	b.want(b.call("POST", pathOf("web")+"/start", ""), 204) // it runs
 	b.want(b.call("POST", pathOf("web")+"/stop", ""), 204)

@@ -56,7 +56,7 @@ func (a *API) putGroup(w http.ResponseWriter, r *http.Request, p params) *armErr
 		if e.doc.Operation.Status == inProgress {
 			return transitioning(id, e.doc.Operation.Kind)
 		}
-		status, d = http.StatusOK, e.doc.clone()
+		status, d, id = http.StatusOK, e.doc.clone(), e.doc.ID // as it was first written
 		if a.same(e, resource, described) {
 			return a.putSame(w, r, e, resource)
 		}

@@ -69,6 +69,10 @@ func TestSecretsStayInside(t *testing.T) {
 	if id() != first {
 		t.Error("the same secrets made another group")
 	}
+	b.want(b.call("PUT", pathOf("safe"), strings.Replace(body, `"a": "b"`, `"a": "c"`, 1)), 200)
+	if id() != first {
+		t.Error("another tag made another group")
+	}
 	b.put("safe", secretive("img", "b3RoZXI="))
 	second := id()
 	if second == first {
