@@ -12,6 +12,8 @@ const (
 	BadParameter   Code = "BadParameter"
 	KeyNotFound    Code = "KeyNotFound"
 	SecretNotFound Code = "SecretNotFound"
+	// CounterNotFound is ours.
+	CounterNotFound Code = "CounterNotFound"
 	// Conflict is a name that a deleted object still has.
 	Conflict Code = "Conflict"
 	// Disabled is an object that is disabled, expired or not yet valid.

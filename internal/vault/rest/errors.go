@@ -122,7 +122,7 @@ func refused(e *vault.Error) *failure {
 	status, code, innerCode := http.StatusBadRequest, string(e.Code), ""
 	switch e.Code {
 	case vault.BadParameter:
-	case vault.KeyNotFound, vault.SecretNotFound:
+	case vault.KeyNotFound, vault.SecretNotFound, vault.CounterNotFound:
 		status = http.StatusNotFound
 	case vault.Conflict:
 		status, code = http.StatusConflict, codeConflict

@@ -160,6 +160,7 @@ func (h *Handler) table() endpoints {
 		"deletedsecrets/{name}/recover":    {post: {"secret-recover", secretsRecover, h.recoverSecret}},
 
 		"releases/{name}": {get: {"release", releasesRead, h.explain}},
+		"counters/{name}": {get: {"counter", countersRead, h.counter}, put: {"counter-move", countersMove, h.moveCounter}},
 
 		"rng": {post: {"random", keysRandom, h.random}},
 	}
