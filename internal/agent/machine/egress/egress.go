@@ -10,7 +10,8 @@
 // What is let through: what stays on the loopback device, which is all traffic to the group's own addresses; new TCP
 // connections, datagrams and anything else that a rule allows; packets of TCP connections once they have begun; and
 // datagrams back to whoever has sent one in the last three minutes. So replies need no rule. Whoever brings packets in,
-// the host among them, can therefore have answers; the list is about where containers turn by themselves.
+// the host among them, can therefore have answers; the list is about where containers turn by themselves. What the kernel says on
+// its own account is not judged: neighbours hear which multicast groups a process has joined, a few bytes of its choice.
 //
 // It holds for containers that can not change the kernel. Withheld are the capabilities that would let one speak past
 // the Internet protocols or attach programs; the caller must take them from every process. A privileged container, and

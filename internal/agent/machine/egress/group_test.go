@@ -128,6 +128,7 @@ func child() error {
 		{"sending much elsewhere, in pieces", func() error { return sendLarge("203.0.113.1", 9) }, unix.EPERM},
 		{"sending much by a rule, in pieces", func() error { return sendLarge("203.0.113.129", 9) }, nil},
 		{"sending raw packets elsewhere", func() error { return sendRaw(peerAddress) }, unix.EPERM},
+		{"tricks", wire.tryTricks, nil},
 		{"answering a datagram", wire.answerDatagram, nil},
 		{"answering a connection", wire.answerConnection, nil},
 	} {
