@@ -45,10 +45,7 @@ func (v *Volume) commit(ctx context.Context) error {
 	}
 	next := v.sb
 	next.generation++
-	if v.sealed >= itemsPerEpoch {
-		if next.epoch >= maxEpoch {
-			return fmt.Errorf("the volume has used up its %d epochs: copy it to a new one", maxEpoch)
-		}
+	if v.sealed >= itemsPerEpoch && next.epoch < maxEpoch {
 		next.epoch++
 	}
 	v.unfinished = next.marshal(v.keys.superblock)
@@ -116,15 +113,9 @@ func (v *Volume) finish(ctx context.Context) error {
 		return fmt.Errorf("%w: writing the superblock: %w", ErrUnfinished, err)
 	}
 	to := record(next, raw)
-	if v.opts.Anchor != nil && v.anchor != to {
-		err = v.opts.Anchor.Move(ctx, v.anchor, to)
-		if errors.Is(err, ErrMoved) {
-			v.broken = fmt.Errorf("moving the anchor: %w", err)
-			return v.broken
-		}
-		if err != nil {
-			return fmt.Errorf("%w: moving the anchor: %w", ErrUnfinished, err)
-		}
+	err = v.moveAnchor(ctx, to)
+	if err != nil {
+		return err
 	}
 	v.state.Lock()
 	defer v.state.Unlock()
@@ -136,5 +127,30 @@ func (v *Volume) finish(ctx context.Context) error {
 		v.rootWas = next.root.place()
 	}
 	v.nodes.settled()
+	return nil
+}
+
+// moveAnchor moves the anchor to a superblock that is durable. An anchor that moved before, and whose answer was lost, is
+// where it shall be: nobody else has this record, because of the session in it.
+func (v *Volume) moveAnchor(ctx context.Context, to Record) error {
+	if v.opts.Anchor == nil || v.anchor == to {
+		return nil
+	}
+	err := v.opts.Anchor.Move(ctx, v.anchor, to)
+	if errors.Is(err, ErrMoved) {
+		now, errLoad := v.opts.Anchor.Load(ctx, to.Volume)
+		switch {
+		case errLoad != nil:
+			err = errLoad
+		case now == to:
+			return nil
+		default:
+			v.broken = fmt.Errorf("moving the anchor: %w", err)
+			return v.broken
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: moving the anchor: %w", ErrUnfinished, err)
+	}
 	return nil
 }

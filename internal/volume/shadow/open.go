@@ -15,6 +15,8 @@ var (
 	ErrNoVolume = errors.New("the storage holds no volume of this key")
 	// ErrRolledBack says that the storage holds an older state than the anchor knows of, or another history.
 	ErrRolledBack = errors.New("the storage holds an older state, or another history")
+	// ErrUsedUp says that a volume can only be read any more: all its keys have encrypted as much as they may.
+	ErrUsedUp = errors.New("the volume has used up its epochs: copy it to a new one")
 	// ErrForeignAnchor says that the storage holds a state that is newer than the anchor's record can explain.
 	ErrForeignAnchor = errors.New("the anchor was put back, or is not this volume's")
 )
@@ -46,7 +48,7 @@ func Create(ctx context.Context, s Storage, key Key, size, capacity int64, o Opt
 	if err != nil {
 		return nil, fmt.Errorf("creating a volume: %w", err)
 	}
-	v.sb, v.rootWas = sb, none
+	v.sb, v.id, v.size, v.rootWas = sb, sb.id, sb.size, none
 	sb.generation = 1
 	v.unfinished = sb.marshal(v.keys.superblock)
 	err = v.finish(ctx)
@@ -86,7 +88,7 @@ func Open(ctx context.Context, s Storage, key Key, o Options) (*Volume, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the volume: %w", err)
 	}
-	v.sb, v.rootWas = newest.superblock, none
+	v.sb, v.id, v.size, v.rootWas = newest.superblock, newest.id, newest.size, none
 	if !v.sb.root.empty() {
 		v.rootWas = v.sb.root.place()
 	}
@@ -106,7 +108,7 @@ func (v *Volume) begin(ctx context.Context) error {
 	next.generation++
 	next.epoch++
 	if next.epoch > maxEpoch {
-		return fmt.Errorf("the volume has used up its %d epochs: copy it to a new one", maxEpoch)
+		return ErrUsedUp
 	}
 	err := v.random(next.session[:])
 	if err != nil {
@@ -165,7 +167,7 @@ func (v *Volume) readSuperblocks(ctx context.Context, key Key) (newest, older *s
 // settle holds the state that was found against the anchor.
 func (v *Volume) settle(ctx context.Context, newest, older *stored) error {
 	if v.opts.Anchor == nil {
-		return nil
+		return v.keep(ctx, newest)
 	}
 	a, err := v.opts.Anchor.Load(ctx, newest.id)
 	if err != nil {
@@ -188,10 +190,30 @@ func (v *Volume) settle(ctx context.Context, newest, older *stored) error {
 	if v.opts.ReadOnly {
 		return nil
 	}
+	err = v.keep(ctx, newest)
+	if err != nil {
+		return err
+	}
 	err = v.opts.Anchor.Move(ctx, a, found)
 	if err != nil {
 		return fmt.Errorf("moving the anchor: %w", err)
 	}
 	v.anchor = found
+	return nil
+}
+
+// keep makes a superblock that was found durable: its writer may have died before it was, and only what is durable may be
+// acknowledged or built upon. It is written again, since a flush that failed is not told of twice.
+func (v *Volume) keep(ctx context.Context, found *stored) error {
+	if v.opts.ReadOnly {
+		return nil
+	}
+	err := v.storage.WriteAt(ctx, found.raw, int64(found.generation%2)*BlockSize)
+	if err == nil {
+		err = v.storage.Flush(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("making the superblock durable: %w", err)
+	}
 	return nil
 }

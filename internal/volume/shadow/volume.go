@@ -41,6 +41,8 @@ type Volume struct {
 	opts    Options
 	keys    *keys
 	geo     geometry
+	id      [16]byte // as it was created or opened; neither ever changes
+	size    uint64   // blocks
 
 	// writers hold writing for as long as they write, and state for moments; readers hold state alone.
 	writing sync.Mutex
@@ -56,10 +58,10 @@ type Volume struct {
 }
 
 // ID is the volume's random ID.
-func (v *Volume) ID() [16]byte { return v.sb.id }
+func (v *Volume) ID() [16]byte { return v.id }
 
 // Size is the volume's size in bytes.
-func (v *Volume) Size() int64 { return int64(v.sb.size) * BlockSize } // at most 2^52
+func (v *Volume) Size() int64 { return int64(v.size) * BlockSize } // at most 2^52
 
 // Generation is the number of the committed state.
 func (v *Volume) Generation() uint64 {

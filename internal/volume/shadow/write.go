@@ -19,10 +19,11 @@ var (
 // maxRun bounds how much is encrypted at once.
 const maxRun = 64
 
-// WriteAt writes p at off. Both are multiples of BlockSize. It is durable when a later Flush has returned, all of it or
-// nothing of what was written since the Flush before.
+// WriteAt writes p at off. Both are multiples of BlockSize. It is durable when a later Flush has returned. What a crash
+// leaves is what was written up to some moment after the last Flush: many changes are committed without being asked. After
+// an error each of its blocks holds what it held, p, or nothing that can be read; with ErrUnfinished it is written.
 func (v *Volume) WriteAt(ctx context.Context, p []byte, off int64) error {
-	return v.change(ctx, len(p), off, func(leaf *node, index, n uint64) error {
+	return v.change(ctx, len(p), off, false, func(leaf *node, index, n uint64) error {
 		at := index*BlockSize - uint64(off)
 		return v.put(ctx, leaf, index%fanOut, p[at:at+n*BlockSize])
 	})
@@ -33,7 +34,7 @@ func (v *Volume) Discard(ctx context.Context, length, off int64) error {
 	if length < 0 || length > v.Size() {
 		return fmt.Errorf("%d bytes at %d: %w", length, off, ErrRange)
 	}
-	return v.change(ctx, int(length), off, func(leaf *node, index, n uint64) error {
+	return v.change(ctx, int(length), off, true, func(leaf *node, index, n uint64) error {
 		for j := index % fanOut; j < index%fanOut+n; j++ {
 			leaf.entries[j] = entry{}
 		}
@@ -41,8 +42,8 @@ func (v *Volume) Discard(ctx context.Context, length, off int64) error {
 	})
 }
 
-// change calls do for each leaf's part of a range, with the state to itself.
-func (v *Volume) change(ctx context.Context, length int, off int64, do func(leaf *node, index, n uint64) error) error {
+// change calls do for each leaf's part of a range, with the state to itself. It may pass over what was never written.
+func (v *Volume) change(ctx context.Context, length int, off int64, pass bool, do func(leaf *node, index, n uint64) error) error {
 	err := v.check(length, off)
 	if err != nil {
 		return err
@@ -59,22 +60,57 @@ func (v *Volume) change(ctx context.Context, length int, off int64, do func(leaf
 	}
 	index, left := uint64(off)/BlockSize, uint64(length)/BlockSize
 	for left > 0 {
-		n := min(left, fanOut-index%fanOut, maxRun)
-		err = v.changeLeaf(ctx, index, n, do)
+		n, err := uint64(0), context.Cause(ctx)
+		if pass && err == nil {
+			n, err = v.hole(ctx, index)
+			n = min(left, n)
+		}
+		if n == 0 && err == nil {
+			n = min(left, fanOut-index%fanOut, maxRun)
+			err = v.changeLeaf(ctx, index, n, do)
+		}
+		if err == nil && (v.nodes.dirtied() >= v.opts.DirtyNodes || v.sealed >= itemsPerEpoch) {
+			err = v.commit(ctx)
+		}
 		if err != nil {
 			return err
 		}
 		index, left = index+n, left-n
 	}
-	if v.nodes.dirtied() >= v.opts.DirtyNodes {
-		return v.commit(ctx)
-	}
 	return nil
+}
+
+// hole is how many blocks from index on are known to be holes: all below an empty entry. It is zero for a block that is none.
+func (v *Volume) hole(ctx context.Context, index uint64) (uint64, error) {
+	v.state.Lock() // as for all that writers do: the nodes may be about to change
+	defer v.state.Unlock()
+	span := uint64(1) // blocks below an entry
+	for range v.geo.levels - 1 {
+		span *= fanOut
+	}
+	for level := v.geo.levels; level > 0; level, span = level-1, span/fanOut {
+		n, err := v.load(ctx, level, index/span/fanOut)
+		if err != nil {
+			return 0, err
+		}
+		at := index / span
+		if !n.entries[at%fanOut].empty() {
+			continue
+		}
+		if below := v.nodes.get(level-1, at); below != nil && below.dirty {
+			continue // its entry is made at the commit
+		}
+		return (at+1)*span - index, nil
+	}
+	return 0, nil
 }
 
 func (v *Volume) changeLeaf(ctx context.Context, index, n uint64, do func(leaf *node, index, n uint64) error) error {
 	v.state.Lock()
 	defer v.state.Unlock()
+	if v.sealed >= itemsPerEpoch { // the commit before this had no other epoch to go to
+		return ErrUsedUp
+	}
 	leaf, err := v.path(ctx, index/fanOut)
 	if err != nil {
 		return err
@@ -82,22 +118,21 @@ func (v *Volume) changeLeaf(ctx context.Context, index, n uint64, do func(leaf *
 	return do(leaf, index, n)
 }
 
-// path loads the nodes from a leaf to the root and marks them as changed, so that none of them is forgotten before the
-// commit.
-func (v *Volume) path(ctx context.Context, leaf uint64) (*node, error) {
-	first, err := v.load(ctx, 1, leaf)
-	if err != nil {
-		return nil, err
-	}
-	v.nodes.soil(first)
-	for level, index := 2, leaf/fanOut; level <= v.geo.levels; level, index = level+1, index/fanOut {
-		n, err := v.load(ctx, level, index)
+// path loads the nodes from the root to a leaf and marks them as changed, so that none of them is forgotten before the
+// commit. It begins at the root: whatever fails, a changed node always has a changed node above it.
+func (v *Volume) path(ctx context.Context, leaf uint64) (n *node, err error) {
+	for level := v.geo.levels; level > 0; level-- {
+		index := leaf
+		for range level - 1 {
+			index /= fanOut
+		}
+		n, err = v.load(ctx, level, index)
 		if err != nil {
 			return nil, err
 		}
 		v.nodes.soil(n)
 	}
-	return first, nil
+	return n, nil
 }
 
 // put encrypts blocks into the places that the committed state does not refer to, and changes their entries when the
