@@ -34,6 +34,7 @@ type groupOptions struct {
 	imageMap              string
 	sidecar               string
 	withSKR               bool
+	skrEnv                []string
 	shares                []string
 	fragments, trustLists []string
 	record                string
@@ -67,6 +68,7 @@ func (o *groupOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.imageMap, "image-map", "", "file of images that take the place of others: YAML or JSON, reference to reference")
 	f.StringVar(&o.sidecar, "sidecar-image", "", "image of the release sidecar (default: "+sidecarFile+" in the state directory)")
 	f.BoolVar(&o.withSKR, "with-skr", false, "add a release sidecar, unless the group has one")
+	f.StringArrayVar(&o.skrEnv, "skr-env", nil, "a variable of that sidecar, NAME=VALUE; it stands in the policy")
 	f.StringArrayVar(&o.shares, "share", nil, "a directory of this machine for a file share: [ACCOUNT/]SHARE=DIR")
 	f.StringArrayVar(&o.fragments, "fragment", nil, "load this signed policy fragment, which the policy must import (a file)")
 	f.StringArrayVar(&o.trustLists, "trust-list", nil, "load this signed trust list before the fragments (a file)")
@@ -113,6 +115,11 @@ func (o *groupOptions) check(cmd *cobra.Command) error {
 	}
 	if o.allowed, err = readAllowed(o.allowExec); err != nil {
 		return usage(cmd, "--allow-exec "+err.Error())
+	}
+	for _, text := range o.skrEnv {
+		if name, _, ok := strings.Cut(text, "="); !ok || name == "" || !o.withSKR {
+			return usage(cmd, fmt.Sprintf("--skr-env %q: want NAME=VALUE, and --with-skr", text))
+		}
 	}
 	o.shareDirs = map[string]string{}
 	for _, text := range o.shares {
@@ -173,6 +180,10 @@ func (o *groupOptions) machine() deploy.Machine {
 // stand are the images that take the place of others.
 func (o *groupOptions) stand(home string) (deploy.Substitutes, error) {
 	s := deploy.Substitutes{Sidecar: o.sidecar, WithSKR: o.withSKR}
+	for _, text := range o.skrEnv {
+		name, value, _ := strings.Cut(text, "=")
+		s.SidecarEnv = append(s.SidecarEnv, spec.EnvVar{Name: name, Value: value})
+	}
 	path := filepath.Join(home, sidecarFile)
 	_, err := os.Stat(path)
 	if err == nil && s.Sidecar == "" {

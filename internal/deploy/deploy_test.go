@@ -151,7 +151,7 @@ func TestSubstitutes(t *testing.T) {
 		"the map wins":          {[]string{"aci/skr:1"}, Substitutes{Sidecar: ours, Map: map[string]string{"aci/skr:1": "mine"}}, []Replacement{{"a", "aci/skr:1", "mine"}}, false},
 		"with none at hand":     {[]string{"aci/skr:1"}, Substitutes{}, nil, false},
 		"another name":          {[]string{"r.example/maci/skr:1", "skr", "aci/skr2"}, Substitutes{Sidecar: ours}, nil, false},
-		"added":                 {[]string{"web"}, Substitutes{Sidecar: ours, WithSKR: true}, []Replacement{{"skr-sidecar", "", ours}}, false},
+		"added":                 {[]string{"web"}, Substitutes{Sidecar: ours, WithSKR: true, SidecarEnv: []spec.EnvVar{{Name: "X", Value: "1"}}}, []Replacement{{"skr-sidecar", "", ours}}, false},
 		"added to one that has": {[]string{"web", "aci/skr:1"}, Substitutes{Sidecar: ours, WithSKR: true}, []Replacement{{"b", "aci/skr:1", ours}}, false},
 		"added from nowhere":    {[]string{"web"}, Substitutes{WithSKR: true}, nil, true},
 	} {
@@ -166,7 +166,7 @@ func TestSubstitutes(t *testing.T) {
 				t.Errorf("%v (-want +got):\n%s", err, d)
 			}
 			for _, r := range got {
-				if c := g.Containers[len(g.Containers)-1]; r.From == "" && (c.Image != r.To || c.Name != r.Container) {
+				if c := g.Containers[len(g.Containers)-1]; r.From == "" && (c.Image != r.To || c.Name != r.Container || len(c.Env) != len(tc.s.SidecarEnv)) {
 					t.Errorf("added %+v", c)
 				}
 			}

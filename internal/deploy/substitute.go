@@ -18,8 +18,9 @@ type Substitutes struct {
 	// Sidecar is the image of our release sidecar. It takes the place of the platform's, whichever version, and is what
 	// WithSKR adds; empty if there is none at hand.
 	Sidecar string
-	// WithSKR adds a release sidecar to a group that has none.
-	WithSKR bool
+	// WithSKR adds a release sidecar to a group that has none, with the environment SidecarEnv.
+	WithSKR    bool
+	SidecarEnv []spec.EnvVar
 }
 
 // Replacement is an image that stands in for another one.
@@ -77,6 +78,7 @@ func (s Substitutes) apply(g *spec.Group) ([]Replacement, error) {
 	}
 	g.Containers = append(g.Containers, spec.Container{
 		Name: sidecarName, Image: s.Sidecar, AllowStdio: true, AllowPrivilegeEscalation: false, Command: []string{"/skr.sh"},
+		Env: s.SidecarEnv,
 	})
 	return append(list, Replacement{Container: sidecarName, To: s.Sidecar}), nil
 }
