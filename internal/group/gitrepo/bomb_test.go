@@ -66,3 +66,28 @@ func TestTail(t *testing.T) {
 		t.Errorf("%d bytes are kept in %d, which end with %q", len(said.kept), cap(said.kept), said.kept[len(said.kept)-4:])
 	}
 }
+
+// TestHeavyObject fetches a commit whose message is a few kilobytes on the way, and more than git may take where it arrives.
+func TestHeavyObject(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes seconds, and much memory for a moment")
+	}
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("no git on this machine")
+	}
+	dir := t.TempDir()
+	git(t, dir, "init", "--quiet", "--bare", "-b", "main")
+	tree := gitWith(t, dir, "", "mktree")
+	head := "tree " + tree + "\nauthor a <a@b> 1 +0000\ncommitter a <a@b> 1 +0000\n\n"
+	commit := gitWith(t, dir, head+strings.Repeat("x", 48<<20), "hash-object", "-t", "commit", "-w", "--stdin")
+	git(t, dir, "update-ref", "refs/heads/main", commit)
+	_, res, err := read(t, Options{URL: "file://" + dir, Commit: commit, maxMemory: 64 << 20})
+	if err == nil {
+		t.Errorf("it was read: %+v", res)
+	}
+	_, _, err = read(t, Options{URL: "file://" + dir, Commit: commit})
+	if err != nil {
+		t.Errorf("with enough memory: %v", err)
+	}
+}

@@ -49,6 +49,8 @@ type Options struct {
 	Timeout  time.Duration
 	MaxBytes int64
 	MaxFiles int
+
+	maxMemory uint64 // of git and each of its helpers; 0 is the usual bound
 }
 
 // File is one file of the commit.
@@ -79,6 +81,9 @@ func Read(ctx context.Context, o Options, fn func(File) error) (*Result, error) 
 	}
 	if o.MaxFiles == 0 {
 		o.MaxFiles = DefaultMaxFiles
+	}
+	if o.maxMemory == 0 {
+		o.maxMemory = maxMemory
 	}
 	if len(o.Protocols) == 0 {
 		o.Protocols = []string{"https", "http"}

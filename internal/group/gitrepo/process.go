@@ -25,7 +25,7 @@ const (
 	maxOutput    = 64 << 10
 	maxErrorText = 1 << 10
 	// maxMemory bounds the address space of git and each of its helpers: an object of a few bytes can stand for gigabytes.
-	maxMemory = 4 << 30
+	maxMemory = 2 << 30
 )
 
 // command is git without anybody's configuration. The URL is in its environment, which only we can read.
@@ -35,9 +35,10 @@ func (r *repository) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
 		"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=/bin/false", "GIT_ALLOW_PROTOCOL=" + strings.Join(r.o.Protocols, ":"), "GIT_NO_LAZY_FETCH=1",
-		"GIT_CONFIG_COUNT=4", "GIT_CONFIG_KEY_0=remote.origin.url", "GIT_CONFIG_VALUE_0=" + r.o.URL,
+		"GIT_CONFIG_COUNT=5", "GIT_CONFIG_KEY_0=remote.origin.url", "GIT_CONFIG_VALUE_0=" + r.o.URL,
 		"GIT_CONFIG_KEY_1=core.hooksPath", "GIT_CONFIG_VALUE_1=/dev/null", "GIT_CONFIG_KEY_2=gc.auto", "GIT_CONFIG_VALUE_2=0",
 		"GIT_CONFIG_KEY_3=core.bigFileThreshold", "GIT_CONFIG_VALUE_3=1m", // larger ones are never in memory as a whole
+		"GIT_CONFIG_KEY_4=pack.threads", "GIT_CONFIG_VALUE_4=1", // each takes address space
 	}
 	for _, name := range []string{"http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY"} {
 		if v, ok := os.LookupEnv(name); ok {
@@ -96,7 +97,7 @@ func (r *repository) stream(ctx context.Context, use func(in io.Writer, out *buf
 // limit bounds what a process, and those that it starts from now on, take of memory, and how long a file they write. The size of
 // all files is watched besides.
 func (r *repository) limit(pid int) error {
-	for resource, most := range map[int]uint64{unix.RLIMIT_AS: maxMemory, unix.RLIMIT_FSIZE: 2 * uint64(r.o.MaxBytes), unix.RLIMIT_CORE: 0} {
+	for resource, most := range map[int]uint64{unix.RLIMIT_AS: r.o.maxMemory, unix.RLIMIT_FSIZE: 2 * uint64(r.o.MaxBytes), unix.RLIMIT_CORE: 0} {
 		var have unix.Rlimit
 		err := unix.Prlimit(pid, resource, nil, &have)
 		if err == nil {
