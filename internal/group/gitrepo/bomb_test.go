@@ -80,7 +80,7 @@ func TestHeavyObject(t *testing.T) {
 	git(t, dir, "init", "--quiet", "--bare", "-b", "main")
 	tree := gitWith(t, dir, "", "mktree")
 	head := "tree " + tree + "\nauthor a <a@b> 1 +0000\ncommitter a <a@b> 1 +0000\n\n"
-	commit := gitWith(t, dir, head+strings.Repeat("x", 48<<20), "hash-object", "-t", "commit", "-w", "--stdin")
+	commit := gitWith(t, dir, head+strings.Repeat("x", 96<<20), "hash-object", "-t", "commit", "-w", "--stdin")
 	git(t, dir, "update-ref", "refs/heads/main", commit)
 	_, res, err := read(t, Options{URL: "file://" + dir, Commit: commit, maxMemory: 64 << 20})
 	if err == nil {
