@@ -114,7 +114,7 @@ func (a *app) waitReady(ctx context.Context, id string) error {
 		case r.State.Final() && ended:
 			return fixed(fmt.Errorf("group %s ended with exit code %d before it was ready", r.Name, code), "cofferdam group debug %s", r.Name)
 		case r.State.Final():
-			return fixed(fmt.Errorf("group %s ended before it was ready: %s", r.Name, plain.Printable(r.Reason)), "cofferdam group debug %s", r.Name)
+			return fixed(fmt.Errorf("group %s ended before it was ready: %s", r.Name, plain.Printable(endOf(r))), "cofferdam group debug %s", r.Name)
 		}
 		select {
 		case <-ctx.Done():
@@ -122,6 +122,16 @@ func (a *app) waitReady(ctx context.Context, id string) error {
 		case <-time.After(lookAgain):
 		}
 	}
+}
+
+// endOf says why a group ended that never ran as a whole.
+func endOf(r *group.Record) string {
+	for _, c := range r.Containers {
+		if r.Reason == "" && c.ExitCode != nil && *c.ExitCode != 0 {
+			return fmt.Sprintf("container %s ended with exit code %d", c.Name, *c.ExitCode)
+		}
+	}
+	return r.Reason
 }
 
 // allowFlag lets the policy have further commands.

@@ -40,5 +40,5 @@ func oneLine(s string) string { return plain.Printable(strings.Join(strings.Fiel
 
 // howToLook says where the rest of the story is, for a group that is kept.
 func howToLook(name string) string {
-	return fmt.Sprintf("cofferdam group inspect %s, cofferdam group logs --console %s", name, name)
+	return fmt.Sprintf("cofferdam group debug %s, cofferdam group logs --console %s", name, name)
 }

@@ -45,7 +45,8 @@ func TestStartFailures(t *testing.T) {
 		"a port is taken":     {group.StartError{Message: "bind: address already in use"}, runOptions{}, exitError, "try another host port"},
 		"memory is short":     {group.StartError{Message: "qemu: cannot set up guest memory 'pc.ram'"}, runOptions{}, exitError, "try a smaller --memory"},
 		"memory is too small": {group.StartError{Message: "the machine has 117 MiB of memory, 167 are needed"}, runOptions{}, exitError, "try a larger --memory"},
-		"something is kept":   {group.StartError{Message: "odd"}, runOptions{}, exitError, "odd; group: calm-weir; try cofferdam group inspect calm-weir"},
+		"in a container":      {group.StartError{Message: "container web: creating: odd"}, runOptions{}, exitError, "container web: creating: odd; group: calm-weir; container: web; try cofferdam group debug calm-weir"},
+		"something is kept":   {group.StartError{Message: "odd"}, runOptions{}, exitError, "odd; group: calm-weir; try cofferdam group debug calm-weir"},
 		"nothing is kept":     {group.StartError{Message: "odd"}, runOptions{remove: true}, exitError, "odd; group: calm-weir; try "},
 	} {
 		t.Run(name, func(t *testing.T) {

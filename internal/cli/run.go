@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"cofferdam.dev/internal/cli/progress"
 	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/plain"
 	"cofferdam.dev/internal/spec"
 )
 
@@ -274,6 +276,9 @@ func (a *app) startFailure(ctx context.Context, l *launched, o *runOptions, err 
 	return errors.Join(err, openErr)
 }
 
+// containerPrefix begins the message of a start that failed in one of the containers.
+const containerPrefix = "container "
+
 // explain says what a person can do about a start that failed.
 func (l *launched) explain(ctx context.Context, se *group.StartError, o *runOptions) error {
 	f := &failure{code: exitError, err: se}
@@ -281,6 +286,9 @@ func (l *launched) explain(ctx context.Context, se *group.StartError, o *runOpti
 		f = refusal(se.Denial)
 	}
 	f.details = append(f.details, "group: "+l.created.Record.Name)
+	if name, _, ok := strings.Cut(strings.TrimPrefix(se.Message, containerPrefix), ":"); ok && strings.HasPrefix(se.Message, containerPrefix) {
+		f.details = append(f.details, "container: "+plain.Printable(name))
+	}
 	given := o.policyFile != ""
 	switch {
 	case f.code == exitRefused && given && l.prep == nil:
