@@ -251,6 +251,40 @@ func TestAddressNeedsTLS(t *testing.T) {
 	}
 }
 
+// TestListener serves on a socket that somebody else has opened: without TLS only where nobody else can listen in.
+func TestListener(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _, _ := run(t, serve.Options{Listener: l, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })})
+	if s.Addr() != path {
+		t.Errorf("it listens on %s", s.Addr())
+	}
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}}}
+	resp, err := c.Get("http://localhost/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close() // read to its end
+	if string(b) != "hello" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+	open, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = open.Close() }()
+	if _, err = serve.New(t.Context(), serve.Options{Name: "x", Listener: open, Handler: http.NotFoundHandler()}); err == nil {
+		t.Error("it serves everybody without TLS")
+	}
+}
+
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	cert := filepath.Join(t.TempDir(), "new", "cert.pem")
