@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -113,6 +114,7 @@ func Read(ctx context.Context, o Options, fn func(File) error) (*Result, error) 
 type repository struct {
 	o     Options
 	shown string // the URL without a password
+	git   string // the program
 }
 
 func newRepository(o Options) (*repository, error) {
@@ -128,7 +130,15 @@ func newRepository(o Options) (*repository, error) {
 	if n != 0 && (n != commitHexDigits && n != commitHexDigits2 || !hash.MatchString(o.Commit)) {
 		return nil, fmt.Errorf("repository %s: revision %q is not the whole hash of a commit", shown, o.Commit)
 	}
-	return &repository{o: o, shown: shown}, nil
+	git, err := exec.LookPath("git")
+	if err != nil {
+		return nil, fmt.Errorf("repository %s: %w", shown, err)
+	}
+	git, err = filepath.Abs(git)
+	if err != nil {
+		return nil, fmt.Errorf("repository %s: %w", shown, err)
+	}
+	return &repository{o: o, shown: shown, git: git}, nil
 }
 
 func (r *repository) read(ctx context.Context, fn func(File) error) (*Result, error) {

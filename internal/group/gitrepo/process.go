@@ -12,11 +12,10 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -28,9 +27,14 @@ const (
 	maxMemory = 2 << 30
 )
 
-// command is git without anybody's configuration. The URL is in its environment, which only we can read.
+// limits has the shell bound what git and its helpers take of memory, in KiB, and how long a file they write, in blocks of 512 bytes,
+// before it becomes git. Where a limit fails there is a tighter one already. The size of all files is watched besides.
+const limits = `ulimit -c 0; ulimit -v "$1"; ulimit -f "$2"; shift 2; exec "$0" "$@"`
+
+// command is git within limits and without anybody's configuration. The URL is in its environment, which only we can read.
 func (r *repository) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "git", args...)
+	memory, blocks := strconv.FormatUint(r.o.maxMemory>>10, 10), strconv.FormatInt(2*r.o.MaxBytes>>9, 10)
+	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", limits, r.git, memory, blocks}, args...)...)
 	cmd.Dir = r.o.Dir
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
@@ -73,10 +77,7 @@ func (r *repository) stream(ctx context.Context, use func(in io.Writer, out *buf
 	if err != nil {
 		return r.failed(args[0], err, "")
 	}
-	err = r.limit(cmd.Process.Pid)
-	if err == nil {
-		err = use(in, bufio.NewReader(out))
-	}
+	err = use(in, bufio.NewReader(out))
 	if err != nil {
 		cancel()
 	}
@@ -90,24 +91,6 @@ func (r *repository) stream(ctx context.Context, use func(in io.Writer, out *buf
 	}
 	if errWait != nil {
 		return r.failed(args[0], errWait, string(words.kept))
-	}
-	return nil
-}
-
-// limit bounds what a process, and those that it starts from now on, take of memory, and how long a file they write. The size of
-// all files is watched besides.
-func (r *repository) limit(pid int) error {
-	for resource, most := range map[int]uint64{unix.RLIMIT_AS: r.o.maxMemory, unix.RLIMIT_FSIZE: 2 * uint64(r.o.MaxBytes), unix.RLIMIT_CORE: 0} {
-		var have unix.Rlimit
-		err := unix.Prlimit(pid, resource, nil, &have)
-		if err == nil {
-			have.Max = min(have.Max, most)
-			have.Cur = min(have.Cur, most)
-			err = unix.Prlimit(pid, resource, &have, nil)
-		}
-		if err != nil && !errors.Is(err, unix.ESRCH) { // it has ended already
-			return fmt.Errorf("limiting git: %w", err)
-		}
 	}
 	return nil
 }
