@@ -206,11 +206,11 @@ func (s *supervisor) finish(state group.State, reason string, failedStart bool) 
 			s.log.Warn("closing the recording", slog.Any("error", err))
 		}
 	}
-	s.update(func(r *group.Record) { group.Settle(r, state, clipped(reason), time.Now()) })
-	err := group.RemoveScratch(s.dir)
+	err := group.RemoveScratch(s.dir) // before the last record, which may find room nowhere else
 	if err != nil {
 		s.log.Warn("removing scratch disks", slog.Any("error", err))
 	}
+	s.update(func(r *group.Record) { group.Settle(r, state, clipped(reason), time.Now()) })
 	close(s.ended)
 	if !failedStart {
 		s.clients.linger(lingerTimeout)
