@@ -129,11 +129,16 @@ func systemMounts(privileged bool) []specs.Mount {
 	}
 }
 
+// pidsKept is the part of the processes of all containers that one of them can not have, so that one that leaks processes
+// leaves others room to start some.
+const pidsKept = 4
+
 func resources(s *Spec, pidsLimit int64) *specs.LinuxResources {
+	own := pidsLimit - pidsLimit/pidsKept
 	r := &specs.LinuxResources{
 		// The runtime adds the usual devices (null, zero, full, random, urandom, tty, pts) to what is allowed.
 		Devices: []specs.LinuxDeviceCgroup{{Allow: s.Privileged, Access: "rwm"}},
-		Pids:    &specs.LinuxPids{Limit: &pidsLimit},
+		Pids:    &specs.LinuxPids{Limit: &own},
 	}
 	if s.MemoryBytes > 0 {
 		limit := int64(min(s.MemoryBytes, math.MaxInt64)) // bounded here
