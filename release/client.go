@@ -158,6 +158,13 @@ func (c *Client) Secret(ctx context.Context, vault string, name KeyName, accessT
 	return text, err
 }
 
+// Authorized calls a function with an access token that says to a vault who asks: one of the client's credential, or an empty
+// one where the vault does not want to know. When the function's error wraps ErrUnauthorized the token is replaced once. It is
+// for requests of a vault that this package does not make.
+func (c *Client) Authorized(ctx context.Context, vault string, f func(accessToken string) error) error {
+	return c.authorized(ctx, c.vault(vault), "", f)
+}
+
 // Token has evidence for the caller's own runtime data appraised, and returns the attestation service's token.
 func (c *Client) Token(ctx context.Context, attestation string, runtimeData []byte) (string, error) {
 	if _, err := ParseEndpoint(attestation); err != nil {

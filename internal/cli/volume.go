@@ -24,6 +24,7 @@ import (
 	"cofferdam.dev/internal/volume/sealed"
 	"cofferdam.dev/internal/volume/shadow"
 	"cofferdam.dev/internal/wholefile"
+	"cofferdam.dev/release"
 )
 
 func (a *app) volumeCommand() *cobra.Command {
@@ -46,6 +47,7 @@ type volumeOptions struct {
 	insecurePlain        bool
 	withoutPin, writable bool
 	key                  volumeKeyOptions
+	vault                vaultOptions // that has the anchor
 }
 
 func (o *volumeOptions) flags(c *cobra.Command) {
@@ -59,6 +61,7 @@ func (o *volumeOptions) openFlags(c *cobra.Command) {
 	o.flags(c)
 	c.Flags().BoolVar(&o.withoutAnchor, "without-anchor", false, "open a volume without its anchor: what is read may be an old state")
 	o.key.openFlags(c)
+	o.vault.flags(c)
 }
 
 // storageFlags are the credentials of remote storage.
@@ -112,7 +115,7 @@ func (o *volumeOptions) anchorsIn(a *app) (*anchor.Dir, error) {
 }
 
 // records returns the anchor that a descriptor wants; nil is none.
-func (o *volumeOptions) records(a *app, want descriptor.Anchor) (shadow.Anchor, error) {
+func (o *volumeOptions) records(a *app, cmd *cobra.Command, want descriptor.Anchor) (shadow.Anchor, error) {
 	if o.withoutAnchor {
 		return nil, nil //nolint:nilnil // it was asked for
 	}
@@ -122,8 +125,24 @@ func (o *volumeOptions) records(a *app, want descriptor.Anchor) (shadow.Anchor, 
 	case descriptor.NoAnchor:
 		return nil, nil //nolint:nilnil // there is none
 	}
-	return nil, fixed(fmt.Errorf("the volume's anchor is a counter of the vault %s, which is asked by groups alone", want.Vault),
-		"--without-anchor, if an old state does no harm")
+	return a.vaultAnchor(cmd, &o.vault, want.Vault)
+}
+
+// vaultAnchor is in the counters of a vault: the one that the flags name, else the one of the descriptor. Groups may know it
+// by another name.
+func (a *app) vaultAnchor(cmd *cobra.Command, o *vaultOptions, vault string) (shadow.Anchor, error) {
+	if o.complete(a); o.vault == "" && vault != "" {
+		u, err := release.ParseEndpoint(vault)
+		if err != nil {
+			return nil, err
+		}
+		o.vault = u.String()
+	}
+	c, err := a.vaultClient(cmd, o, "")
+	if err != nil {
+		return nil, err
+	}
+	return &anchor.Vault{URL: c.URL, HTTP: c.HTTP, Authorize: func(_ context.Context, f func(string) error) error { return f(c.Token) }}, nil
 }
 
 // storage is how the image is reached.
@@ -154,13 +173,13 @@ func (a *app) openVolume(ctx context.Context, cmd *cobra.Command, image string, 
 		return nil, nil, volumeFailure(err)
 	}
 	defer key.Destroy()
-	v, err := a.attachVolume(ctx, image, d, key, o, bo)
+	v, err := a.attachVolume(ctx, cmd, image, d, key, o, bo)
 	return v, d, err
 }
 
 // attachVolume opens a volume whose key is known.
-func (a *app) attachVolume(ctx context.Context, image string, d *descriptor.Descriptor, key descriptor.Key, o *volumeOptions, bo blob.Options) (*attach.Volume, error) {
-	records, err := o.records(a, d.Anchor)
+func (a *app) attachVolume(ctx context.Context, cmd *cobra.Command, image string, d *descriptor.Descriptor, key descriptor.Key, o *volumeOptions, bo blob.Options) (*attach.Volume, error) {
+	records, err := o.records(a, cmd, d.Anchor)
 	if err != nil {
 		return nil, err
 	}

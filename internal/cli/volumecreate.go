@@ -17,17 +17,24 @@ import (
 // newVolumeOptions say how a volume is made.
 type newVolumeOptions struct {
 	volumeOptions
-	format, anchor, size, capacity, label string
-	replace                               bool
+	format, anchor, anchorVault, size, capacity, label string
 }
 
 func (o *newVolumeOptions) makeFlags(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&o.anchor, "anchor", "file", "where the last state of a shadow volume is known: file, or none")
 	f.StringVar(&o.capacity, "capacity", "", "what a shadow volume may grow to (default: its size)")
 	f.StringVar(&o.label, "volume-label", "", "label in the header of a LUKS2 volume")
+	o.anchorFlags(c)
 	o.flags(c)
+	o.vault.flags(c)
 	o.key.makeFlags(c)
+}
+
+// anchorFlags say where the anchor of a new volume is.
+func (o *newVolumeOptions) anchorFlags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&o.anchor, "anchor", "file", "where the last state of a shadow volume is known: vault, file, or none")
+	f.StringVar(&o.anchorVault, "anchor-vault", "", "host name or URL by which groups know the vault of the anchor (default: --vault)")
 }
 
 // aboutSealed is what the help of commands that make volumes of directories says beside.
@@ -146,8 +153,16 @@ func (a *app) newVolume(cmd *cobra.Command, size int64, o *newVolumeOptions) (*a
 			return nil, err
 		}
 		n.Records = records
+	case descriptor.VaultAnchor:
+		records, err := a.vaultAnchor(cmd, &o.vault, o.anchorVault)
+		if err != nil {
+			return nil, err
+		}
+		if n.Records, n.Anchor.Vault = records, o.anchorVault; n.Anchor.Vault == "" {
+			n.Anchor.Vault = o.vault.vault
+		}
 	default:
-		return nil, usage(cmd, fmt.Sprintf("--anchor is %q; want file or none", o.anchor))
+		return nil, usage(cmd, fmt.Sprintf("--anchor is %q; want vault, file or none", o.anchor))
 	}
 	if o.capacity != "" {
 		var err error

@@ -90,7 +90,7 @@ func directorySize(dir string) (int64, error) {
 
 // sealDirectory makes a sealed volume of a directory.
 func (a *app) sealDirectory(ctx context.Context, cmd *cobra.Command, dir, image string, o *newVolumeOptions) error {
-	for _, name := range []string{"size", "capacity", "anchor", "volume-label"} {
+	for _, name := range []string{"size", "capacity", "anchor", "anchor-vault", "volume-label"} {
 		if cmd.Flags().Changed(name) {
 			return usage(cmd, "a sealed volume has what is in the directory, and no --"+name)
 		}
@@ -123,14 +123,14 @@ func (a *app) encryptDirectory(ctx context.Context, cmd *cobra.Command, dir, ima
 		return err
 	}
 	defer key.Destroy()
-	if err := a.fillVolume(ctx, dir, image, d, key, o); err != nil {
+	if err := a.fillVolume(ctx, cmd, dir, image, d, key, o); err != nil {
 		return errors.Join(err, os.Remove(image), os.Remove(file))
 	}
 	return a.answerVolume(&volumeAnswer{Image: image, Descriptor: d, File: file})
 }
 
 // fillVolume makes the filesystem and encrypts it into the volume.
-func (a *app) fillVolume(ctx context.Context, dir, image string, d *descriptor.Descriptor, key descriptor.Key, o *newVolumeOptions) (err error) {
+func (a *app) fillVolume(ctx context.Context, cmd *cobra.Command, dir, image string, d *descriptor.Descriptor, key descriptor.Key, o *newVolumeOptions) (err error) {
 	plain, err := os.CreateTemp(filepath.Dir(image), "."+filepath.Base(image)+".plain-*")
 	if err != nil {
 		return err
@@ -143,7 +143,7 @@ func (a *app) fillVolume(ctx context.Context, dir, image string, d *descriptor.D
 		return err
 	}
 	step.Done("")
-	v, err := a.attachVolume(ctx, image, d, key, &o.volumeOptions, blob.Options{Write: true})
+	v, err := a.attachVolume(ctx, cmd, image, d, key, &o.volumeOptions, blob.Options{Write: true})
 	if err != nil {
 		return err
 	}

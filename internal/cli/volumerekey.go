@@ -60,7 +60,8 @@ room for the copy, and the copy takes its place at the end.
 
 // rekeyByCopy copies a volume into a new one, which then takes its place.
 func (a *app) rekeyByCopy(ctx context.Context, cmd *cobra.Command, image, file string, d *descriptor.Descriptor, o *volumeOptions, to *newVolumeOptions) error {
-	to.format, to.anchor, to.anchors = string(d.Kind), string(d.Anchor.Kind), o.anchors
+	to.format, to.anchor, to.anchorVault = string(d.Kind), string(d.Anchor.Kind), d.Anchor.Vault
+	to.anchors, to.vault = o.anchors, o.vault
 	from, _, err := a.openVolume(ctx, cmd, image, o, true) // so that nobody else writes it
 	if err != nil {
 		return err

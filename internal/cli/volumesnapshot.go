@@ -43,7 +43,7 @@ write the volume meanwhile: what changes during the copy ends it with an error.
 func (o *newVolumeOptions) newFlags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.format, "format", "shadow", "format of the new volume: shadow or luks2")
-	f.StringVar(&o.anchor, "anchor", "file", "where the last state of a new shadow volume is known: file, or none")
+	o.anchorFlags(c)
 	o.key.newFlags(c)
 }
 
@@ -53,7 +53,7 @@ func (a *app) snapshot(ctx context.Context, cmd *cobra.Command, image, to string
 		return err
 	}
 	defer func() { _ = from.Close(ctx) }() // it was only read
-	n.anchors = o.anchors
+	n.anchors, n.vault = o.anchors, o.vault
 	d, file, err := a.copyVolume(ctx, cmd, from, to, n)
 	if err != nil {
 		return err
@@ -68,7 +68,7 @@ func (a *app) copyVolume(ctx context.Context, cmd *cobra.Command, from *attach.V
 		return nil, "", err
 	}
 	defer key.Destroy()
-	v, err := a.attachVolume(ctx, to, d, key, &n.volumeOptions, blob.Options{Write: true})
+	v, err := a.attachVolume(ctx, cmd, to, d, key, &n.volumeOptions, blob.Options{Write: true})
 	if err == nil {
 		board := a.board()
 		step := board.Start("copying", from.Size())

@@ -23,6 +23,7 @@ import (
 	"cofferdam.dev/internal/volume/descriptor"
 	"cofferdam.dev/internal/volume/fusefile"
 	"cofferdam.dev/internal/volume/mount"
+	"cofferdam.dev/internal/volume/shadow"
 	"cofferdam.dev/release"
 )
 
@@ -40,6 +41,8 @@ type Options struct {
 	Config *Config
 	// Releaser has keys released.
 	Releaser Releaser
+	// Anchor returns the anchor in the counters of a vault; nil has none.
+	Anchor func(vault string) (shadow.Anchor, error)
 	// Public and Private say how storage is reached that anybody reads, and that the group's identity reads.
 	Public, Private blob.Options
 	// Files is a directory for private mounts; empty is the system's for temporary files.
@@ -256,12 +259,16 @@ func (s *Sidecar) volume(ctx context.Context, f *Filesystem) (*attach.Volume, er
 // described opens a volume that has a descriptor.
 func (s *Sidecar) described(ctx context.Context, f *Filesystem, src blob.Source, key descriptor.Key) (*attach.Volume, error) {
 	o := attach.Options{Descriptor: f.Ours.Descriptor, Key: key, Write: f.ReadWrite, WithoutAnchor: f.Ours.WithoutAnchor}
-	if f.Ours.AnchorDirectory != "" {
-		records, err := anchor.NewDir(f.Ours.AnchorDirectory)
-		if err != nil {
-			return nil, err
-		}
-		o.Anchor = records
+	var err error
+	switch want := f.Ours.Descriptor.Anchor; {
+	case o.WithoutAnchor:
+	case want.Kind == descriptor.FileAnchor && f.Ours.AnchorDirectory != "":
+		o.Anchor, err = anchor.NewDir(f.Ours.AnchorDirectory)
+	case want.Kind == descriptor.VaultAnchor && s.opts.Anchor != nil:
+		o.Anchor, err = s.opts.Anchor(want.Vault)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return attach.Open(ctx, src, o)
 }

@@ -18,8 +18,10 @@ import (
 	"cofferdam.dev/internal/serve"
 	"cofferdam.dev/internal/sidecar/encfs"
 	"cofferdam.dev/internal/sidecar/skr"
+	"cofferdam.dev/internal/volume/anchor"
 	"cofferdam.dev/internal/volume/blob"
 	"cofferdam.dev/internal/volume/blob/azure"
+	"cofferdam.dev/internal/volume/shadow"
 	"cofferdam.dev/release"
 )
 
@@ -137,9 +139,21 @@ func (o *EncFS) open(ctx context.Context, p Process, log *slog.Logger) (*encfs.S
 		private.Token = azure.Identity(c.credential)
 	}
 	s, err := encfs.New(encfs.Options{
-		Config: config, Releaser: encfs.FromClient(c.client), Public: public, Private: private, Files: o.files, Wait: o.wait, Log: log,
+		Config: config, Releaser: encfs.FromClient(c.client), Anchor: c.anchor, Public: public, Private: private, Files: o.files, Wait: o.wait, Log: log,
 	})
 	return s, c.pool, err
+}
+
+// anchor is in the counters of a vault, which learns by the group's identity who asks.
+func (c *connection) anchor(vault string) (shadow.Anchor, error) {
+	u, err := release.ParseEndpoint(vault)
+	if err != nil {
+		return nil, err
+	}
+	return &anchor.Vault{
+		URL: u.String(), HTTP: release.NewHTTPClient(c.roots),
+		Authorize: func(ctx context.Context, f func(string) error) error { return c.client.Authorized(ctx, vault, f) },
+	}, nil
 }
 
 // listen opens the listener that says where the filesystems stand, if there is to be one.

@@ -18,6 +18,7 @@ import (
 
 var (
 	_ shadow.Anchor = (*Dir)(nil)
+	_ shadow.Anchor = (*Vault)(nil)
 )
 
 // ErrBackwards says that a record was to go back, or to another volume.
