@@ -130,7 +130,7 @@ func (t *tour) importKey(ctx context.Context, s *Step) error {
 	}
 	o.letter.Store(&sealed)
 	hash := t.prepared.Hash()
-	text, err := o.policy(hash)
+	text, err := o.policy(hash, t.expected)
 	if err != nil {
 		return err
 	}
@@ -141,6 +141,7 @@ func (t *tour) importKey(ctx context.Context, s *Step) error {
 	}
 	s.add("the group", "%s (the application: busybox and openssl)\n%s (the release sidecar)", t.pair.Containers[0].Image, t.pair.Containers[1].Image)
 	s.add("policy hash", "%x", hash)
+	s.add("launch digest", "%x", t.expected)
 	s.add("key", "%s %s, made by the data owner", stored.Key.Type, stored.Key.ID)
 	s.add("release policy", "%s", text)
 	s.add("letter", "%d bytes, encrypted, at http://%s for anybody", len(sealed), o.at)
@@ -166,12 +167,14 @@ func (o *owner) openStorage(ctx context.Context) error {
 	return nil
 }
 
-// policy releases the key to groups of one policy that nobody can look into.
-func (o *owner) policy(hash [32]byte) ([]byte, error) {
+// policy releases the key to groups of one policy, in a machine of one launch digest that nobody can look into. Without the
+// digest the hash would mean nothing: the host says what it is, and a guest of the host's own enforces no policy.
+func (o *owner) policy(hash [32]byte, measurement [48]byte) ([]byte, error) {
 	p := &releasepolicy.Policy{Version: "1.0.0", Authorities: []releasepolicy.Authority{{
 		Issuer: o.doc.Attestation.SimulatedIssuer,
 		Condition: releasepolicy.Condition{Combine: releasepolicy.AllOf, List: []releasepolicy.Condition{
 			{Claim: "x-ms-sevsnpvm-hostdata", Operator: releasepolicy.Equals, Value: json.RawMessage(strconv.Quote(hex.EncodeToString(hash[:])))},
+			{Claim: "x-ms-sevsnpvm-launchmeasurement", Operator: releasepolicy.Equals, Value: json.RawMessage(strconv.Quote(hex.EncodeToString(measurement[:])))},
 			{Claim: "x-ms-sevsnpvm-is-debuggable", Operator: releasepolicy.Equals, Value: json.RawMessage(`"false"`)},
 		}},
 	}}}

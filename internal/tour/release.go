@@ -120,6 +120,9 @@ func (t *tour) runPair(ctx context.Context, s *Step, p *deploy.Prepared) (string
 	if err != nil {
 		return "", 0, err
 	}
+	if plan.Boot.Measurement != hex.EncodeToString(t.expected[:]) {
+		return "", 0, fmt.Errorf("the machine would have the launch digest %s, and not the one that the key is bound to", plan.Boot.Measurement)
+	}
 	if plan.HostPorts, err = t.owner.ports(); err != nil {
 		return "", 0, err
 	}

@@ -152,9 +152,9 @@ func (t *tour) keys() []planned {
 		{Step{Code: "domain", Title: "A data owner has a vault, and an attestation service that it believes",
 			Proves: "who decides is chosen by the data owner: neither of them trusts the host"}, t.serveDomain},
 		{Step{Code: "key", Title: "A key is imported, for the group of one policy",
-			Proves: "the policy pins the application, the sidecar, and whom the sidecar trusts; its hash is what the key is bound to"}, t.importKey},
+			Proves: "the policy pins the application, the sidecar, and whom the sidecar trusts; the key is bound to its hash, and to the guest that enforces it"}, t.importKey},
 		{Step{Code: "release", Title: "The application gets the key through the sidecar on localhost, and decrypts",
-			Proves: "the vault saw evidence of exactly this group, and wrapped the key to one that was born in it"}, t.release},
+			Proves: "the vault saw evidence of this guest under this policy, and wrapped the key to one that was born in it"}, t.release},
 		{Step{Code: "attack-release", Title: "the host changes one byte of the group's policy", Attack: true,
 			Proves: "another byte is another hash: the guest runs under the host's policy, and the vault gives it nothing"}, t.attackRelease},
 	}
