@@ -4,9 +4,9 @@ package container
 
 import (
 	"math"
+	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -85,9 +85,10 @@ func confined(m Mount) []string {
 	return options
 }
 
-// fromHost reports whether the content of a mount's source is the host's.
+// fromHost reports whether the content of a mount's source is the host's, by its class.
 func fromHost(source string) bool {
-	return strings.HasPrefix(source, shareDir) || strings.HasPrefix(source, secretsDir) || strings.HasPrefix(source, gitRepoDir)
+	class := path.Base(path.Dir(source))
+	return slices.Contains([]string{"azureFileVolume", "secretsVolume", "gitRepoVolume"}, class)
 }
 
 func process(p *Process) *specs.Process {

@@ -42,6 +42,9 @@ type Runner struct {
 	PIDsLimit int64 // processes of all containers together
 	Children  *reaper.Reaper
 	Log       *slog.Logger
+	// Privilege gets the kernel ready for a privileged container, which may mount filesystems; nil has nothing to do. Without
+	// it the container is created all the same.
+	Privilege func() error
 
 	mu    sync.Mutex
 	execs int                // numbers the files of exec calls
@@ -132,6 +135,12 @@ func (r *Runner) Create(ctx context.Context, s *Spec) (*Handle, error) {
 	extra, err := r.Volumes.network(s)
 	if err != nil {
 		return nil, fmt.Errorf("making the network files: %w", err)
+	}
+	if s.Privileged && r.Privilege != nil {
+		err = r.Privilege()
+		if err != nil {
+			r.Log.Warn("a privileged container can not use all of the kernel", slog.Any("error", err))
+		}
 	}
 	dir := r.bundle(s.ID)
 	err = os.Mkdir(dir, 0o700)

@@ -32,8 +32,6 @@ const (
 	resolvDir   = "/tmp/atlas/resolvconf/"
 	emptyDir    = "/tmp/atlas/emptydir/"
 	shareDir    = "/tmp/atlas/azureFileVolume/"
-	secretsDir  = "/tmp/atlas/secretsVolume/"
-	gitRepoDir  = "/tmp/atlas/gitRepoVolume/"
 	volumeMode  = 0o777 // as container engines make empty directories: any user of a container may write
 	networkMode = 0o644
 	maxVolumes  = 1024 // of a group

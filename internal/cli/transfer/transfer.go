@@ -137,7 +137,7 @@ func (u *unpacker) one(h *tar.Header, r io.Reader) error {
 	if u.entries > maxEntries || h.Size < 0 || u.bytes > maxBytes {
 		return fmt.Errorf("it is more than %d entries or %d bytes", maxEntries, int64(maxBytes))
 	}
-	mode := fs.FileMode(h.Mode) & 0o777 //nolint:gosec // cut to nine bits
+	mode := fs.FileMode(h.Mode) & 0o777 // nine bits
 	for key := range h.PAXRecords {
 		if strings.HasPrefix(key, "GNU.sparse.") { // a few bytes that stand for as many as there are
 			return fmt.Errorf("entry %q is a sparse file", h.Name)

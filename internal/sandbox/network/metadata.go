@@ -4,8 +4,7 @@ package network
 
 import (
 	"errors"
-	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -39,7 +38,7 @@ func (n *Network) serveMetadata() {
 	n.metadata = s
 	srv := &http.Server{
 		Handler: n.cfg.Metadata, ReadTimeout: metadataTimeout, WriteTimeout: metadataTimeout, IdleTimeout: metadataTimeout,
-		MaxHeaderBytes: maxHeader, ErrorLog: log.New(io.Discard, "", 0), // the guest could fill a log
+		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // the guest could fill a log
 	}
 	n.flows.Go(func() { _ = srv.Serve(s) }) // it ends when Accept does
 	n.flows.Go(func() {
