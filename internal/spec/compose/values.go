@@ -149,7 +149,7 @@ func (r *reader) reference(s string, depth int) (string, error) {
 	rest := s[len(name):]
 	if rest == "" {
 		if !set {
-			return "", fmt.Errorf("variable %s is not set", name)
+			return "", fmt.Errorf("variable %s is not set here; write $$ where the dollar sign is the container's", name)
 		}
 		return value, nil
 	}
