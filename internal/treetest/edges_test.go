@@ -96,7 +96,7 @@ var rooms = map[string][]string{
 		"internal/volume/shadow",
 	},
 	"internal/volume/descriptor":     {"internal/strictjson", "internal/volume/luks2"},
-	"internal/volume/anchor":         {"internal/strictjson", "internal/vault/client", "internal/volume/shadow", "internal/wholefile", "release"},
+	"internal/volume/anchor":         {"internal/strictjson", "internal/vault", "internal/volume/shadow", "internal/wholefile", "release"},
 	"internal/image":                 {},
 	"internal/layer":                 {"internal/verity"},
 	"internal/policygen":             {"internal/spec", "policy"},
