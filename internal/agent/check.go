@@ -212,9 +212,11 @@ func (c *check) mounts(list []*guestv1.Mount) {
 	c.nothingBelowShares(list)
 }
 
-// systemDirectories are where each container has mounts of the guest's own.
+// systemDirectories are where each container has mounts of the guest's own, by their usual other name too: many images have
+// /var/run as a link.
 var systemDirectories = []string{
-	"/dev/pts", "/proc/sys", "/sys/fs/cgroup", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", evidencewire.Directory,
+	"/dev/pts", "/proc/sys", "/sys/fs/cgroup", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf",
+	evidencewire.Directory, "/var" + evidencewire.Directory,
 }
 
 // nothingBelowShares keeps every other mount out of the directories that the host may serve: it could have such a mount go away,

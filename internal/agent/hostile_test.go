@@ -134,6 +134,7 @@ func TestMalformedRequests(t *testing.T) {
 		"mount below a file share":    {"mounts[1].destination", shareAnd("/data", "/data/cache")},
 		"share above a later mount":   {"mounts[1].destination", shareAnd("/data", "/data/a/b")},
 		"share over the agent's own":  {"mounts[0].destination", shareAnd("/run", "/data")},
+		"share by another name":       {"mounts[0].destination", shareAnd("/var/run", "/data")},
 		"share over network files":    {"mounts[0].destination", shareAnd("/etc", "/data")},
 		"share over devices":          {"mounts[0].destination", shareAnd("/dev", "/data")},
 		"mount of a guest path":       {"mounts[0].source", mountOf(func(m *guestv1.Mount) { m.Source = "/etc" })},
