@@ -50,10 +50,13 @@ else must hold together. Guests that can be debugged are left out unless --allow
 a measurement, would release to any guest of the authority, and is refused: bind it by
 --claim, if something else tells your guests from others.
 
+The hash says what a guest was launched with, and not that it enforces it: the host chooses
+both. --measurement or --compliance says which guests do. Without them there is a warning.
+
 --form says whose way of writing it is: a vault and a managed HSM keep the same policy as
 different texts. They take both.`,
 		Example: `  cofferdam key policy make --authority https://attest.example \
-    --execution-policy policy.rego > release.json
+    --execution-policy policy.rego --measurement DIGEST > release.json
   cofferdam key policy make --authority https://sharedneu.neu.attest.azure.net --host-data \
     74f03b4c4d1b0a7a2e0f3b6bd3c1b5b5f0a1d9c8b7a69584736251403f2e1d0c \
     --compliance azure-compliant-uvm --claim x-ms-runtime.role=builder`,
@@ -70,6 +73,11 @@ different texts. They take both.`,
 			text, err := p.Marshal(form)
 			if err != nil {
 				return err
+			}
+			if len(o.measurements) == 0 && o.compliance == "" && len(o.claims) == 0 {
+				a.say("%s this binds the group's policy, and not the guest that enforces it: a host that boots a guest of its own"+
+					" under the same hash gets the key, unless the authority vouches for its own guests alone; give --measurement or --compliance",
+					a.style(a.Err).warn("warning:"))
 			}
 			_, err = fmt.Fprintln(a.Out, string(text))
 			return err
