@@ -72,6 +72,7 @@ func Run(ctx context.Context, build string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	runner.Privilege = func() error { return sys.Modules.Load("volumes") }
 	sockets := &workload.Server{Root: evidenceRoot}
 	err = sockets.Setup()
 	if err != nil {

@@ -104,7 +104,7 @@ func (g *guest) testNetwork(t *testing.T) {
 }
 
 func (g *guest) testModules(t *testing.T) {
-	for _, group := range []string{"boot", "scratch", "panic", "snp", "tdx"} { // there is no SNP or TDX here
+	for _, group := range []string{"boot", "scratch", "volumes", "panic", "snp", "tdx"} { // there is no SNP or TDX here
 		start := time.Now()
 		if err := system.Modules.Load(group); err != nil {
 			t.Errorf("group %s: %v", group, err)
