@@ -87,7 +87,7 @@ func (g *Group) checkNetwork() error {
 		return fmt.Errorf("host name %q is none, or longer than %d characters", g.Hostname, maxHostname)
 	}
 	for _, s := range g.DNS.Servers {
-		if _, err := plainAddress(s); err != nil {
+		if err := checkAddress(s); err != nil {
 			return fmt.Errorf("name server: %w", err)
 		}
 	}
@@ -97,7 +97,7 @@ func (g *Group) checkNetwork() error {
 		}
 	}
 	for _, a := range g.HostAliases {
-		if _, err := plainAddress(a.Address); err != nil {
+		if err := checkAddress(a.Address); err != nil {
 			return fmt.Errorf("host alias: %w", err)
 		}
 		if len(a.Names) == 0 {
@@ -128,12 +128,13 @@ func checkHostname(s string) error {
 	return nil
 }
 
-func plainAddress(s string) (netip.Addr, error) {
+// checkAddress accepts an IP address without a zone, which only the machine that it is on could understand.
+func checkAddress(s string) error {
 	ip, err := netip.ParseAddr(s)
 	if err != nil || ip.Zone() != "" {
-		return ip, fmt.Errorf("%q is no IP address", s)
+		return fmt.Errorf("%q is no IP address", s)
 	}
-	return ip, nil
+	return nil
 }
 
 func (p Port) check() error {
@@ -143,7 +144,7 @@ func (p Port) check() error {
 	case p.GuestPort < 1 || p.GuestPort > 65535 || p.HostPort < 0 || p.HostPort > 65535:
 		return fmt.Errorf("port %d (%d of the host) is not one from 1 to 65535", p.GuestPort, p.HostPort)
 	case p.HostIP != "":
-		if _, err := plainAddress(p.HostIP); err != nil {
+		if err := checkAddress(p.HostIP); err != nil {
 			return fmt.Errorf("port %d: %w", p.GuestPort, err)
 		}
 	}

@@ -61,7 +61,7 @@ func parseEgressRule(s string) (EgressRule, error) {
 		if err != nil {
 			return r, err
 		}
-		r.Ports = append(r.Ports, uint16(n)) //nolint:gosec // bounded by parsePortNumber
+		r.Ports = append(r.Ports, uint16(n)) // bounded by parsePortNumber
 	}
 	return r, nil
 }

@@ -192,7 +192,7 @@ func (f *frame) port(v *doc.Value, key string) (uint16, error) {
 	if n < 1 || n > 65535 {
 		return 0, v.Errorf("%s is no number from 1 to 65535", key)
 	}
-	return uint16(n), nil //nolint:gosec // bounded above
+	return uint16(n), nil
 }
 
 // needs reads ports and resources.
@@ -273,7 +273,7 @@ func (f *frame) resources(properties *doc.Value, c *spec.Container) error {
 		if err != nil {
 			return err
 		}
-		*part.millis, *part.bytes = int(millis), bytes //nolint:gosec // amount bounds it
+		*part.millis, *part.bytes = int(millis), bytes // amount bounds it
 	}
 	c.Resources = read
 	return nil

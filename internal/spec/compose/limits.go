@@ -161,7 +161,7 @@ func (r *reader) processors(v *doc.Value, key string) (int, error) {
 	if err != nil {
 		return 0, v.Get(key).Errorf("%s: %w", key, err)
 	}
-	return int(n), nil //nolint:gosec // ten digits and three
+	return int(n), nil // ten digits and three
 }
 
 func (r *reader) bytes(v *doc.Value, key string) (uint64, error) {

@@ -46,7 +46,7 @@ func (p *pod) resources(c *doc.Value, out *spec.Container) error {
 				return err
 			}
 			if m.Key == "cpu" {
-				*part.millis = int(n) //nolint:gosec // whole bounds it
+				*part.millis = int(n) // whole bounds it
 			} else {
 				*part.bytes = n
 			}
