@@ -51,7 +51,6 @@ type groupOptions struct {
 	reach            networkOptions
 	tee, accel       string
 	firmware         string
-	substitutes      deploy.Substitutes
 	shareDirs        map[string]string
 	allowExec        []string
 	allowed          []allowedCommand
