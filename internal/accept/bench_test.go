@@ -71,7 +71,7 @@ func boot(b *testing.B, home string, i int) bootTimes {
 	return bootTimes{ready: at[group.StageGuest].Sub(begin), running: at[group.StageRunning].Sub(begin)}
 }
 
-func record(b *testing.B, home, name string) *group.Record {
+func record(b testing.TB, home, name string) *group.Record {
 	b.Helper()
 	var r group.Record
 	err := json.Unmarshal([]byte(must(b, home, "group", "inspect", name, "-o", "json").stdout), &r)

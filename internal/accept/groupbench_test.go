@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package accept
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cofferdam.dev/internal/testcap"
+)
+
+// openDoor is a policy that allows everything: what a guest without policies would do.
+const openDoor = `package policy
+
+api_version := "0.11.0"
+
+mount_device := {"allowed": true}
+unmount_device := {"allowed": true}
+rw_mount_device := {"allowed": true}
+mount_overlay := {"allowed": true}
+unmount_overlay := {"allowed": true}
+create_container := {"allowed": true, "allow_stdio_access": true}
+exec_in_container := {"allowed": true, "allow_stdio_access": true}
+shutdown_container := {"allowed": true}
+signal_container_process := {"allowed": true}
+get_properties := {"allowed": true}
+scratch_mount := {"allowed": true}
+scratch_unmount := {"allowed": true}
+`
+
+// measured is a group that works when it is asked to, and whose machine's processor time is measured.
+type measured struct {
+	name          string
+	redis, spawns int // ports
+	pid           int
+}
+
+// spawner starts as many processes as a connection says, one after another.
+const spawner = `read -r n; while [ $n -gt 0 ]; do /bin/busybox true; n=$((n-1)); done; echo done`
+
+// startMeasured starts a group of a database and a spawner.
+func startMeasured(b *testing.B, home, name string, args ...string) *measured {
+	b.Helper()
+	m := &measured{name: name, redis: freePort(b), spawns: freePort(b)}
+	file := filepath.Join(b.TempDir(), "compose.yaml")
+	text := fmt.Sprintf(`name: %s
+services:
+  db: {image: '%s', ports: ['%d:6379']}
+  spawner:
+    image: '%s'
+    command: [nc, -ll, -p, '9000', -e, sh, -c, %q]
+    ports: ['%d:9000']
+`, name, ref("redis"), m.redis, ref("busybox"), strings.ReplaceAll(spawner, "$", "$$"), m.spawns)
+	err := os.WriteFile(file, []byte(text), 0o600)
+	if err != nil {
+		b.Fatal(err)
+	}
+	must(b, home, append([]string{"group", "up", "--memory", "512m", file}, args...)...)
+	m.pid = record(b, home, name).MachinePID
+	return m
+}
+
+// cost is the processor time that the machine takes for one portion of work.
+func (m *measured) cost(b *testing.B, port, size int, work func(net.Conn, int) error) float64 {
+	b.Helper()
+	c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), patience)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	err = c.SetDeadline(time.Now().Add(patience))
+	if err != nil {
+		b.Fatal(err)
+	}
+	before := clockOf(b, m.pid)
+	err = work(c, size)
+	if err != nil {
+		b.Fatalf("%s: %v", m.name, err)
+	}
+	return (clockOf(b, m.pid) - before).Seconds()
+}
+
+// clockOf is the processor time of all threads that a process ever had, finer than what /proc tells.
+func clockOf(b *testing.B, pid int) time.Duration {
+	b.Helper()
+	const scheduled = 2 // CPUCLOCK_SCHED of the kernel's posix-timers.h; the process stands above it, inverted
+	var t unix.Timespec
+	err := unix.ClockGettime(int32(^pid<<3|scheduled), &t)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(t.Nano())
+}
+
+func spawn(c net.Conn, n int) error {
+	_, err := fmt.Fprintf(c, "%d\n", n)
+	if err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err == nil && line != "done\n" {
+		err = fmt.Errorf("the spawner says %q", line)
+	}
+	return err
+}
+
+// query has the database set and read a value n times, with fifty requests under way.
+func query(c net.Conn, n int) error {
+	const pair, answers, batch = "SET colour deepblue\r\nSTRLEN colour\r\n", "+OK\r\n:8\r\n", 25
+	buf := make([]byte, batch*len(answers))
+	for range n / batch {
+		_, err := io.WriteString(c, strings.Repeat(pair, batch))
+		if err == nil {
+			_, err = io.ReadFull(c, buf)
+		}
+		if err != nil {
+			return err
+		}
+		if string(buf) != strings.Repeat(answers, batch) {
+			return fmt.Errorf("the database says %q", buf)
+		}
+	}
+	return nil
+}
+
+// BenchmarkPolicyCost compares the processor time of machines under a generated policy and under one that allows
+// everything, for the same work inside. A second machine under the open policy shows how much two of the same differ. The
+// machines take turns, and are new ones in each iteration.
+func BenchmarkPolicyCost(b *testing.B) {
+	needVM(b)
+	h := home(b)
+	open := filepath.Join(b.TempDir(), "open.rego")
+	err := os.WriteFile(open, []byte(openDoor), 0o600)
+	if err != nil {
+		b.Fatal(err)
+	}
+	ratios := map[string][]float64{}
+	for b.Loop() {
+		machines := []*measured{
+			startMeasured(b, h, "off", "--policy", open), startMeasured(b, h, "on"), startMeasured(b, h, "same", "--policy", open),
+		}
+		for _, w := range []struct {
+			name string
+			size int
+			work func(net.Conn, int) error
+		}{{"redis", 2500, query}, {"spawn", 250, spawn}} {
+			var cost [3][]float64
+			for round := range 10 {
+				for i := range machines {
+					i = (i + round) % len(machines) // each is the first as often as the others
+					m, port := machines[i], machines[i].redis
+					if w.name == "spawn" {
+						port = m.spawns
+					}
+					used := m.cost(b, port, w.size, w.work)
+					if round > 0 { // the emulator translates what it has not run before
+						cost[i] = append(cost[i], used)
+					}
+				}
+			}
+			for i, what := range []string{"", "on/off", "same/off"} {
+				if i > 0 {
+					ratios[w.name+"-"+what] = append(ratios[w.name+"-"+what], median(cost[i])/median(cost[0]))
+				}
+			}
+		}
+		must(b, h, "group", "down", "on", "off", "same")
+	}
+	for what, list := range ratios {
+		b.ReportMetric(median(list), what)
+	}
+}
+
+// BenchmarkExec measures a command in a running container, from the start of our command to its end, and beside it a
+// question to the guest that starts nothing. The two take turns.
+func BenchmarkExec(b *testing.B) {
+	needVM(b)
+	h := home(b)
+	must(b, h, "run", "-d", "--name", "exec", "--network", "none", "--allow-exec", "true", ref("busybox"), "--", "sleep", "10000")
+	ended(b, h, "exec")
+	var execs, stats []float64
+	took := func(args ...string) float64 {
+		begin := time.Now()
+		must(b, h, args...)
+		return time.Since(begin).Seconds() * 1000
+	}
+	took("group", "exec", "exec", "--", "true")
+	for b.Loop() {
+		for range 40 {
+			execs = append(execs, took("group", "exec", "exec", "--", "true"))
+			stats = append(stats, took("group", "stats", "exec"))
+		}
+	}
+	b.ReportMetric(median(execs), "exec-p50-ms")
+	b.ReportMetric(quantile(execs, 0.99), "exec-p99-ms")
+	b.ReportMetric(median(stats), "stats-p50-ms")
+	b.ReportMetric(median(execs)/median(stats), "exec/stats")
+}
+
+// BenchmarkFollow measures the way of standard output from a process in the guest to somebody who follows the log.
+func BenchmarkFollow(b *testing.B) {
+	needVM(b)
+	h := home(b)
+	const size = 64 << 20
+	var rates []float64
+	for i := 0; b.Loop(); i++ {
+		name := fmt.Sprintf("follow-%d", i)
+		line := fmt.Sprintf("read -r go; echo; dd if=/dev/zero bs=64k count=%d 2>/dev/null | tr '\\0' x | fold -w 127", size>>16)
+		must(b, h, "run", "-d", "-i", "--name", name, "--network", "none", ref("busybox"), "--", "sh", "-c", line)
+		ended(b, h, name)
+		rates = append(rates, follow(b, h, name, size))
+	}
+	b.ReportMetric(median(rates), "MiB/s")
+}
+
+// follow follows a log until the group ends, and returns the bytes of it in a second.
+func follow(b *testing.B, home, name string, least int64) float64 {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, testcap.Bin("cofferdam"), "group", "logs", "--follow", name)
+	cmd.Env = append(os.Environ(), "COFFERDAM_HOME="+home)
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	ask := exec.CommandContext(ctx, testcap.Bin("cofferdam"), "group", "attach", "-i", name)
+	ask.Env, ask.Stdin = cmd.Env, strings.NewReader("go\n")
+	err = ask.Start()
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := bufio.NewReaderSize(out, 1<<20)
+	_, err = r.ReadByte()
+	if err != nil {
+		b.Fatal(err)
+	}
+	begin := time.Now()
+	n, err := io.Copy(io.Discard, r)
+	took := time.Since(begin)
+	if err == nil {
+		err = errors.Join(cmd.Wait(), ask.Wait())
+	}
+	if err != nil || n < least {
+		b.Fatalf("got %d bytes, %v; want %d at least", n, err, least)
+	}
+	return float64(n) / took.Seconds() / (1 << 20)
+}
