@@ -7,12 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"cofferdam.dev/internal/volume/attach"
+	"cofferdam.dev/internal/volume/blob"
 	"cofferdam.dev/internal/volume/descriptor"
 	"cofferdam.dev/internal/volume/luks2"
+	"cofferdam.dev/internal/wholefile"
 )
 
 func (a *app) volumeRekeyCommand() *cobra.Command {
@@ -71,9 +75,15 @@ func (a *app) rekeyByCopy(ctx context.Context, cmd *cobra.Command, image, file s
 	if err := errors.Join(err, from.Close(context.WithoutCancel(ctx))); err != nil {
 		return err
 	}
-	// A crash between the two leaves the new descriptor under its other name.
-	if err := errors.Join(os.Rename(copied, image), os.Rename(copiedFile, file)); err != nil {
-		return err
+	// A crash or an error between the two leaves the new descriptor under its other name; never is an old volume without one.
+	if err := os.Rename(copied, image); err != nil {
+		return fmt.Errorf("the volume with the new key is %s, with the descriptor %s: %w", copied, copiedFile, err)
+	}
+	if err := wholefile.SyncDir(filepath.Dir(image)); err != nil {
+		return fmt.Errorf("the descriptor of %s is %s now: %w", image, copiedFile, err)
+	}
+	if err := os.Rename(copiedFile, file); err != nil {
+		return fmt.Errorf("the descriptor of %s is %s now: %w", image, copiedFile, err)
 	}
 	return a.answerVolume(&volumeAnswer{Image: image, Descriptor: next, File: file})
 }
@@ -81,12 +91,18 @@ func (a *app) rekeyByCopy(ctx context.Context, cmd *cobra.Command, image, file s
 // journalOf is where an unfinished conversion of an image has its journal.
 func journalOf(image string) string { return image + ".journal" }
 
-// openConversion opens an image and the journal of a conversion of it. Begun says that the journal is of one that was
-// interrupted.
+// openConversion opens an image and the journal of a conversion of it, and keeps others from writing the image meanwhile.
+// Begun says that the journal is of one that was interrupted.
 func openConversion(image string, progress func(done, total int64)) (c *luks2.Conversion, begun bool, end func(done bool) error, err error) {
 	f, err := os.OpenFile(image, os.O_RDWR, 0)
 	if err != nil {
 		return nil, false, nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { // as volumes that are open to be written
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = volumeFailure(fmt.Errorf("opening %s: %w", image, blob.ErrBusy))
+		}
+		return nil, false, nil, errors.Join(err, f.Close())
 	}
 	info, err := os.Stat(journalOf(image))
 	begun = err == nil && info.Size() > 0

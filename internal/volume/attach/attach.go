@@ -94,7 +94,7 @@ type Options struct {
 	Write bool
 	// Anchor knows the last state of the volume, where the descriptor wants an anchor.
 	Anchor shadow.Anchor
-	// WithoutAnchor opens a volume whose descriptor wants an anchor without one: it may be an old state.
+	// WithoutAnchor opens a volume whose descriptor wants an anchor without one, to be read: it may be an old state.
 	WithoutAnchor bool
 }
 
@@ -158,6 +158,9 @@ func (v *Volume) openShadow(ctx context.Context, o Options) error {
 	copy(key[:], o.Key.Expose())
 	so := shadow.Options{ReadOnly: !o.Write}
 	switch {
+	case o.Descriptor.Anchor.Kind != descriptor.NoAnchor && o.WithoutAnchor && o.Write:
+		// Its anchor would not know the state that this makes, and refuse the volume for ever.
+		return fmt.Errorf("a volume with an anchor is written with it alone: %w", shadow.ErrAnchorNeeded)
 	case o.Descriptor.Anchor.Kind == descriptor.NoAnchor, o.WithoutAnchor:
 		so.Unanchored = true
 		v.Facts.Warnings = append(v.Facts.Warnings, "unanchored: whoever keeps the storage can put an older state of the whole volume back")

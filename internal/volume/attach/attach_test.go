@@ -242,6 +242,13 @@ func TestWithoutAnchor(t *testing.T) {
 	if v.Facts.Anchored || len(v.Facts.Warnings) != 1 {
 		t.Errorf("%+v", v.Facts)
 	}
+	before := readAll(t, o.path)
+	if _, err := o.open(t, true, func(o *Options) { o.WithoutAnchor = true }); !errors.Is(err, shadow.ErrAnchorNeeded) {
+		t.Errorf("it is opened to be written: %v", err)
+	}
+	if !bytes.Equal(readAll(t, o.path), before) {
+		t.Error("it was written")
+	}
 }
 
 // The original's volumes are opened by their passphrase alone, with warnings.
