@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	guestv1 "cofferdam.dev/api/guest/v1"
 	"cofferdam.dev/internal/group"
+	"cofferdam.dev/internal/plain"
 )
 
 func (a *app) execCommand() *cobra.Command {
@@ -37,6 +39,9 @@ cofferdam itself.`,
 			o.Command = afterDashes(args[1:])
 			if len(o.Command) == 0 {
 				return usage(cmd, "no command to start")
+			}
+			if first := args[1]; strings.HasPrefix(first, "-") && first != "--" {
+				return usage(cmd, plain.Printable(first)+" stands after the group's name, where a command does: flags stand before it")
 			}
 			return own(a.exec(cmd.Context(), args[0], o))
 		},
