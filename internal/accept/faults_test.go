@@ -53,6 +53,7 @@ type faults struct {
 // TestFaultsInside has containers take all memory, all processes and all room, and at the end the machine killed. The
 // guest and the other containers live on, and what is told of it is true.
 func TestFaultsInside(t *testing.T) {
+	t.Parallel()
 	needVM(t)
 	f := &faults{t: t, home: home(t)}
 	file := filepath.Join(t.TempDir(), "pod.yaml")
@@ -160,6 +161,7 @@ func (f *faults) machineKilled() {
 
 // TestHostDiskFull has a state directory with less room than the scratch disks that are promised.
 func TestHostDiskFull(t *testing.T) {
+	t.Parallel()
 	needVM(t)
 	testcap.Require(t, testcap.Root)
 	h := home(t)
@@ -188,6 +190,7 @@ func TestHostDiskFull(t *testing.T) {
 // TestSupervisorKilled kills the supervisor of a real machine at several moments of its life. The machine goes with it,
 // and the group can be removed or started again.
 func TestSupervisorKilled(t *testing.T) {
+	t.Parallel()
 	needVM(t)
 	h := home(t)
 	for _, stage := range []string{group.StageMachine, group.StagePolicy, group.StageRunning} {

@@ -134,6 +134,7 @@ func (p *template) args(verb string) []string {
 // TestPublishedTemplates runs the published confidential templates as they are, with local images in place of theirs. All
 // are planned; those that need the most of a guest are run.
 func TestPublishedTemplates(t *testing.T) {
+	t.Parallel()
 	needVM(t)
 	root := testcap.Vectors(t, "confcom/aci")
 	entries, err := os.ReadDir(root)
