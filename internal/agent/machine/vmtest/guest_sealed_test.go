@@ -18,6 +18,7 @@ import (
 
 	"cofferdam.dev/internal/agent/machine/block"
 	"cofferdam.dev/internal/agent/machine/devmapper"
+	"cofferdam.dev/internal/agent/machine/mount"
 	"cofferdam.dev/internal/volume/sealed"
 )
 
@@ -118,6 +119,7 @@ func (g *guest) testSealed(t *testing.T) {
 		t.Errorf("the kernel reads %s, want %s: %v", got, g.plan.Sealed.Digest, err)
 	}
 	t.Logf("%d KiB were read in %v", f.Size>>10, time.Since(start).Round(time.Millisecond))
+	mountSealed(t, verity.Path())
 	raw, b := rawDisk(t, sealedSerial), make([]byte, 4096)
 	at := f.Size / 2 &^ 4095
 	if _, err := raw.ReadAt(b, at); err != nil {
@@ -130,6 +132,26 @@ func (g *guest) testSealed(t *testing.T) {
 	dropCaches(t)
 	if got, err := digestOf(verity.Path()); !errors.Is(err, unix.EIO) {
 		t.Errorf("after a change the kernel reads %s, %v", got, err)
+	}
+}
+
+// mountSealed mounts the filesystem of the volume.
+func mountSealed(t *testing.T, device string) {
+	t.Helper()
+	if err := system.Modules.Load("volumes"); err != nil { // it has EROFS
+		t.Fatal(err)
+	}
+	target := t.TempDir()
+	err := mount.FS{
+		Type: "erofs", Source: device, Options: []mount.Option{{Key: "ro"}}, Attr: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID,
+	}.At(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFile(t, target+"/big", string(bigData()))
+	wantFile(t, target+"/dir/note", secretText)
+	if err := unix.Unmount(target, 0); err != nil {
+		t.Error(err)
 	}
 }
 
