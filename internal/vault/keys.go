@@ -258,8 +258,8 @@ func (v *Vault) RotateKey(ctx context.Context, name string) (*Key, error) {
 	return v.rotate(ctx, "key.rotate", was, false)
 }
 
-// rotate makes a new version of a key as it was read. With still it is refused when that is not the newest one any more, or
-// is disabled by now.
+// rotate makes a new version of a key as it was read. It is refused when the key is gone or disabled by now, and with still
+// also when that is not the newest version any more.
 func (v *Vault) rotate(ctx context.Context, kind string, was *Key, still bool) (*Key, error) {
 	m, err := Generate(was.Type, was.Bits, was.Curve)
 	if err != nil {
@@ -270,7 +270,7 @@ func (v *Vault) rotate(ctx context.Context, kind string, was *Key, still bool) (
 		Type: was.Type, Operations: was.Operations, Tags: was.Tags, Attributes: AttributeChange{Exportable: &was.Attributes.Exportable},
 	}
 	return v.addKeyIf(ctx, kind, was.Name, m, r, func(o *object, rec *record) error {
-		if now := o.head.Current; still && (now.Version != was.Version || !now.Attributes.Enabled) {
+		if now := o.head.Current; now.Version == "" || !now.Attributes.Enabled || still && now.Version != was.Version {
 			return &Error{Code: Conflict, Message: "The key " + was.Name + " was changed meanwhile."}
 		}
 		if o.head.Rotation != nil && !o.head.Rotation.Expiry.IsZero() {

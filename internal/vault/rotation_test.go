@@ -4,6 +4,7 @@ package vault
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -145,6 +146,37 @@ func TestRotationByPolicy(t *testing.T) {
 	}
 	if n := w.count(t, "key.autorotate"); n != 1 {
 		t.Errorf("rotations by policy in the audit log: %d, want 1", n)
+	}
+}
+
+// TestRotationOfWhatIsGone has a key disabled, or purged, between the moment it is read and the one it is rotated: it is not
+// put into use again, nor is there a new one.
+func TestRotationOfWhatIsGone(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	for name, change := range map[string]func(w *world) error{
+		"disabled": func(w *world) error {
+			_, err := w.UpdateKey(ctx, "k", "", KeyUpdate{Attributes: AttributeChange{Enabled: ptr(false)}})
+			return err
+		},
+		"purged": func(w *world) error {
+			_, err := w.DeleteKey(ctx, "k")
+			return errors.Join(err, w.PurgeKey(ctx, "k"))
+		},
+	} {
+		w := newWorld(t, nil)
+		was, err := w.CreateKey(ctx, "k", KeyRequest{Type: EC})
+		if err == nil {
+			err = change(w)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, still := range []bool{false, true} {
+			if _, err := w.rotate(ctx, "key.rotate", was, still); codeOf(err) != Conflict {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
 	}
 }
 
