@@ -44,6 +44,7 @@ func TestMain(m *testing.M) {
 		"mksocket":   makeSocket,
 		"askskr":     askSidecar,
 		"askgroups":  askGroups,
+		"servefiles": serveFiles,
 	})
 }
 

@@ -57,6 +57,11 @@ func config(s *Spec, v *Volumes, extra []Mount, pidsLimit int64) *specs.Spec {
 	if !s.Privileged {
 		c.Linux.MaskedPaths, c.Linux.ReadonlyPaths = maskedPaths, readonlyPaths
 	}
+	if s.Privileged && slices.ContainsFunc(s.Mounts, func(m Mount) bool { return slices.Contains(m.Options, "rshared") }) {
+		// What it mounts below a shared directory is there for all who share it, as a filesystem sidecar's work is. Otherwise the
+		// container would get what others mount, and they nothing of its own.
+		c.Linux.RootfsPropagation = "rshared"
+	}
 	for _, m := range append(append([]Mount(nil), s.Mounts...), extra...) {
 		c.Mounts = append(c.Mounts, specs.Mount{
 			Destination: m.Destination, Type: "bind", Source: v.Path(m.Source), Options: confined(m),

@@ -55,7 +55,7 @@ const (
 	// DefaultDeadline is how long a request may take. It is longer than what storage is given.
 	DefaultDeadline = 90 * time.Second
 	// DefaultReadAhead is how much the kernel reads ahead of who reads in order, in bytes.
-	DefaultReadAhead = 1 << 20
+	DefaultReadAhead = 4 << 20
 )
 
 // Options say how a device is shown. The zero value shows it for reading alone.
