@@ -41,7 +41,7 @@ test: setup setup-test build guest images ## run all tests (real VMs included)
 
 .PHONY: race
 race: setup setup-test build guest images ## run the tests of the concurrent parts under the race detector
-	CGO_ENABLED=1 COFFERDAM_CACHE=$(CACHE) go test -race -short -timeout 20m ./attest/... ./collateral/... ./internal/agent/... ./internal/attestsvc/... ./internal/audit/... ./internal/auth/... ./internal/channel/... ./internal/devdomain/... ./internal/group/... ./internal/groupapi/... ./internal/kbs/... ./internal/layer/... ./internal/sandbox/... ./internal/serve/... ./internal/sidecar/... ./internal/simsp/... ./internal/store/... ./internal/token/... ./internal/vault/... ./internal/volume/blob/... ./internal/volume/blockcache/... ./policy/... ./ratls/... ./release/... ./verify/...
+	CGO_ENABLED=1 COFFERDAM_CACHE=$(CACHE) go test -race -short -timeout 20m ./attest/... ./collateral/... ./internal/agent/... ./internal/attestsvc/... ./internal/audit/... ./internal/auth/... ./internal/channel/... ./internal/devdomain/... ./internal/group/... ./internal/groupapi/... ./internal/kbs/... ./internal/layer/... ./internal/sandbox/... ./internal/serve/... ./internal/sidecar/... ./internal/simsp/... ./internal/store/... ./internal/token/... ./internal/vault/... ./internal/volume/blob/... ./internal/volume/blockcache/... ./internal/volume/shadow/... ./policy/... ./ratls/... ./release/... ./verify/...
 
 .PHONY: oracle
 oracle: ## have independent programs talk to ours: an enforcer of policies, Azure's and Amazon's clients (modules of their own, for tests only)
