@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"cofferdam.dev/internal/assemble"
@@ -90,6 +91,8 @@ type tour struct {
 	owner    *owner
 	pair     *spec.Group
 	prepared *deploy.Prepared
+
+	data *dataSet
 }
 
 // errStopped ends the tour after a step that failed: the later ones build on it.
@@ -102,6 +105,7 @@ func Run(ctx context.Context, cfg Config) *Report {
 	err := t.run(ctx)
 	t.clean()
 	t.endHostile()
+	t.forgetData()
 	if t.owner != nil {
 		err = errors.Join(err, t.owner.close())
 	}
@@ -160,8 +164,20 @@ func (t *tour) keys() []planned {
 	}
 }
 
+// volumes is what a key can be for: data on storage of others.
+func (t *tour) volumes() []planned {
+	return []planned{
+		{Step{Code: "volume", Title: "A data set is encrypted for storage that nobody trusts",
+			Proves: "the storage holds nothing that can be read; the key and the number of the last state are kept elsewhere"}, t.encryptData},
+		{Step{Code: "attack-blocks", Title: "the storage changes one bit of a block", Attack: true,
+			Proves: "what is read is what was written last, or an error: every block is bound to its place and its version"}, t.attackBlocks},
+		{Step{Code: "attack-rollback", Title: "the storage puts an older state back, every byte of it genuine", Attack: true,
+			Proves: "the anchor knows a later state than the storage shows"}, t.attackRollback},
+	}
+}
+
 func (t *tour) run(ctx context.Context) error {
-	for _, s := range append(t.job(), t.keys()...) {
+	for _, s := range slices.Concat(t.job(), t.keys(), t.volumes()) {
 		err := t.step(ctx, s.step, s.do)
 		if err != nil {
 			return err

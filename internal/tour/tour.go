@@ -2,7 +2,8 @@
 
 // Package tour shows the whole main job on a real image and a real machine, step by step, and says what each step
 // proves. Then it plays the hostile host, three times, and shows why it gets nowhere. Where it has the images for it, it goes
-// on: a data owner's key goes to the group that it is for, and after a changed byte to none.
+// on: a data owner's key goes to the group that it is for, and after a changed byte to none. Last, data lies encrypted on
+// storage that changes it and puts it back, and the owner is told.
 //
 // It is a demonstration that checks itself: every claim is compared with what happened, and an attack that was not
 // refused, or was refused for another reason than the one claimed, fails the tour. It trusts nothing that it shows;

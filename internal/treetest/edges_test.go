@@ -133,7 +133,8 @@ var rooms = map[string][]string{
 	"internal/tour": {
 		"api/guest/v1", "evidence", "evidence/snp", "internal/assemble", "internal/auth", "internal/deploy", "internal/devdomain", "internal/group",
 		"internal/guestimage", "internal/image", "internal/layer", "internal/plain", "internal/sandbox", "internal/simsp", "internal/spec",
-		"internal/vault", "internal/vault/wrap", "policy", "verify", "verify/amd", "verify/anchor", "verify/check",
+		"internal/vault", "internal/vault/wrap", "internal/volume/anchor", "internal/volume/attach", "internal/volume/blob",
+		"internal/volume/descriptor", "internal/volume/shadow", "policy", "verify", "verify/amd", "verify/anchor", "verify/check",
 	},
 	"internal/devdomain": {
 		"internal/attestsvc", "internal/attestsvc/rest", "internal/audit", "internal/auth", "internal/kbs", "internal/kbs/rcar", "internal/seal",
