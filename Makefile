@@ -32,7 +32,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 .PHONY: run
-run: setup build guest $(addprefix $(IMAGES)/,redis.tar openssl.tar sidecar.tar) ## set everything up, then show the main job, a key released, and four attacks refused
+run: setup build guest $(addprefix $(IMAGES)/,redis.tar openssl.tar sidecar.tar) ## set everything up, then show the main job, a key released, data on foreign storage, and six attacks refused
 	bin/cofferdam tour --home $(HOME_) $(IMAGES)/redis.tar --sidecar-image $(IMAGES)/sidecar.tar --application-image $(IMAGES)/openssl.tar
 
 .PHONY: test
