@@ -416,3 +416,61 @@ func TestConcurrent(t *testing.T) {
 		t.Errorf("%+v, %v", report, err)
 	}
 }
+
+// One call fails, each in its turn, and whoever asked tries again: then all is well, unless it was the flush of the blocks,
+// after which nothing is written and what was flushed before is there.
+func TestOneFault(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(4) {
+		for call := 1; ; call++ {
+			m := &moody{disk: newDisk(), anchor: newCounter(), r: rand.New(rand.NewPCG(seed, uint64(call)))}
+			o := Options{Anchor: m, CacheNodes: 1, DirtyNodes: 4}
+			v := create(t, m, o)
+			m.next = call
+			model, acknowledged := make([]byte, small/BlockSize), make([]byte, small/BlockSize)
+			for i, w := range []struct {
+				first, n int
+				fill     byte
+			}{{0, 3, 1}, {200, 90, 2}, {1, 1, 3}, {0, 300, 0}, {130, 10, 4}, {1, 290, 5}, {5, 1, 6}} {
+				p, off := bytes.Repeat([]byte{w.fill}, w.n*BlockSize), int64(w.first)*BlockSize
+				again(v, func() error {
+					if w.fill == 0 {
+						return v.Discard(t.Context(), int64(len(p)), off)
+					}
+					return v.WriteAt(t.Context(), p, off)
+				})
+				copy(model[w.first:], bytes.Repeat([]byte{w.fill}, w.n))
+				if i%2 == 1 && again(v, func() error { return v.Flush(t.Context()) }) == nil {
+					copy(acknowledged, model)
+				}
+			}
+			err := again(v, func() error { return v.Flush(t.Context()) })
+			got := fills(t, reopen(t, m.disk, Options{Anchor: m.anchor}))
+			switch {
+			case err == nil && bytes.Equal(got, model):
+			case err != nil && v.broken != nil && bytes.Equal(got, acknowledged):
+			default:
+				t.Errorf("call %d: %v, and it holds %v", call, err, got)
+			}
+			if m.next > 0 { // there are no more calls
+				if call < 30 {
+					t.Errorf("only %d calls", call)
+				}
+				break
+			}
+		}
+	}
+}
+
+// again does something until it succeeds, or twice more.
+func again(v *Volume, do func() error) (err error) {
+	for range 3 {
+		if err = do(); err == nil || v.broken != nil {
+			return err
+		}
+		if errors.Is(err, ErrUnfinished) {
+			_ = v.Flush(context.Background()) // which is what completes it
+		}
+	}
+	return err
+}
