@@ -151,10 +151,10 @@ func (o *volumeOptions) storage(a *app, image string) (blob.Options, error) {
 }
 
 // openVolume opens a volume. The caller closes it.
-func (a *app) openVolume(ctx context.Context, cmd *cobra.Command, image string, o *volumeOptions, write bool) (*attach.Volume, *descriptor.Descriptor, error) {
+func (a *app) openVolume(ctx context.Context, cmd *cobra.Command, image string, o *volumeOptions, write bool) (*attach.Volume, error) {
 	bo, err := o.storage(a, image)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	bo.Write = write
 	if o.withoutPin {
@@ -162,19 +162,18 @@ func (a *app) openVolume(ctx context.Context, cmd *cobra.Command, image string, 
 	}
 	name, err := o.descriptorFile(image)
 	if err != nil {
-		return nil, nil, usage(cmd, err.Error())
+		return nil, usage(cmd, err.Error())
 	}
 	d, err := readDescriptor(name)
 	if err != nil {
-		return nil, nil, missingDescriptor(err)
+		return nil, missingDescriptor(err)
 	}
 	key, err := o.key.open(a, cmd, d)
 	if err != nil {
-		return nil, nil, volumeFailure(err)
+		return nil, volumeFailure(err)
 	}
 	defer key.Destroy()
-	v, err := a.attachVolume(ctx, cmd, image, d, key, o, bo)
-	return v, d, err
+	return a.attachVolume(ctx, cmd, image, d, key, o, bo)
 }
 
 // attachVolume opens a volume whose key is known.
@@ -195,22 +194,22 @@ func (a *app) attachVolume(ctx context.Context, cmd *cobra.Command, image string
 	return v, nil
 }
 
-func (a *app) openUnpinned(ctx context.Context, cmd *cobra.Command, image string, o *volumeOptions, bo blob.Options) (*attach.Volume, *descriptor.Descriptor, error) {
+func (a *app) openUnpinned(ctx context.Context, cmd *cobra.Command, image string, o *volumeOptions, bo blob.Options) (*attach.Volume, error) {
 	secret, err := o.key.secret(a, cmd)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer clear(secret)
 	src, err := attach.Storage(ctx, image, bo, blockcache.Options{})
 	if err != nil {
-		return nil, nil, volumeFailure(err)
+		return nil, volumeFailure(err)
 	}
 	v, err := attach.OpenLUKS2WithoutPin(ctx, src, secret, bo.Write)
 	if err != nil {
-		return nil, nil, volumeFailure(errors.Join(err, src.Close()))
+		return nil, volumeFailure(errors.Join(err, src.Close()))
 	}
 	a.warnOf(v)
-	return v, nil, nil
+	return v, nil
 }
 
 func (a *app) warnOf(v *attach.Volume) {

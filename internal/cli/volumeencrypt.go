@@ -159,7 +159,7 @@ func makeExt4(ctx context.Context, dir, file string, size int64) error {
 	if err != nil {
 		return fixed(errors.New("making the filesystem: there is no mke2fs"), "apt-get install e2fsprogs")
 	}
-	cmd := exec.CommandContext(ctx, program, "-q", "-F", "-t", "ext4", "-b", strconv.Itoa(ext4Block), "-m", "0", "-E", "root_owner=0:0,lazy_itable_init=0", "-d", dir, //nolint:gosec // a program of the system
+	cmd := exec.CommandContext(ctx, program, "-q", "-F", "-t", "ext4", "-b", strconv.Itoa(ext4Block), "-m", "0", "-E", "root_owner=0:0,lazy_itable_init=0", "-d", dir,
 		file, strconv.FormatInt(size/1024, 10)+"k")
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	out, err := cmd.CombinedOutput()

@@ -109,7 +109,7 @@ Nothing is written. Exits with 3 when something does not fit.
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			v, _, err := a.openVolume(ctx, cmd, args[0], o, false)
+			v, err := a.openVolume(ctx, cmd, args[0], o, false)
 			if err != nil {
 				return err
 			}

@@ -38,7 +38,7 @@ that was written is durable. A volume is opened for reading unless --write is gi
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			v, _, err := a.openVolume(ctx, cmd, args[0], o, o.writable)
+			v, err := a.openVolume(ctx, cmd, args[0], o, o.writable)
 			if err != nil {
 				return err
 			}

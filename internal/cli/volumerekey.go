@@ -66,7 +66,7 @@ room for the copy, and the copy takes its place at the end.
 func (a *app) rekeyByCopy(ctx context.Context, cmd *cobra.Command, image, file string, d *descriptor.Descriptor, o *volumeOptions, to *newVolumeOptions) error {
 	to.format, to.anchor, to.anchorVault = string(d.Kind), string(d.Anchor.Kind), d.Anchor.Vault
 	to.anchors, to.vault = o.anchors, o.vault
-	from, _, err := a.openVolume(ctx, cmd, image, o, true) // so that nobody else writes it
+	from, err := a.openVolume(ctx, cmd, image, o, true) // so that nobody else writes it
 	if err != nil {
 		return err
 	}

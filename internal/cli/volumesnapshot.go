@@ -48,7 +48,7 @@ func (o *newVolumeOptions) newFlags(c *cobra.Command) {
 }
 
 func (a *app) snapshot(ctx context.Context, cmd *cobra.Command, image, to string, o *volumeOptions, n *newVolumeOptions) error {
-	from, _, err := a.openVolume(ctx, cmd, image, o, false)
+	from, err := a.openVolume(ctx, cmd, image, o, false)
 	if err != nil {
 		return err
 	}

@@ -144,8 +144,8 @@ func open(ctx context.Context, storage blob.Source, o Options) (*Volume, error) 
 	if err != nil {
 		return nil, err
 	}
-	if v.Device.Size() != d.Size {
-		return nil, fmt.Errorf("%w: %d bytes, expected %d", ErrMismatch, v.Device.Size(), d.Size)
+	if v.Size() != d.Size {
+		return nil, fmt.Errorf("%w: %d bytes, expected %d", ErrMismatch, v.Size(), d.Size)
 	}
 	return v, nil
 }

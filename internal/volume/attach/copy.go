@@ -55,7 +55,7 @@ type Plain struct{ io.ReaderAt }
 func (r Plain) ReadAt(_ context.Context, p []byte, off int64) error {
 	n, err := r.ReaderAt.ReadAt(p, off)
 	clear(p[n:])
-	if err == io.EOF { //nolint:errorlint // io.ReaderAt returns it as it is
+	if err == io.EOF {
 		return nil
 	}
 	return err

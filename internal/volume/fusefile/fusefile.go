@@ -13,7 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -106,7 +106,7 @@ func serve(dir string, d Device, o Options) (*Mount, error) {
 	mo := &fuse.MountOptions{
 		FsName: "cofferdam", Name: "cofferdam", MaxWrite: maxRequest, MaxReadAhead: o.ReadAhead, MaxBackground: background,
 		DisableXAttrs: true, ExplicitDataCacheControl: true, DirectMount: true, DirectMountStrict: os.Geteuid() == 0, AllowOther: o.AllowOther, Options: []string{"default_permissions"},
-		Logger: log.New(silent{}, "", 0),
+		Logger: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // it knows nothing that Failed is not told
 	}
 	if o.Write && !o.WriteThrough {
 		mo.ExtraCapabilities = fuse.CAP_WRITEBACK_CACHE
@@ -127,11 +127,6 @@ func serve(dir string, d Device, o Options) (*Mount, error) {
 	m.readAhead(o.ReadAhead)
 	return m, nil
 }
-
-// silent keeps the library from logging: it knows nothing that the caller is not told.
-type silent struct{}
-
-func (silent) Write(p []byte) (int, error) { return len(p), nil }
 
 // readAhead raises what the kernel reads ahead over its own limit. Without the right to it reading is slower.
 func (m *Mount) readAhead(bytes int) {
