@@ -30,8 +30,8 @@ func (s *supervisor) share(ctx context.Context, v *group.Volume) error {
 	}
 	s.notes.Go(func() {
 		err := share.Serve(s.ctx, conn, v.HostDir, readOnly)
-		if s.ctx.Err() != nil {
-			return
+		if s.serving.Err() != nil {
+			return // the group ends, and its shares with it
 		}
 		text := "the guest let go of it"
 		if err != nil {
