@@ -164,7 +164,10 @@ func TestModel(t *testing.T) {
 			if err := f.Sync(); err != nil {
 				t.Fatal(err)
 			}
-			if !bytes.Equal(d.b, model) {
+			d.mu.RLock()
+			same := bytes.Equal(d.b, model)
+			d.mu.RUnlock()
+			if !same {
 				t.Error("the device holds something else")
 			}
 			if d.flushes.Load() == 0 || d.wrong.Load() != 0 || d.discards.Load() == 0 {
