@@ -17,6 +17,7 @@ import (
 
 	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/testcap"
+	"cofferdam.dev/internal/volume/blobtest"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected outputs in the scripts")
@@ -77,6 +78,26 @@ func TestRootScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("COFFERDAM_HOME", filepath.Join(env.WorkDir, "home"))
+			return nil
+		},
+	})
+}
+
+// TestStorageScripts runs what needs a storage server.
+func TestStorageScripts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts a storage server")
+	}
+	a := blobtest.StartAzurite(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "storage"),
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("COFFERDAM_HOME", filepath.Join(env.WorkDir, "home"))
+			env.Setenv("STORAGE", a.URL)
+			env.Setenv("ACCOUNT_KEY", a.Key)
 			return nil
 		},
 	})
