@@ -3,18 +3,13 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"flag"
-	"os"
-	"os/exec"
-	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"cofferdam.dev/internal/sidecar/program"
+	"cofferdam.dev/internal/testcap"
 )
 
 var update = flag.Bool("update", false, "write imports.txt")
@@ -22,28 +17,7 @@ var update = flag.Bool("update", false, "write imports.txt")
 // TestImports compares what is compiled into the sidecars with the list that reviewers have seen.
 func TestImports(t *testing.T) {
 	t.Parallel()
-	cmd := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("listing imports: %v", err)
-	}
-	lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
-	slices.SortFunc(lines, bytes.Compare)
-	got := append(bytes.Join(lines, []byte("\n")), '\n')
-	if *update {
-		if err := os.WriteFile("imports.txt", got, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile("imports.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("the sidecars' imports have changed; if that is right, run the test with -update (-want +got):\n%s", diff)
-	}
+	testcap.Imports(t, *update)
 }
 
 // TestRoles finds the sidecar by the program's name or the first argument, and says what is wrong before anything is opened.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -47,19 +46,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// childEnv marks the process that has a network of its own.
-const childEnv = "TAP_TEST_CHILD"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(childEnv) == "" {
-		os.Exit(m.Run())
-	}
-	err := child()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
+func TestMain(m *testing.M) { testcap.Main(m, child) }
 
 // TestDevices makes devices and a bridge in a network namespace of its own.
 func TestDevices(t *testing.T) {
@@ -68,13 +55,7 @@ func TestDevices(t *testing.T) {
 	if _, err := os.Stat(control); err != nil {
 		t.Skipf("no devices can be made here: %v", err)
 	}
-	c := exec.Command(os.Args[0])
-	c.Env = append(os.Environ(), childEnv+"=1")
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
-	out, err := c.CombinedOutput()
-	if err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
+	testcap.Child(t, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS})
 }
 
 func child() error {

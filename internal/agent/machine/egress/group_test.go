@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -19,19 +18,7 @@ import (
 	"cofferdam.dev/internal/testcap"
 )
 
-// childEnv marks the process that lives in the limited group.
-const childEnv = "EGRESS_TEST_CHILD"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(childEnv) == "" {
-		os.Exit(m.Run())
-	}
-	err := child()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
+func TestMain(m *testing.M) { testcap.Main(m, child) }
 
 // TestGroup has a process in a limited control group, with a network of its own, use real sockets.
 func TestGroup(t *testing.T) {
@@ -74,13 +61,7 @@ func TestGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = dir.Close() }()
-	c := exec.Command(os.Args[0])
-	c.Env = append(os.Environ(), childEnv+"=1")
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, UseCgroupFD: true, CgroupFD: int(dir.Fd())}
-	out, err := c.CombinedOutput()
-	if err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
+	testcap.Child(t, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, UseCgroupFD: true, CgroupFD: int(dir.Fd())})
 	code, err := hooks(web(), nil, 0)[3].program()
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -19,19 +18,7 @@ import (
 	"cofferdam.dev/internal/testcap"
 )
 
-// childEnv marks the process that has a network of its own.
-const childEnv = "NETCONF_TEST_CHILD"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(childEnv) == "" {
-		os.Exit(m.Run())
-	}
-	err := child()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
+func TestMain(m *testing.M) { testcap.Main(m, child) }
 
 // TestDevice configures a device of this machine's kernel, in a network namespace of its own.
 func TestDevice(t *testing.T) {
@@ -40,13 +27,7 @@ func TestDevice(t *testing.T) {
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
 		t.Skipf("no devices can be made here: %v", err)
 	}
-	c := exec.Command(os.Args[0])
-	c.Env = append(os.Environ(), childEnv+"=1")
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
-	out, err := c.CombinedOutput()
-	if err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
+	testcap.Child(t, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS})
 }
 
 func child() error {
