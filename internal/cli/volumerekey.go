@@ -50,7 +50,10 @@ room for the copy, and the copy takes its place at the end.
 			if err != nil {
 				return err
 			}
-			if d.Kind == descriptor.LUKS2 {
+			switch d.Kind {
+			case descriptor.Sealed:
+				return usage(cmd, "a sealed volume is made again of its directory, by `cofferdam volume encrypt`, and gets another key by that")
+			case descriptor.LUKS2:
 				return a.rekeyLUKS2(ctx, cmd, args[0], name, d, o, &to.key)
 			}
 			return a.rekeyByCopy(ctx, cmd, args[0], name, d, o, to)

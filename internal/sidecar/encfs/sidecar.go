@@ -32,6 +32,9 @@ const (
 	DefaultWait = 2 * time.Minute
 	// leaseWait is how long the lease of a writer before us is waited for: longer than a lease lasts.
 	leaseWait = 75 * time.Second
+	// DefaultCache is the most memory for blocks of one remote volume, and leastCache the least, in bytes.
+	DefaultCache = blockcache.DefaultMaxBytes
+	leastCache   = 16 << 20
 	// unmountWait is how long each filesystem that is in use is waited for at the end.
 	unmountWait = 20 * time.Second
 )
@@ -45,6 +48,8 @@ type Options struct {
 	Anchor func(vault string) (shadow.Anchor, error)
 	// Public and Private say how storage is reached that anybody reads, and that the group's identity reads.
 	Public, Private blob.Options
+	// CacheBytes bounds the memory for blocks of all remote volumes together; zero is DefaultCache for each.
+	CacheBytes int64
 	// Files is a directory for private mounts; empty is the system's for temporary files.
 	Files string
 	// Wait is for how long what fails for now is tried again; zero is DefaultWait.
@@ -240,7 +245,7 @@ func (s *Sidecar) volume(ctx context.Context, f *Filesystem) (*attach.Volume, er
 		bo = s.opts.Private
 	}
 	bo.Write, bo.LeaseWait = f.ReadWrite, leaseWait
-	src, err := attach.Storage(ctx, f.URL, bo, blockcache.Options{})
+	src, err := attach.Storage(ctx, f.URL, bo, s.cache())
 	if err != nil {
 		return nil, err
 	}
@@ -254,6 +259,15 @@ func (s *Sidecar) volume(ctx context.Context, f *Filesystem) (*attach.Volume, er
 		return nil, errors.Join(err, src.Close())
 	}
 	return v, nil
+}
+
+// cache says how much memory a volume may have: its part of all, at least what a cache needs to be of use.
+func (s *Sidecar) cache() blockcache.Options {
+	if s.opts.CacheBytes == 0 {
+		return blockcache.Options{}
+	}
+	most := min(max(s.opts.CacheBytes/int64(len(s.opts.Config.Filesystems)), leastCache), DefaultCache)
+	return blockcache.Options{MaxBytes: most, Ahead: min(blockcache.DefaultAhead, most/4)}
 }
 
 // described opens a volume that has a descriptor.

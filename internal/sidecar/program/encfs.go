@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -139,9 +140,27 @@ func (o *EncFS) open(ctx context.Context, p Process, log *slog.Logger) (*encfs.S
 		private.Token = azure.Identity(c.credential)
 	}
 	s, err := encfs.New(encfs.Options{
-		Config: config, Releaser: encfs.FromClient(c.client), Anchor: c.anchor, Public: public, Private: private, Files: o.files, Wait: o.wait, Log: log,
+		Config: config, Releaser: encfs.FromClient(c.client), Anchor: c.anchor, Public: public, Private: private, CacheBytes: memoryLimit() / cacheShare,
+		Files: o.files, Wait: o.wait, Log: log,
 	})
 	return s, c.pool, err
+}
+
+// cacheShare is the part of the container's memory that blocks of volumes take: one in so many. The kernel's own cache of what is
+// mounted counts as the container's, too.
+const cacheShare = 4
+
+// memoryLimit is how much memory the container may have, in bytes; zero is not known.
+func memoryLimit() int64 {
+	b, err := os.ReadFile("/sys/fs/cgroup/memory.max")
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+	if err != nil { // "max"
+		return 0
+	}
+	return n
 }
 
 // anchor is in the counters of a vault, which learns by the group's identity who asks.
