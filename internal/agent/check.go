@@ -194,8 +194,9 @@ func (c *check) mounts(list []*guestv1.Mount) {
 		c.path(at+"destination", destination)
 		clean := path.Clean(destination) == destination && destination != "/"
 		c.that(clean, at+"destination", "a clean path below /", quote(destination))
-		own := destination == evidencewire.Directory || strings.HasPrefix(destination, evidencewire.Directory+"/")
-		c.that(!own, at+"destination", "a path outside of "+evidencewire.Directory+", which is the guest's own", quote(destination))
+		own := destination == evidencewire.Directory || strings.HasPrefix(destination, evidencewire.Directory+"/") ||
+			strings.HasPrefix(destination, evidencewire.ContextPrefix)
+		c.that(!own, at+"destination", "a path outside of "+evidencewire.Directory+" and "+evidencewire.ContextPrefix+"*, which are the guest's own", quote(destination))
 		c.that(!seen[destination], at+"destination", "each once", quote(destination)+" again")
 		seen[destination] = true
 		c.form(at+"source", m.GetSource(), sourceForm)

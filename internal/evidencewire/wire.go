@@ -26,7 +26,22 @@ const (
 	SocketName = "evidence.sock"
 	// PolicyName is the file in the directory that holds the text of the policy in force.
 	PolicyName = "policy.rego"
+	// PolicyBase64Name is the file with the same text in base64, as Azure's container groups have it.
+	PolicyBase64Name = "security-policy-base64"
+	// ContextPrefix begins the name of ContextDirectory.
+	ContextPrefix = "/security-context-"
+	// ContextVariable is the variable that names ContextDirectory there, and here.
+	ContextVariable = "UVM_SECURITY_CONTEXT_DIR"
 )
+
+// contextName is how many digits of the container's ID the name of its ContextDirectory has.
+const contextName = 12
+
+// ContextDirectory is where a container has the same directory a second time, under the kind of name that programs written for
+// Azure's container groups look for.
+func ContextDirectory(containerID string) string {
+	return ContextPrefix + containerID[:min(len(containerID), contextName)]
+}
 
 // Limits.
 const (

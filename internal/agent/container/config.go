@@ -7,6 +7,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -68,12 +69,24 @@ func config(s *Spec, v *Volumes, extra []Mount, pidsLimit int64) *specs.Spec {
 		})
 	}
 	if s.Evidence != "" { // after all others, so that none of them lies over it
-		c.Mounts = append(c.Mounts, specs.Mount{
-			Destination: evidencewire.Directory, Type: "bind", Source: s.Evidence,
-			Options: []string{"bind", "rprivate", "ro", "nosuid", "nodev", "noexec"},
-		})
+		for _, at := range []string{evidencewire.Directory, evidencewire.ContextDirectory(s.ID)} {
+			c.Mounts = append(c.Mounts, specs.Mount{
+				Destination: at, Type: "bind", Source: s.Evidence, Options: []string{"bind", "rprivate", "ro", "nosuid", "nodev", "noexec"},
+			})
+		}
+		c.Process.Env = withContext(c.Process.Env, s.ID)
 	}
 	return c
+}
+
+// withContext adds the variable that names the container's security context, as Azure's platform does after the policy has
+// decided about the others. One that the policy let through stays.
+func withContext(env []string, id string) []string {
+	name := evidencewire.ContextVariable + "="
+	if slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name) }) {
+		return env
+	}
+	return append(slices.Clone(env), name+evidencewire.ContextDirectory(id))
 }
 
 // confined are the options of a mount with those that keep what lies in the volume from being a device or, where the host put it

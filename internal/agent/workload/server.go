@@ -4,6 +4,7 @@ package workload
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -72,20 +73,28 @@ func (s *Server) Open(id string, policy []byte, report Report) (string, error) {
 	return dir, nil
 }
 
-// fill makes a container's directory with the policy's text in it.
+// fill makes a container's directory with the policy's text in it, plain and in base64.
 func (s *Server) fill(dir string, policy []byte) error {
-	text := filepath.Join(s.Root, evidencewire.PolicyName)
-	_, err := os.Lstat(text)
-	if errors.Is(err, fs.ErrNotExist) { // the policy is set once, so the first container's is everybody's
-		err = os.WriteFile(text, policy, 0o444) //nolint:gosec // any user of a container may read it
-	}
-	if err != nil {
+	if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // containers' users look into it
 		return err
 	}
-	if err = os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // containers' users look into it
-		return err
+	for name, content := range map[string]func() []byte{
+		evidencewire.PolicyName:       func() []byte { return policy },
+		evidencewire.PolicyBase64Name: func() []byte { return base64.StdEncoding.AppendEncode(nil, policy) },
+	} {
+		shared := filepath.Join(s.Root, name)
+		_, err := os.Lstat(shared)
+		if errors.Is(err, fs.ErrNotExist) { // the policy is set once, so the first container's is everybody's
+			err = os.WriteFile(shared, content(), 0o444) //nolint:gosec // any user of a container may read it
+		}
+		if err == nil {
+			err = os.Link(shared, filepath.Join(dir, name))
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return os.Link(text, filepath.Join(dir, evidencewire.PolicyName))
+	return nil
 }
 
 // listen makes a socket that any user may connect to: who gets as far as the directory may ask.

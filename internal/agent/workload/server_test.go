@@ -182,6 +182,10 @@ func TestDirectory(t *testing.T) {
 		if err != nil || string(text) != policyText {
 			t.Errorf("policy is %q, %v", text, err)
 		}
+		encoded, err := os.ReadFile(filepath.Join(dir, evidencewire.PolicyBase64Name))
+		if err != nil || string(encoded) != base64.StdEncoding.EncodeToString([]byte(policyText)) {
+			t.Errorf("policy in base64 is %q, %v", encoded, err)
+		}
 		var st unix.Stat_t
 		if err = unix.Stat(filepath.Join(dir, evidencewire.PolicyName), &st); err != nil || st.Mode&0o777 != 0o444 {
 			t.Errorf("policy has mode %o, %v", st.Mode, err)
@@ -200,8 +204,8 @@ func TestDirectory(t *testing.T) {
 		}
 	}
 	left, err := os.ReadDir(s.Root)
-	if err != nil || len(left) != 2 {
-		t.Errorf("left are %v, %v; want the policy and the other container's directory", left, err)
+	if err != nil || len(left) != 3 {
+		t.Errorf("left are %v, %v; want the policy, twice, and the other container's directory", left, err)
 	}
 	if _, err = evidencewire.ParseDocument(ask(t, b, request)); err != nil {
 		t.Errorf("closing one socket closed another: %v", err)
