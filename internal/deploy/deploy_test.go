@@ -6,62 +6,17 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
-	"cofferdam.dev/internal/assemble"
 	"cofferdam.dev/internal/group"
-	"cofferdam.dev/internal/image"
-	"cofferdam.dev/internal/layer"
 	"cofferdam.dev/internal/spec"
+	"cofferdam.dev/internal/testimage"
 )
-
-// fakes are images without content: each reference is an image of one layer whose root is the reference's length.
-type fakes struct{ dir string }
-
-func newFakes(t *testing.T) *fakes {
-	t.Helper()
-	img, err := mutate.Canonical(empty.Image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c = c.DeepCopy()
-	c.OS, c.Architecture = "linux", "amd64"
-	c.Config.Cmd, c.Config.Env = []string{"/bin/serve"}, []string{"PATH=/bin"}
-	img, err = mutate.ConfigFile(img, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(t.TempDir(), "layout")
-	l, err := layout.Write(dir, empty.Index)
-	if err == nil {
-		err = l.AppendImage(img)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &fakes{dir}
-}
-
-func (f *fakes) Open(ctx context.Context, ref string, _ []spec.RegistryCredential) (assemble.Image, error) {
-	if strings.Contains(ref, "missing") {
-		return assemble.Image{}, fmt.Errorf("%w: %s", image.ErrNotFound, ref)
-	}
-	img, err := image.Open(ctx, "oci:"+f.dir, image.Options{})
-	return assemble.Image{Image: img, Entries: []layer.Entry{{Path: "/layer", RootHash: [32]byte{byte(len(ref))}, DataBlocks: 1}}}, err
-}
 
 func container(name, ref string) spec.Container {
 	return spec.Container{Name: name, Image: ref, AllowStdio: true, AllowPrivilegeEscalation: true}
@@ -69,7 +24,7 @@ func container(name, ref string) spec.Container {
 
 func TestPrepare(t *testing.T) {
 	t.Parallel()
-	source := newFakes(t)
+	source := testimage.New(t)
 	two := spec.Group{Name: "pair", Containers: []spec.Container{container("a", "one"), container("b", "three")}}
 	request := func(change func(*Request)) Request {
 		r := Request{Group: two, Images: source, Generate: PolicyOptions(spec.PlatformOwn)}
@@ -251,7 +206,7 @@ func TestReadMap(t *testing.T) {
 
 func TestAdmits(t *testing.T) {
 	t.Parallel()
-	source := newFakes(t)
+	source := testimage.New(t)
 	prepare := func(g spec.Group, text []byte) *Prepared {
 		p, err := Prepare(t.Context(), Request{Group: g, Images: source, Policy: text, Generate: PolicyOptions(spec.PlatformOwn)})
 		if err != nil {

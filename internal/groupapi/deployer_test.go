@@ -5,63 +5,17 @@ package groupapi
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
-	"cofferdam.dev/internal/assemble"
 	"cofferdam.dev/internal/deploy"
 	"cofferdam.dev/internal/group/event"
-	"cofferdam.dev/internal/image"
-	"cofferdam.dev/internal/layer"
 	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/spec"
+	"cofferdam.dev/internal/testimage"
 )
-
-// sample is one image for all references but "missing".
-type sample struct{ dir string }
-
-func newSample(t *testing.T) *sample {
-	t.Helper()
-	img, err := mutate.Canonical(empty.Image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c = c.DeepCopy()
-	c.OS, c.Architecture, c.Config.Cmd = "linux", "amd64", []string{"/bin/serve"}
-	img, err = mutate.ConfigFile(img, c)
-	s := &sample{filepath.Join(t.TempDir(), "layout")}
-	if err == nil {
-		var l layout.Path
-		l, err = layout.Write(s.dir, empty.Index)
-		err = errors.Join(err, l.AppendImage(img))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-var errNoImage = errors.New("no such image")
-
-func (s *sample) Open(ctx context.Context, ref string, _ []spec.RegistryCredential) (assemble.Image, error) {
-	if ref == "missing" {
-		return assemble.Image{}, errNoImage
-	}
-	img, err := image.Open(ctx, "oci:"+s.dir, image.Options{})
-	e := layer.Entry{}
-	e.RootHash = [32]byte{1}
-	return assemble.Image{Image: img, Entries: []layer.Entry{e}}, err
-}
 
 // errMachine says that everything went well up to the machine.
 var errMachine = errors.New("there is no machine here")
@@ -69,7 +23,7 @@ var errMachine = errors.New("there is no machine here")
 func TestDeployer(t *testing.T) {
 	t.Parallel()
 	d := &Deployer{
-		Images: newSample(t), Stand: deploy.Substitutes{Map: map[string]string{"mapped": "oci:elsewhere"}},
+		Images: testimage.New(t), Stand: deploy.Substitutes{Map: map[string]string{"mapped": "oci:elsewhere"}},
 		Machine: func(context.Context) (deploy.Machine, qemu.Choice, *qemu.Emulator, error) {
 			return deploy.Machine{}, qemu.Choice{}, nil, errMachine
 		},

@@ -41,8 +41,9 @@ var rooms = map[string][]string{
 	"internal/evidencewire":    {"evidence", "internal/strictjson"},
 	"internal/testamd":         {"evidence/snp"}, // tests alone
 	"internal/testchain":       {},
-	"internal/testguest":       {"attest", "evidence/snp", "internal/simsp", "verify/anchor"}, // tests alone
-	"internal/testledger":      {"internal/cbor"},                                             // tests alone
+	"internal/testguest":       {"attest", "evidence/snp", "internal/simsp", "verify/anchor"},              // tests alone
+	"internal/testimage":       {"internal/assemble", "internal/image", "internal/layer", "internal/spec"}, // tests alone
+	"internal/testledger":      {"internal/cbor"},                                                          // tests alone
 	"evidence/receipt":         {"evidence/cose1", "internal/cbor", "internal/strictpem"},
 	"internal/testcollateral":  {"collateral", "evidence/snp"}, // tests alone
 	"internal/oraclecases":     {},                             // tests alone
