@@ -18,20 +18,11 @@ import (
 // once.
 func (s *Service) StartContainer(ctx context.Context, r *guestv1.StartContainerRequest) (*guestv1.StartContainerResponse, error) {
 	const call = "StartContainer"
-	c := newCheck(call)
-	c.containerID(r.GetContainerId())
-	if c.err() != nil {
-		return nil, c.err()
-	}
-	err := s.enter(call)
+	i, err := s.enterContainer(call, r.GetContainerId())
 	if err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	i, err := s.find(call, r.GetContainerId())
-	if err != nil {
-		return nil, err
-	}
 	if i.state() != stateCreated {
 		return nil, denial(guestv1.CodeWrongState, call, "the container is "+string(i.state())+", and starts only once")
 	}
@@ -163,20 +154,11 @@ func (s *Service) WaitProcess(ctx context.Context, r *guestv1.WaitProcessRequest
 // TerminationMessage implements guestv1.GuestService. The policy decided about the file when the container was created.
 func (s *Service) TerminationMessage(_ context.Context, r *guestv1.TerminationMessageRequest) (*guestv1.TerminationMessageResponse, error) {
 	const call = "TerminationMessage"
-	c := newCheck(call)
-	c.containerID(r.GetContainerId())
-	if c.err() != nil {
-		return nil, c.err()
-	}
-	err := s.enter(call)
+	i, err := s.enterContainer(call, r.GetContainerId())
 	if err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	i, err := s.find(call, r.GetContainerId())
-	if err != nil {
-		return nil, err
-	}
 	if !i.logs {
 		return nil, denial(guestv1.CodeNotFound, call, "the container has no termination log")
 	}
@@ -224,20 +206,11 @@ func (s *Service) process(call, id, execID string, c *check) (*container.Handle,
 // ShutdownContainer implements guestv1.GuestService.
 func (s *Service) ShutdownContainer(ctx context.Context, r *guestv1.ShutdownContainerRequest) (*guestv1.ShutdownContainerResponse, error) {
 	point := engine.PointShutdownContainer
-	c := newCheck(string(point))
-	c.containerID(r.GetContainerId())
-	if c.err() != nil {
-		return nil, c.err()
-	}
-	err := s.enter(string(point))
+	i, err := s.enterContainer(string(point), r.GetContainerId())
 	if err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	i, err := s.find(string(point), r.GetContainerId())
-	if err != nil {
-		return nil, err
-	}
 	if i.removed {
 		return nil, denial(guestv1.CodeWrongState, string(point), "the container was shut down before")
 	}

@@ -87,6 +87,24 @@ func (s *Service) find(call, id string) (*instance, error) {
 	return i, nil
 }
 
+// enterContainer is enter for a call about one container, which it returns.
+func (s *Service) enterContainer(call, id string) (*instance, error) {
+	c := newCheck(call)
+	c.containerID(id)
+	if c.err() != nil {
+		return nil, c.err()
+	}
+	err := s.enter(call)
+	if err != nil {
+		return nil, err
+	}
+	i, err := s.find(call, id)
+	if err != nil {
+		s.mu.Unlock()
+	}
+	return i, err
+}
+
 // handle returns a process of a container and its command.
 func (s *Service) handle(call, id, execID string) (*container.Handle, []string, error) {
 	i, err := s.find(call, id)

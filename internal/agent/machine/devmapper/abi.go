@@ -41,7 +41,7 @@ type command uint32
 const (
 	cmdDevCreate   command = 3
 	cmdDevRemove   command = 4
-	cmdDevSuspend  command = 6 // resumes, when flagSuspend is not set
+	cmdDevSuspend  command = 6 // resumes: DM_SUSPEND_FLAG is never set
 	cmdTableLoad   command = 9
 	cmdTableStatus command = 12
 )
@@ -54,7 +54,6 @@ func (c command) request() uintptr {
 // Flags of struct dm_ioctl.
 const (
 	flagReadOnly      = 1 << 0
-	flagSuspend       = 1 << 1
 	flagStatusTable   = 1 << 4
 	flagActivePresent = 1 << 5
 	flagBufferFull    = 1 << 8

@@ -98,18 +98,9 @@ func (c *Client) Reload(d Device, table Table) error {
 	if err != nil {
 		return fmt.Errorf("loading the table of mapped device %s: %w", d.Name, err)
 	}
-	_, err = c.do(cmdDevSuspend, d.Name, 0, nil, 0) // without flagSuspend it resumes, which makes the table live
+	_, err = c.do(cmdDevSuspend, d.Name, 0, nil, 0) // it resumes, which makes the table live
 	if err != nil {
 		return fmt.Errorf("resuming mapped device %s: %w", d.Name, err)
-	}
-	return nil
-}
-
-// Suspend writes out what is in flight to d and holds back further requests until Reload.
-func (c *Client) Suspend(d Device) error {
-	_, err := c.do(cmdDevSuspend, d.Name, flagSuspend, nil, 0)
-	if err != nil {
-		return fmt.Errorf("suspending mapped device %s: %w", d.Name, err)
 	}
 	return nil
 }
