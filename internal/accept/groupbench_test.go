@@ -67,6 +67,7 @@ services:
 	if err != nil {
 		b.Fatal(err)
 	}
+	ended(b, home, name)
 	must(b, home, append([]string{"group", "up", "--memory", "512m", file}, args...)...)
 	m.pid = record(b, home, name).MachinePID
 	eventually(b, "the database answers", func() error { return ask(m.redis, 25, query) })
@@ -196,8 +197,8 @@ func BenchmarkPolicyCost(b *testing.B) {
 func BenchmarkExec(b *testing.B) {
 	needVM(b)
 	h := home(b)
-	must(b, h, "run", "-d", "--name", "exec", "--network", "none", "--allow-exec", "true", ref("busybox"), "--", "sleep", "10000")
 	ended(b, h, "exec")
+	must(b, h, "run", "-d", "--name", "exec", "--network", "none", "--allow-exec", "true", ref("busybox"), "--", "sleep", "10000")
 	var execs, stats []float64
 	took := func(args ...string) float64 {
 		begin := time.Now()
