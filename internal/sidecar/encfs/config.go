@@ -3,16 +3,12 @@
 package encfs
 
 import (
-	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
-	"strings"
 
-	"cofferdam.dev/internal/strictjson"
+	"cofferdam.dev/internal/sidecar/config"
 	"cofferdam.dev/internal/volume/descriptor"
 )
 
@@ -91,32 +87,9 @@ func ParseConfig(text string) (*Config, error) {
 }
 
 func parseConfig(text string) (*Config, error) {
-	text = strings.TrimSpace(text)
-	if len(text) > 2*maxConfig {
-		return nil, fmt.Errorf("it has more than %d bytes", maxConfig)
-	}
-	b := []byte(text)
-	if text == "" {
-		return nil, errors.New("it is empty")
-	}
-	if b[0] != '{' {
-		var err error
-		trimmed := strings.TrimRight(strings.NewReplacer("-", "+", "_", "/").Replace(text), "=")
-		if b, err = base64.RawStdEncoding.DecodeString(trimmed); err != nil {
-			return nil, errors.New("it is neither JSON nor base64")
-		}
-	}
-	if _, err := strictjson.Parse(b); err != nil {
-		return nil, err
-	}
 	c := &Config{}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(c); err != nil {
+	if err := config.Read(text, maxConfig, c); err != nil {
 		return nil, err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something follows it")
 	}
 	return c, c.validate()
 }

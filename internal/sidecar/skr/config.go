@@ -3,15 +3,10 @@
 package skr
 
 import (
-	"bytes"
-	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 
-	"cofferdam.dev/internal/strictjson"
+	"cofferdam.dev/internal/sidecar/config"
 )
 
 // Kinds of servers that have certificates of chips.
@@ -76,30 +71,11 @@ func ParseAzureInformation(text string) (*AzureInformation, error) {
 
 func parseAzureInformation(text string) (*AzureInformation, error) {
 	c := &AzureInformation{}
-	text = strings.TrimSpace(text)
-	if text == "" {
+	if strings.TrimSpace(text) == "" {
 		return c, nil
 	}
-	b := []byte(text)
-	if b[0] != '{' {
-		var err error
-		if b, err = decode64(text); err != nil {
-			return nil, err
-		}
-	}
-	if len(b) > maxConfig {
-		return nil, fmt.Errorf("it has more than %d bytes", maxConfig)
-	}
-	if _, err := strictjson.Parse(b); err != nil {
+	if err := config.Read(text, maxConfig, c); err != nil {
 		return nil, err
-	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(c); err != nil {
-		return nil, err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something follows it")
 	}
 	return c, c.CertCache.validate()
 }
@@ -115,18 +91,4 @@ func (c *CertCache) validate() error {
 		return nil
 	}
 	return fmt.Errorf("certcache: endpoint_type is %q; want %s, %s or %s", c.EndpointType, CertAMD, CertAzCache, CertLocalTHIM)
-}
-
-// decode64 takes base64 and base64url, each with and without padding: clients of all four exist.
-func decode64(s string) ([]byte, error) {
-	trimmed := strings.TrimRight(s, "=")
-	encoding := base64.RawURLEncoding
-	if strings.ContainsAny(trimmed, "+/") {
-		encoding = base64.RawStdEncoding
-	}
-	b, err := encoding.Strict().DecodeString(trimmed)
-	if err != nil || len(s)-len(trimmed) > 2 || strings.ContainsAny(s, "\r\n") {
-		return nil, errors.New("it is neither base64 nor base64url")
-	}
-	return b, nil
 }

@@ -310,7 +310,7 @@ func TestParseAzureInformation(t *testing.T) {
 	full := `{"certcache":{"endpoint_type":"AzCache","endpoint":"americas.acccache.azure.net","tee_type":"SevSnpVM","api_version":"api-version=2020-10-15-preview"},"identity":{"client_id":"c"},"maaconfig":{"user_agent":"u"}}`
 	for text, want := range map[string]string{
 		"": "", "{}": "", full: "", base64.StdEncoding.EncodeToString([]byte(full)): "", base64.RawURLEncoding.EncodeToString([]byte(full)): "",
-		"***":                                   "neither base64",
+		"***":                                   "neither JSON",
 		"e30x":                                  "JSON",
 		`{"certCache":`:                         "",
 		`{"certcache":{"endpoint_type":"AMD"}}`: "needs endpoint and tee_type",

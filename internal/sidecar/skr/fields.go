@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"cofferdam.dev/internal/serve"
+	"cofferdam.dev/internal/sidecar/config"
 	"cofferdam.dev/internal/strictjson"
 	"cofferdam.dev/release"
 )
@@ -83,7 +84,7 @@ func (f fields) bytes(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := decode64(t[0])
+	b, err := config.Base64(t[0])
 	if err != nil {
 		return nil, invalid("decoding %s: %v", name, err)
 	}

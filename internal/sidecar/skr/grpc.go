@@ -19,6 +19,7 @@ import (
 
 	kp "cofferdam.dev/api/keyprovider/v1"
 	"cofferdam.dev/attest"
+	"cofferdam.dev/internal/sidecar/config"
 	"cofferdam.dev/release"
 )
 
@@ -152,7 +153,7 @@ func (s keyProvider) GetReport(ctx context.Context, in *kp.KeyProviderGetReportI
 
 // GetAttestationData returns what /attest/combined does.
 func (s keyProvider) GetAttestationData(ctx context.Context, in *kp.KeyProviderGetAttestationDataInput) (*kp.KeyProviderGetAttestationDataOutput, error) {
-	data, err := decode64(in.GetB64RuntimeDataString())
+	data, err := config.Base64(in.GetB64RuntimeDataString())
 	if err != nil {
 		return nil, invalid("decoding b64_runtime_data_string: %v", err)
 	}

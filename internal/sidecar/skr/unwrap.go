@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"cofferdam.dev/internal/sidecar/config"
 	"cofferdam.dev/internal/vault/wrap"
 	"cofferdam.dev/release"
 )
@@ -87,7 +88,7 @@ func (s *Server) openSecret(ctx context.Context, r *release.Request, format, vau
 	if err != nil {
 		return nil, err
 	}
-	wrapped, err := decode64(strings.TrimSpace(text))
+	wrapped, err := config.Base64(strings.TrimSpace(text))
 	if err != nil {
 		return nil, &failure{status: http.StatusForbidden, code: codeUnwrap, message: "the secret " + n.String() + " is no base64: it is not a wrapped one"}
 	}
