@@ -3,11 +3,13 @@
 package release
 
 import (
+	"bytes"
 	"context"
 	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -239,6 +241,12 @@ func TestDerive(t *testing.T) {
 		if b, err := k.Derive([]byte(c[0]), c[1]); err != nil || string(a) == string(b) {
 			t.Errorf("%v derives the same", c)
 		}
+	}
+	// RFC 5869, A.1, cut to 32 bytes.
+	k.private = &rsa.PrivateKey{D: new(big.Int).SetBytes(bytes.Repeat([]byte{0x0b}, 22))}
+	vector, err := k.Derive([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, "\xf0\xf1\xf2\xf3\xf4\xf5\xf6\xf7\xf8\xf9")
+	if err != nil || fmt.Sprintf("%x", vector) != "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf" {
+		t.Errorf("%x, %v", vector, err)
 	}
 	if _, err := (&Key{kind: KindOct, oct: []byte("x")}).Derive(nil, ""); err == nil {
 		t.Error("derived from a symmetric key")

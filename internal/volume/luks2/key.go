@@ -8,7 +8,6 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
@@ -47,28 +46,6 @@ func GenerateKey(size int) (VolumeKey, error) {
 	}
 	b := make([]byte, size)
 	_, _ = rand.Read(b) // never fails
-	return VolumeKey{b}, nil
-}
-
-// DeriveEncfs returns the 32 bytes that the filesystem sidecar of Azure's confidential containers derives of a released key,
-// and gives to cryptsetup as a key file: HKDF with SHA-256 (RFC 5869) over the secret, which is the private exponent of an
-// RSA key, with a salt in hexadecimal, and the label as info. An empty label means theirs, "Symmetric Encryption Key". An
-// empty salt is refused: theirs needs one.
-func DeriveEncfs(secret []byte, salt, label string) (VolumeKey, error) {
-	s, err := hex.DecodeString(salt)
-	if err != nil {
-		return VolumeKey{}, fmt.Errorf("deriving a volume key: salt: %w", err)
-	}
-	if len(secret) == 0 || len(s) == 0 {
-		return VolumeKey{}, fmt.Errorf("deriving a volume key: a secret of %d bytes and a salt of %d: both are needed", len(secret), len(s))
-	}
-	if label == "" {
-		label = "Symmetric Encryption Key"
-	}
-	b, err := hkdf.Key(sha256.New, secret, s, label, 32)
-	if err != nil {
-		return VolumeKey{}, fmt.Errorf("deriving a volume key: %w", err)
-	}
 	return VolumeKey{b}, nil
 }
 

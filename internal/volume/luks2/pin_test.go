@@ -264,26 +264,6 @@ func TestKeyIsNotShown(t *testing.T) {
 	}
 }
 
-// TestDeriveEncfs holds the derivation to vectors: test case 1 of RFC 5869 is the primitive, which cut to 32 bytes fits, and
-// one of our own fixes the default label.
-func TestDeriveEncfs(t *testing.T) {
-	t.Parallel()
-	k, err := DeriveEncfs(bytes.Repeat([]byte{0x0b}, 22), "000102030405060708090a0b0c", "\xf0\xf1\xf2\xf3\xf4\xf5\xf6\xf7\xf8\xf9")
-	if got := fmt.Sprintf("%x", k.Expose()); err != nil || got != "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf" {
-		t.Errorf("%s, %v", got, err)
-	}
-	one, errOne := DeriveEncfs([]byte("secret"), "00", "")
-	two, errTwo := DeriveEncfs([]byte("secret"), "00", "Symmetric Encryption Key")
-	if err := errors.Join(errOne, errTwo); err != nil || !bytes.Equal(one.b, two.b) {
-		t.Errorf("the default label: %v", err)
-	}
-	for _, c := range [][2]string{{"", "00"}, {"secret", ""}, {"secret", "0"}, {"secret", "xy"}} {
-		if _, err := DeriveEncfs([]byte(c[0]), c[1], ""); err == nil {
-			t.Errorf("%q is taken", c)
-		}
-	}
-}
-
 func TestFormatRefuses(t *testing.T) {
 	t.Parallel()
 	f := testFile(t, testSize)
