@@ -11,20 +11,20 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strconv"
 	"time"
 
 	"cofferdam.dev/collateral"
+	"cofferdam.dev/internal/retry"
 )
 
 // What a Fetcher does unless it is told otherwise.
@@ -96,7 +96,7 @@ func (f *Fetcher) get(ctx context.Context, target string, header http.Header) (*
 	if err := checkURL(target); err != nil {
 		return nil, fmt.Errorf("getting %s: %w: %w", target, collateral.ErrUnavailable, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, orDefault(f.Timeout, DefaultTimeout))
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(f.Timeout, DefaultTimeout))
 	defer cancel()
 	for attempt := 1; ; attempt++ {
 		a, err := f.once(ctx, target, header)
@@ -104,7 +104,7 @@ func (f *Fetcher) get(ctx context.Context, target string, header http.Header) (*
 		if err == nil || !busy || !temporary(refusal.Status) || attempt == MaxAttempts || refusal.Wait > MaxPause {
 			return a, err
 		}
-		pause := f.pause(attempt, refusal.Wait)
+		pause := retry.Pause(FirstPause<<(attempt-1), refusal.Wait, f.Jitter)
 		if deadline, ok := ctx.Deadline(); ok && f.now().Add(pause).After(deadline) {
 			return nil, err // waiting could not help
 		}
@@ -116,7 +116,7 @@ func (f *Fetcher) get(ctx context.Context, target string, header http.Header) (*
 
 // once makes one request.
 func (f *Fetcher) once(ctx context.Context, target string, header http.Header) (*answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, orDefault(f.AttemptTimeout, DefaultAttemptTimeout))
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(f.AttemptTimeout, DefaultAttemptTimeout))
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
@@ -137,7 +137,7 @@ func (f *Fetcher) once(ctx context.Context, target string, header http.Header) (
 	}
 	defer func() { _ = resp.Body.Close() }() // it was read from only
 	if resp.StatusCode != http.StatusOK {
-		return nil, &collateral.Refusal{URL: target, Status: resp.StatusCode, Wait: f.retryAfter(resp.Header)}
+		return nil, &collateral.Refusal{URL: target, Status: resp.StatusCode, Wait: retry.After(resp.Header, f.now())}
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, collateral.MaxBodySize+1))
 	if err != nil {
@@ -161,30 +161,6 @@ func temporary(status int) bool {
 	return false
 }
 
-// retryAfter reads the header of that name: seconds or a date (RFC 9110, 10.2.3). What it can not read counts as absent.
-func (f *Fetcher) retryAfter(h http.Header) time.Duration {
-	text := h.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second
-	}
-	at, err := http.ParseTime(text)
-	if err != nil {
-		return 0
-	}
-	return max(0, at.Sub(f.now()).Round(time.Second))
-}
-
-// pause is how long to wait after an attempt: what the server asked for, and a random time around a mean that doubles,
-// so that those who were refused together do not come back together.
-func (f *Fetcher) pause(attempt int, asked time.Duration) time.Duration {
-	mean := FirstPause << (attempt - 1)
-	jitter := f.Jitter
-	if jitter == nil {
-		jitter = rand.N[time.Duration] // spreads load; nothing secret depends on it
-	}
-	return max(asked, mean/2) + jitter(mean)
-}
-
 func (f *Fetcher) now() time.Time {
 	if f.Now == nil {
 		return time.Now()
@@ -196,21 +172,7 @@ func (f *Fetcher) sleep(ctx context.Context, d time.Duration) error {
 	if f.Sleep != nil {
 		return f.Sleep(ctx, d)
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func orDefault(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return d
+	return retry.Sleep(ctx, d)
 }
 
 // checkURL requires HTTPS, but for addresses that never leave this machine or its link.

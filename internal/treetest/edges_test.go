@@ -38,6 +38,7 @@ var rooms = map[string][]string{
 	"internal/cbor":            {},
 	"internal/strictjson":      {},
 	"internal/strictpem":       {},
+	"internal/retry":           {},
 	"internal/evidencewire":    {"evidence", "internal/strictjson"},
 	"internal/testamd":         {"evidence/snp"}, // tests alone
 	"internal/testchain":       {},
@@ -50,7 +51,7 @@ var rooms = map[string][]string{
 	"policy/fragment":          {"evidence/cose1", "evidence/receipt", "internal/cbor", "policy"},
 	"collateral":               {"internal/strictpem", "internal/wholefile"},
 	"collateral/cache":         {"collateral", "internal/wholefile"},
-	"collateral/remote":        {"collateral", "evidence/snp", "internal/strictpem"},
+	"collateral/remote":        {"collateral", "evidence/snp", "internal/retry", "internal/strictpem"},
 	"verify/check":             {},
 	"verify/internal/recent":   {},
 	"verify/anchor":            {"verify/check", "verify/internal/recent"},
@@ -83,7 +84,7 @@ var rooms = map[string][]string{
 	"policy/learn":               {"policy", "policy/engine", "policy/replay"},
 	"internal/spec":              {},
 	"internal/verity":            {},
-	"internal/volume/blob":       {"internal/wholefile", "release"},
+	"internal/volume/blob":       {"internal/retry", "internal/wholefile", "release"},
 	"internal/volume/blobtest":   {"internal/testcap"}, // tests alone
 	"internal/volume/blockcache": {"internal/volume/blob"},
 	"internal/volume/xts":        {},

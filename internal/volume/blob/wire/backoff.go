@@ -3,11 +3,13 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
+
+	"cofferdam.dev/internal/retry"
 )
 
 // What a Backoff does unless it is told otherwise.
@@ -40,7 +42,7 @@ type Backoff struct {
 // Do calls try until it succeeds, fails for good, or the deadline comes: then the error wraps ErrDeadline and the last one.
 // The error of a caller who gives up wraps the cause of that.
 func (b Backoff) Do(ctx context.Context, try func(context.Context) error) error {
-	whole, cancel := context.WithTimeout(ctx, orDefault(b.Deadline, DefaultDeadline))
+	whole, cancel := context.WithTimeout(ctx, cmp.Or(b.Deadline, DefaultDeadline))
 	defer cancel()
 	for attempt := 0; ; attempt++ {
 		err := b.once(whole, try)
@@ -61,7 +63,7 @@ func (b Backoff) Do(ctx context.Context, try func(context.Context) error) error 
 }
 
 func (b Backoff) once(ctx context.Context, try func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, orDefault(b.Attempt, DefaultAttempt))
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(b.Attempt, DefaultAttempt))
 	defer cancel()
 	return try(ctx)
 }
@@ -79,38 +81,18 @@ func (b Backoff) ended(ctx, whole context.Context, err error) error {
 	return err
 }
 
-// pause is how long to wait after an attempt: what the server asked for, and a random time around a mean that doubles, so
-// that those who were refused together do not come back together.
 func (b Backoff) pause(attempt int, err error) time.Duration {
-	mean := min(orDefault(b.FirstPause, DefaultFirstPause)<<min(attempt, 16), orDefault(b.MaxPause, DefaultMaxPause))
-	jitter := b.Jitter
-	if jitter == nil {
-		jitter = rand.N[time.Duration] // spreads load; nothing secret depends on it
-	}
-	pause := mean/2 + jitter(mean)
+	mean := min(cmp.Or(b.FirstPause, DefaultFirstPause)<<min(attempt, 16), cmp.Or(b.MaxPause, DefaultMaxPause))
+	asked := time.Duration(0)
 	if e, ok := errors.AsType[*Error](err); ok {
-		pause = max(pause, e.Wait+jitter(mean))
+		asked = e.Wait
 	}
-	return pause
+	return retry.Pause(mean, asked, b.Jitter)
 }
 
 func (b Backoff) sleep(ctx context.Context, d time.Duration) error {
 	if b.Sleep != nil {
 		return b.Sleep(ctx, d)
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func orDefault(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return d
+	return retry.Sleep(ctx, d)
 }

@@ -6,9 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
+
+	"cofferdam.dev/internal/retry"
 )
 
 // What went wrong for good. Errors of this package and those that build on it wrap one of these where a caller decides by it.
@@ -85,23 +86,10 @@ func refuse(doing, where string, status int, code string, h http.Header, now tim
 	case status == http.StatusOK:
 		e.Err = fmt.Errorf("the server ignores ranges: %w", ErrRefused)
 	case status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status >= 500 && status != http.StatusNotImplemented:
-		e.Temporary, e.Wait = true, retryAfter(h, now)
+		e.Temporary, e.Wait = true, retry.After(h, now)
 		e.Applied = status != http.StatusTooManyRequests // 503 is busy with most, but proxies send it after the fact
 	}
 	return e
-}
-
-// retryAfter reads the header of that name: seconds or a date (RFC 9110, 10.2.3). What it can not read counts as absent.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	text := h.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second
-	}
-	at, err := http.ParseTime(text)
-	if err != nil {
-		return 0
-	}
-	return max(0, at.Sub(now))
 }
 
 // PlainCode keeps a service's code only if it is a short word: it comes from whom we do not trust, and goes into logs.
