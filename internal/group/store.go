@@ -288,5 +288,6 @@ func sweep(dir string) error {
 	for _, f := range halves {
 		errs = append(errs, os.Remove(f))
 	}
+	dropReserve(dir) // a final record was written, and its writer may have been killed before it could give the room back
 	return errors.Join(errs...)
 }
