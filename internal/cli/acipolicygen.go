@@ -12,8 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"cofferdam.dev/internal/group"
-	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/spec"
 	"cofferdam.dev/internal/spec/doc"
 	"cofferdam.dev/internal/spec/reader"
@@ -41,7 +39,7 @@ type acipolicygenOptions struct {
 // scripts that exist.
 func (a *app) acipolicygenCommand() *cobra.Command {
 	o := acipolicygenOptions{generate: generateOptions{
-		run: runOptions{tee: qemu.Auto, accel: qemu.Auto, cpus: defaultCPUs, network: group.NetworkNAT}, asConfcom: true,
+		run: policyRun(), asConfcom: true,
 	}}
 	c := &cobra.Command{
 		Use:    "acipolicygen",

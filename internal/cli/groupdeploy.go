@@ -33,6 +33,10 @@ type described struct {
 
 // describe reads the descriptions and picks the group.
 func (a *app) describe(ctx context.Context, cmd *cobra.Command, o *groupOptions, files []string) (*described, error) {
+	err := o.check(cmd)
+	if err != nil {
+		return nil, err
+	}
 	in, err := a.descriptionInput(ctx, cmd, &o.read, files)
 	if err != nil {
 		return nil, err
@@ -146,7 +150,7 @@ func (a *app) prepareGroup(ctx context.Context, o *groupOptions, d *described) (
 	if err != nil {
 		return nil, err
 	}
-	if o.network == group.NetworkNone && len(p.Group.Ports) > 0 {
+	if o.reach.mode == group.NetworkNone && len(p.Group.Ports) > 0 {
 		return nil, fixed(errors.New("the description publishes ports, and with --network none there are none"), "--network ingress: the group reaches nothing, and is reached at its ports")
 	}
 	for _, text := range p.Notes {
@@ -229,6 +233,6 @@ func (a *app) planGroup(ctx context.Context, o *groupOptions, d *described, p *d
 		return nil, err
 	}
 	plan.Record, plan.Remove, plan.Source, plan.Digest = o.record, o.remove, d.source, d.digest
-	o.reach.apply(plan, o.network)
+	o.reach.apply(plan)
 	return plan, a.readSignedInto(plan, o.fragments, o.trustLists)
 }

@@ -47,14 +47,13 @@ type groupOptions struct {
 	scratch, volumes string
 	scratchMiB       int
 	volumesMiB       int
-	network, hostIP  string
+	hostIP           string
 	reach            networkOptions
-	tee, accel       string
-	firmware         string
-	shareDirs        map[string]string
-	allowExec        []string
-	allowed          []allowedCommand
-	wait             bool
+	machineOptions
+	shareDirs map[string]string
+	allowExec []string
+	allowed   []allowedCommand
+	wait      bool
 }
 
 func (o *groupOptions) flags(c *cobra.Command) {
@@ -78,30 +77,22 @@ func (o *groupOptions) flags(c *cobra.Command) {
 	f.IntVar(&o.cpus, "cpus", 0, "virtual processors of the machine (default: what the containers ask for)")
 	f.StringVar(&o.scratch, "scratch", "", "keep each container's writable layer on an encrypted disk with room for this much")
 	f.StringVar(&o.volumes, "scratch-volumes", "", "keep empty directories on an encrypted disk with room for this much")
-	f.StringVar(&o.network, "network", group.NetworkNAT, networkUsage)
 	o.reach.flags(c)
 	f.StringVar(&o.hostIP, "publish-address", deploy.DefaultHostIP, "where published ports listen, unless the description says an address")
-	f.StringVar(&o.tee, "tee", "auto", "trusted execution environment: auto, simulated, snp or tdx")
-	f.StringVar(&o.accel, "accel", "auto", "accelerator: auto, kvm or tcg")
-	for name, values := range map[string][]string{
-		"tee": {"auto", "simulated", "snp", "tdx"}, "accel": {"auto", "kvm", "tcg"}, "network": {group.NetworkNAT, group.NetworkIngress, group.NetworkNone},
-	} {
-		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // the flag exists: just defined
-	}
-	f.StringVar(&o.firmware, "firmware", "", "OVMF image to launch with, for snp and tdx")
+	o.machineOptions.flags(c)
 }
 
 // check refuses what the flags can not mean, before anything is opened.
 func (o *groupOptions) check(cmd *cobra.Command) error {
 	run := runOptions{
-		tee: o.tee, accel: o.accel, cpus: max(o.cpus, 1), network: o.network, reach: o.reach, fragments: o.fragments, record: o.record, firmware: o.firmware,
-		policyFile: "any", scratch: o.scratch, detach: true,
+		machineOptions: o.machineOptions, cpus: max(o.cpus, 1), reach: o.reach, fragments: o.fragments, record: o.record, policyFile: "any",
+		scratch: o.scratch, detach: true,
 	}
 	err := run.check(cmd, nil)
 	if err != nil {
 		return err
 	}
-	o.record, o.firmware, o.scratchMiB = run.record, run.firmware, run.scratchMiB
+	o.record, o.machineOptions, o.scratchMiB = run.record, run.machineOptions, run.scratchMiB
 	err = o.checkMachine(cmd)
 	if err != nil {
 		return err
@@ -171,7 +162,7 @@ func (o *groupOptions) checkMachine(cmd *cobra.Command) error {
 // machine is what the flags say about the machine.
 func (o *groupOptions) machine() deploy.Machine {
 	return deploy.Machine{
-		Accelerator: o.accel, TEE: o.tee, Firmware: o.firmware, Network: o.network, HostIP: o.hostIP, CPUs: o.cpus,
+		Accelerator: o.accel, TEE: o.tee, Firmware: o.firmware, Network: o.reach.mode, HostIP: o.hostIP, CPUs: o.cpus,
 		MemoryMiB: o.memoryMiB, ScratchMiB: o.volumesMiB, Name: o.name,
 	}
 }

@@ -77,10 +77,6 @@ The exit code is 3 if the policy would refuse the start.`,
 }
 
 func (a *app) planOnly(ctx context.Context, cmd *cobra.Command, o *groupOptions, files []string) error {
-	err := o.check(cmd)
-	if err != nil {
-		return err
-	}
 	d, err := a.describe(ctx, cmd, o, files)
 	if err != nil {
 		return err

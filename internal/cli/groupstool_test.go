@@ -82,7 +82,9 @@ func (c *groupsClient) dial() error {
 	tr := &http.Transport{DisableKeepAlives: true}
 	if path, ok := strings.CutPrefix(c.base, "unix:"); ok {
 		c.base = "http://localhost"
-		tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return (&net.Dialer{}).DialContext(ctx, "unix", path) }
+		tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		}
 	} else {
 		roots := x509.NewCertPool()
 		b, err := os.ReadFile(filepath.Join(c.state, "tls-certificate.pem"))

@@ -63,10 +63,6 @@ The exit code is 3 if the policy or the guest refused.`,
 
 // up prepares and starts a group, and returns when its containers run.
 func (a *app) up(ctx context.Context, cmd *cobra.Command, o *groupOptions, files []string) error {
-	err := o.check(cmd)
-	if err != nil {
-		return err
-	}
 	d, err := a.describe(ctx, cmd, o, files)
 	if err != nil {
 		return err

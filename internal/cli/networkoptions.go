@@ -15,11 +15,9 @@ import (
 	"cofferdam.dev/internal/sandbox/network"
 )
 
-// networkUsage is the help of --network.
-const networkUsage = "nat, ingress (only published ports), none, or the host's: tap:NAME or bridge:NAME"
-
-// networkOptions say what a group reaches, beyond the mode of its network.
+// networkOptions say what a group reaches: the mode of its network, and what is said beside it.
 type networkOptions struct {
+	mode                string
 	hostPorts           []uint
 	addresses, gateways []string
 	identity            string
@@ -27,6 +25,8 @@ type networkOptions struct {
 
 func (o *networkOptions) flags(c *cobra.Command) {
 	f := c.Flags()
+	f.StringVar(&o.mode, "network", group.NetworkNAT, "nat, ingress (only published ports), none, or the host's: tap:NAME or bridge:NAME")
+	fixedValues(c, "network", group.NetworkNAT, group.NetworkIngress, group.NetworkNone)
 	f.UintSliceVar(&o.hostPorts, "host-port", nil, "TCP port of this machine's loopback that the group may reach, at "+network.HostName)
 	f.StringVar(&o.identity, "identity-token", "", "file with an access token, in place of the group's managed identity; for development")
 	f.StringArrayVar(&o.addresses, "address", nil, "the group's address on a network of the host, such as 10.1.2.3/24")
@@ -34,7 +34,8 @@ func (o *networkOptions) flags(c *cobra.Command) {
 }
 
 // check refuses what a network can not have.
-func (o *networkOptions) check(cmd *cobra.Command, mode string) error {
+func (o *networkOptions) check(cmd *cobra.Command) error {
+	mode := o.mode
 	err := group.ValidateNetwork(mode)
 	if err != nil {
 		return usage(cmd, "--network: "+err.Error())
@@ -82,9 +83,9 @@ func (o *networkOptions) check(cmd *cobra.Command, mode string) error {
 
 // apply puts the options into a plan. On a network of the host, published ports are the group's own ports, and nothing
 // forwards to them.
-func (o *networkOptions) apply(plan *group.Plan, mode string) {
-	plan.Network, plan.Addresses, plan.Gateways, plan.IdentityFile = mode, o.addresses, o.gateways, o.identity
-	if group.Neighbourly(mode) {
+func (o *networkOptions) apply(plan *group.Plan) {
+	plan.Network, plan.Addresses, plan.Gateways, plan.IdentityFile = o.mode, o.addresses, o.gateways, o.identity
+	if group.Neighbourly(o.mode) {
 		plan.Ports = nil
 	}
 	for _, p := range o.hostPorts {

@@ -13,9 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/policygen"
-	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/spec"
 	"cofferdam.dev/policy"
 )
@@ -71,7 +69,7 @@ var forms = []string{"raw", "pretty", "base64"}
 var imageFlags = []string{"egress", "env", "env-file", "user", "workdir", "entrypoint", "allow-exec", "tty"}
 
 func (a *app) policyGenerateCommand() *cobra.Command {
-	o := generateOptions{run: runOptions{tee: qemu.Auto, accel: qemu.Auto, cpus: defaultCPUs, network: group.NetworkNAT}}
+	o := generateOptions{run: policyRun()}
 	c := &cobra.Command{
 		Use:   "generate [flags] {IMAGE [--] [COMMAND...] | FILE...}",
 		Short: "Make the policy of a description or an image",

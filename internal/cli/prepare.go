@@ -77,7 +77,7 @@ func (a *app) plan(ctx context.Context, o *runOptions, g *spec.Group, p *prepare
 	}
 	plan.Record, plan.QEMU = o.record, emulator.Path
 	plan.Remove, plan.WaitForAttach = o.remove, !o.detach
-	o.reach.apply(plan, o.network)
+	o.reach.apply(plan)
 	return plan, nil
 }
 

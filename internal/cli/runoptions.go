@@ -58,11 +58,14 @@ type runOptions struct {
 	record      string
 	scratch     string
 	scratchMiB  int
-	network     string
 	reach       networkOptions
 	stopTimeout time.Duration
-	tee, accel  string
-	firmware    string
+	machineOptions
+}
+
+// policyRun is what a run is checked with whose policy alone is wanted.
+func policyRun() runOptions {
+	return runOptions{machineOptions: machineOptions{tee: qemu.Auto, accel: qemu.Auto}, cpus: defaultCPUs, reach: networkOptions{mode: group.NetworkNAT}}
 }
 
 // policyFlags are the flags that shape a policy. `run` and `policy generate` share them, so that one can announce what
@@ -98,18 +101,9 @@ func (o *runOptions) launchFlags(c *cobra.Command) {
 	f.StringArrayVar(&o.trustLists, "trust-list", nil, "load this signed trust list before the fragments, which the policy must accept (a file)")
 	f.StringVar(&o.record, "record", "", "record what the guest is asked, with its decisions, in this new file; it holds environment values")
 	f.StringVar(&o.scratch, "scratch", "", "keep the container's writable layer on an encrypted disk with room for this much, at most 128g")
-	f.StringVar(&o.network, "network", group.NetworkNAT, networkUsage)
 	o.reach.flags(c)
 	f.DurationVar(&o.stopTimeout, "stop-timeout", group.DefaultStopTimeout, "how long the container may take to stop")
-	f.StringVar(&o.tee, "tee", "auto", "trusted execution environment: auto, simulated, snp or tdx")
-	f.StringVar(&o.accel, "accel", "auto", "accelerator: auto, kvm or tcg")
-	f.StringVar(&o.firmware, "firmware", "", "OVMF image to launch with, for snp and tdx")
-	for name, values := range map[string][]string{
-		"tee": {"auto", "simulated", "snp", "tdx"}, "accel": {"auto", "kvm", "tcg"},
-		"network": {group.NetworkNAT, group.NetworkIngress, group.NetworkNone},
-	} {
-		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // the flag exists: just defined
-	}
+	o.machineOptions.flags(c)
 }
 
 // group reads the flags. What can not be meant is refused before anything is opened.
@@ -151,22 +145,20 @@ func (o *runOptions) group(cmd *cobra.Command, a *app) (*spec.Group, error) {
 
 // check refuses what the flags of `run` can not mean together.
 func (o *runOptions) check(cmd *cobra.Command, a *app) error {
-	err := checkTEE(cmd, o.tee, "auto")
+	err := o.machineOptions.check(cmd)
 	if err != nil {
 		return err
 	}
 	switch {
-	case o.accel != qemu.Auto && o.accel != qemu.KVM && o.accel != qemu.TCG:
-		return usage(cmd, fmt.Sprintf("--accel is %q; want auto, kvm or tcg", o.accel))
 	case o.cpus < 1 || o.cpus > maxCPUs:
 		return usage(cmd, fmt.Sprintf("--cpus is %d; want 1 to %d", o.cpus, maxCPUs))
 	case o.detach && o.interactive:
 		return usage(cmd, "-d and -i exclude each other: nobody would be there to type")
 	case o.terminal && o.noStdio:
 		return usage(cmd, "-t and --no-stdio exclude each other: a terminal is standard output")
-	case group.Neighbourly(o.network) && len(o.ports) > 0:
-		return usage(cmd, "-p and --network "+o.network+" exclude each other: the container is reached at its --address")
-	case o.network == group.NetworkNone && len(o.ports) > 0:
+	case group.Neighbourly(o.reach.mode) && len(o.ports) > 0:
+		return usage(cmd, "-p and --network "+o.reach.mode+" exclude each other: the container is reached at its --address")
+	case o.reach.mode == group.NetworkNone && len(o.ports) > 0:
 		return usage(cmd, "-p and --network none exclude each other; --network ingress has forwarded ports and nothing else")
 	case len(o.egress) > 0 && o.policyFile != "":
 		return usage(cmd, "--egress and --policy exclude each other: the limit stands in the policy, or there is none")
@@ -177,7 +169,7 @@ func (o *runOptions) check(cmd *cobra.Command, a *app) error {
 	case o.stopTimeout < 0:
 		return usage(cmd, fmt.Sprintf("--stop-timeout is %s", o.stopTimeout))
 	}
-	err = o.reach.check(cmd, o.network)
+	err = o.reach.check(cmd)
 	if err != nil {
 		return err
 	}
@@ -194,12 +186,6 @@ func (o *runOptions) check(cmd *cobra.Command, a *app) error {
 		err = o.checkRecord()
 		if err != nil {
 			return usage(cmd, "--record: "+err.Error())
-		}
-	}
-	if o.firmware != "" {
-		err = o.checkFirmware()
-		if err != nil {
-			return usage(cmd, "--firmware: "+err.Error())
 		}
 	}
 	if o.terminal && o.interactive && !o.detach {
@@ -229,31 +215,5 @@ func (o *runOptions) checkRecord() error {
 		return fmt.Errorf("%s is no directory", filepath.Dir(path))
 	}
 	o.record = path
-	return nil
-}
-
-// errFirmwareUnused says that --tee auto comes out as the one TEE that has no use for firmware.
-var errFirmwareUnused = errors.New("--tee auto is simulated here, and a simulated TEE boots without firmware; it is for snp and tdx")
-
-// checkFirmware settles the firmware's path, which the supervisor reads from another directory.
-func (o *runOptions) checkFirmware() error {
-	if o.tee == qemu.Simulated {
-		return errors.New("a simulated TEE boots without firmware")
-	}
-	path, err := filepath.Abs(o.firmware)
-	if err != nil {
-		return err
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", path)
-	}
-	if host := qemu.DetectHost("/"); o.tee == qemu.Auto && (o.accel == qemu.TCG || !host.SNP.Present && !host.TDX.Present) {
-		return errFirmwareUnused
-	}
-	o.firmware = path
 	return nil
 }

@@ -122,11 +122,9 @@ func (o *groupOptions) launchFlags(c *cobra.Command) {
 	f.BoolVar(&o.plainHTTP, "plain-http", false, "speak to the images' registries without TLS")
 	f.StringVar(&o.scratch, "scratch", "", "keep each container's writable layer on an encrypted disk with room for this much")
 	f.StringVar(&o.volumes, "scratch-volumes", "", "keep empty directories on an encrypted disk with room for this much")
-	f.StringVar(&o.network, "network", group.NetworkNAT, "nat, ingress (only published ports) or none")
+	f.StringVar(&o.reach.mode, "network", group.NetworkNAT, "nat, ingress (only published ports) or none")
 	f.StringVar(&o.hostIP, "publish-address", deploy.DefaultHostIP, "where the groups' ports listen")
-	f.StringVar(&o.tee, "tee", "auto", "trusted execution environment: auto, simulated, snp or tdx")
-	f.StringVar(&o.accel, "accel", "auto", "accelerator: auto, kvm or tcg")
-	f.StringVar(&o.firmware, "firmware", "", "OVMF image to launch with, for snp and tdx")
+	o.machineOptions.flags(c)
 }
 
 // serveGroups runs the service until ctx ends.
@@ -137,8 +135,8 @@ func (a *app) serveGroups(ctx context.Context, cmd *cobra.Command, c *groupsConf
 	if c.Listen.Listen != "" && c.Socket != "" {
 		return usage(cmd, "--listen and --socket exclude each other")
 	}
-	if group.Neighbourly(o.network) {
-		return usage(cmd, "--network "+o.network+" is for one group with an address of its own; here it is nat, ingress or none")
+	if group.Neighbourly(o.reach.mode) {
+		return usage(cmd, "--network "+o.reach.mode+" is for one group with an address of its own; here it is nat, ingress or none")
 	}
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return fmt.Errorf("making the state directory: %w", err)

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -22,8 +23,7 @@ func (a *app) sidecarCommand() *cobra.Command {
 }
 
 func (a *app) sidecarSKRCommand() *cobra.Command {
-	o := &program.SKR{}
-	c := &cobra.Command{
+	return a.sidecarRole(&program.SKR{}, &cobra.Command{
 		Use:   "skr [CONFIGURATION [PORT]]",
 		Short: "Give the containers of a group evidence, tokens and released keys",
 		Long: `Be the release sidecar of a container group: a small server on the loopback address, from
@@ -48,15 +48,26 @@ With --infile a secret is wrapped for the key provider instead, and nothing is s
   cofferdam sidecar skr --server-type both --port 8081 --authorities /run/ca.pem
   cofferdam sidecar skr --infile layer.key --keypath keys/db --outfile annotation.json`,
 		Args: arguments(0, 2, "at most a configuration and a port"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible(cmd.Context())
-			defer stop()
-			err := o.Complete(args, a.LookupEnv)
-			if err == nil {
-				err = o.Run(ctx, program.Process{Out: a.Out, Err: a.Err, LookupEnv: a.LookupEnv})
-			}
-			return sidecarFailure(cmd, err)
-		},
+	})
+}
+
+// sidecarProgram is a sidecar as a program.
+type sidecarProgram interface {
+	Flags(f *flag.FlagSet)
+	Complete(args []string, lookup func(string) (string, bool)) error
+	Run(ctx context.Context, p program.Process) error
+}
+
+// sidecarRole gives a command the flags of a sidecar, and has it be that sidecar.
+func (a *app) sidecarRole(o sidecarProgram, c *cobra.Command) *cobra.Command {
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx, stop := interruptible(cmd.Context())
+		defer stop()
+		err := o.Complete(args, a.LookupEnv)
+		if err == nil {
+			err = o.Run(ctx, program.Process{Out: a.Out, Err: a.Err, LookupEnv: a.LookupEnv})
+		}
+		return sidecarFailure(cmd, err)
 	}
 	f := flag.NewFlagSet(c.Name(), flag.ContinueOnError)
 	o.Flags(f)

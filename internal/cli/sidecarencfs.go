@@ -3,16 +3,13 @@
 package cli
 
 import (
-	"flag"
-
 	"github.com/spf13/cobra"
 
 	"cofferdam.dev/internal/sidecar/program"
 )
 
 func (a *app) sidecarEncFSCommand() *cobra.Command {
-	o := &program.EncFS{}
-	c := &cobra.Command{
+	return a.sidecarRole(&program.EncFS{}, &cobra.Command{
 		Use:   "encfs [CONFIGURATION]",
 		Short: "Mount encrypted volumes for the containers of a group",
 		Long: `Be the filesystem sidecar of a container group: have keys released, open encrypted volumes
@@ -30,18 +27,5 @@ and what was written is durable.`,
 		Example: `  cofferdam sidecar encfs
   cofferdam sidecar encfs --port 8091 --authorities /run/ca.pem`,
 		Args: arguments(0, 1, "at most a configuration"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible(cmd.Context())
-			defer stop()
-			err := o.Complete(args, a.LookupEnv)
-			if err == nil {
-				err = o.Run(ctx, program.Process{Out: a.Out, Err: a.Err, LookupEnv: a.LookupEnv})
-			}
-			return sidecarFailure(cmd, err)
-		},
-	}
-	f := flag.NewFlagSet(c.Name(), flag.ContinueOnError)
-	o.Flags(f)
-	c.Flags().AddGoFlagSet(f)
-	return c
+	})
 }
