@@ -79,7 +79,7 @@ func (o *groupOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.volumes, "scratch-volumes", "", "keep empty directories on an encrypted disk with room for this much")
 	o.reach.flags(c)
 	f.StringVar(&o.hostIP, "publish-address", deploy.DefaultHostIP, "where published ports listen, unless the description says an address")
-	o.machineOptions.flags(c)
+	o.machineFlags(c)
 }
 
 // check refuses what the flags can not mean, before anything is opened.

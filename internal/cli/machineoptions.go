@@ -19,7 +19,7 @@ type machineOptions struct {
 	firmware   string
 }
 
-func (o *machineOptions) flags(c *cobra.Command) {
+func (o *machineOptions) machineFlags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.tee, "tee", "auto", "trusted execution environment: auto, simulated, snp or tdx")
 	f.StringVar(&o.accel, "accel", "auto", "accelerator: auto, kvm or tcg")

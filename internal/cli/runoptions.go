@@ -103,7 +103,7 @@ func (o *runOptions) launchFlags(c *cobra.Command) {
 	f.StringVar(&o.scratch, "scratch", "", "keep the container's writable layer on an encrypted disk with room for this much, at most 128g")
 	o.reach.flags(c)
 	f.DurationVar(&o.stopTimeout, "stop-timeout", group.DefaultStopTimeout, "how long the container may take to stop")
-	o.machineOptions.flags(c)
+	o.machineFlags(c)
 }
 
 // group reads the flags. What can not be meant is refused before anything is opened.

@@ -124,7 +124,7 @@ func (o *groupOptions) launchFlags(c *cobra.Command) {
 	f.StringVar(&o.volumes, "scratch-volumes", "", "keep empty directories on an encrypted disk with room for this much")
 	f.StringVar(&o.reach.mode, "network", group.NetworkNAT, "nat, ingress (only published ports) or none")
 	f.StringVar(&o.hostIP, "publish-address", deploy.DefaultHostIP, "where the groups' ports listen")
-	o.machineOptions.flags(c)
+	o.machineFlags(c)
 }
 
 // serveGroups runs the service until ctx ends.

@@ -17,9 +17,6 @@ import (
 // ErrTooLarge says that a tree does not fit into an image: 16 TiB.
 var ErrTooLarge = errors.New("the tree is too large for an image")
 
-// MinBlocks is the smallest number of blocks of an image.
-const MinBlocks = 2
-
 // Options say what of a tree is kept. The zero value keeps everything.
 type Options struct {
 	// Time, unless it is zero, is what all files were changed at.
