@@ -11,13 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
 	"regexp"
-	"strconv"
 	"time"
+
+	"cofferdam.dev/internal/retry"
 )
 
 // How servers are asked.
@@ -74,16 +74,14 @@ func ask(ctx context.Context, client *http.Client, r *request) ([]byte, error) {
 		if _, stranger := errors.AsType[*tls.CertificateVerificationError](err); stranger {
 			return nil, err // and will be one
 		}
-		pause := firstPause<<(attempt-1)/2 + rand.N(firstPause<<(attempt-1)) //nolint:gosec // nobody gains by guessing it
+		asked := time.Duration(0)
 		if e, ok := errors.AsType[*Error](err); ok {
 			if e.wait > maxPause || e.Status == http.StatusInternalServerError {
 				return nil, err
 			}
-			pause = max(pause, e.wait)
+			asked = e.wait
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if retry.Sleep(ctx, retry.Pause(firstPause<<(attempt-1), asked, nil)) != nil {
 			return nil, err
 		}
 	}
@@ -132,12 +130,9 @@ var releaseID = regexp.MustCompile(`^[0-9a-zA-Z-]{1,64}$`)
 // refusal reads the body of an error: Azure's {"error":{code,message,innererror{code}}}, or an identity provider's
 // {"error":"…","error_description":"…"}.
 func refusal(server Server, host string, resp *http.Response, body []byte) *Error {
-	e := &Error{Server: server, Host: host, Status: resp.StatusCode}
+	e := &Error{Server: server, Host: host, Status: resp.StatusCode, wait: retry.After(resp.Header, time.Now())}
 	if id := resp.Header.Get(releaseHeader); releaseID.MatchString(id) {
 		e.Release = id
-	}
-	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
-		e.wait = time.Duration(min(s, 3600)) * time.Second
 	}
 	var outer struct {
 		Error       json.RawMessage `json:"error"`

@@ -70,7 +70,7 @@ var rooms = map[string][]string{
 		"internal/volume/descriptor", "internal/volume/fusefile", "internal/volume/mount", "internal/volume/shadow", "release",
 	},
 	"internal/sidecar/skr":       {"api/keyprovider/v1", "attest", "collateral", "collateral/remote", "evidence/snp", "evidence/uvm", "internal/serve", "internal/sidecar/config", "internal/strictjson", "internal/vault/wrap", "release"},
-	"release":                    {"attest", "internal/strictjson", "internal/vault/wrap"},
+	"release":                    {"attest", "internal/retry", "internal/strictjson", "internal/vault/wrap"},
 	"ratls":                      {"evidence", "internal/cbor", "verify"},
 	"attest":                     {"evidence", "evidence/snp", "evidence/tdx", "internal/evidencewire"},
 	"policy":                     {},
