@@ -2,11 +2,7 @@
 
 package blockcache
 
-import (
-	"sync/atomic"
-
-	"github.com/prometheus/client_golang/prometheus"
-)
+import "sync/atomic"
 
 // counters count since Open.
 type counters struct {
@@ -48,35 +44,4 @@ func (c *Cache) Stats() Stats {
 		Evictions: n.evictions.Load(), AheadUsed: n.aheadUsed.Load(), AheadWasted: n.aheadWasted.Load(),
 		CachedBytes: used, UnsavedBytes: unsaved, Fenced: n.fenced.Load() != 0,
 	}
-}
-
-// Collectors returns the counts as metrics, labelled with the volume's name.
-func (c *Cache) Collectors(volume string) []prometheus.Collector {
-	labels := prometheus.Labels{"volume": volume}
-	var all []prometheus.Collector
-	count := func(name, help string, n *atomic.Int64) {
-		all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "cofferdam_volume_" + name + "_total", Help: help, ConstLabels: labels},
-			func() float64 { return float64(n.Load()) }))
-	}
-	gauge := func(name, help string, value func(Stats) int64) {
-		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "cofferdam_volume_" + name, Help: help, ConstLabels: labels},
-			func() float64 { return float64(value(c.Stats())) }))
-	}
-	n := &c.counts
-	count("read_bytes", "Bytes that were read from the cache.", &n.read)
-	count("written_bytes", "Bytes that were written to the cache.", &n.written)
-	count("fetched_bytes", "Bytes that the storage gave.", &n.fetched)
-	count("stored_bytes", "Bytes that the storage took.", &n.stored)
-	count("fetches", "Requests that read from the storage, each attempt by itself.", &n.fetches)
-	count("writes", "Requests that wrote to the storage, each attempt by itself.", &n.writes)
-	count("flushes", "Calls that waited until all was stored.", &n.flushes)
-	count("retries", "Requests that failed for now, and were made again.", &n.retries)
-	count("failures", "Requests that failed in the end.", &n.failures)
-	count("evictions", "Blocks that were forgotten for others.", &n.evictions)
-	count("ahead_used", "Blocks that were read ahead, and then wanted.", &n.aheadUsed)
-	count("ahead_wasted", "Blocks that were read ahead, and forgotten before they were wanted.", &n.aheadWasted)
-	gauge("cached_bytes", "Memory of blocks.", func(s Stats) int64 { return s.CachedBytes })
-	gauge("unsaved_bytes", "Memory of blocks that are not written.", func(s Stats) int64 { return s.UnsavedBytes })
-	gauge("fenced", "1 when the object was changed by someone else, or its lease lost.", func(Stats) int64 { return n.fenced.Load() })
-	return all
 }
