@@ -5,7 +5,6 @@ package network
 import (
 	"context"
 	"encoding/hex"
-	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -45,14 +44,7 @@ func TestHostPorts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer func() { _ = c.Close() }()
-			_, _ = c.Write([]byte("hello"))
-			_ = c.CloseWrite()
-			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-			got, err := io.ReadAll(c)
-			if err != nil || string(got) != "echo: hello" {
-				t.Errorf("answer is %q, %v", got, err)
-			}
+			greet(t, c)
 			for _, to := range []netip.AddrPort{
 				netip.AddrPortFrom(netip.MustParseAddr(GatewayIP), shut),           // not listed
 				netip.AddrPortFrom(netip.MustParseAddr("192.168.127.254"), open),   // not the gateway

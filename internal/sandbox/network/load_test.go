@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 )
 
 // loadPatience is for connections that wait for hundreds of others on a slow machine.
@@ -152,23 +151,7 @@ func TestHalfClosedByTheGuest(t *testing.T) {
 // TestManyDatagramPeers has 50 peers send to a forwarded port at once; each gets its own answer.
 func TestManyDatagramPeers(t *testing.T) {
 	t.Parallel()
-	n, m := start(t, Config{Mode: Ingress, Forwards: []Forward{{Protocol: "udp", HostIP: "127.0.0.1", GuestPort: 53}}})
-	local := at(GuestIP, 53)
-	server, err := gonet.DialUDP(m.stack, &local, nil, ipv4.ProtocolNumber)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Close() })
-	go func() {
-		buf := make([]byte, 2048)
-		for {
-			size, peer, err := server.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			_, _ = server.WriteTo(append([]byte("re: "), buf[:size]...), peer)
-		}
-	}()
+	n := answeringDatagrams(t)
 	var all sync.WaitGroup
 	for i := range 50 {
 		all.Go(func() {

@@ -157,8 +157,9 @@ func TestForwardToClosedPort(t *testing.T) {
 	}
 }
 
-func TestForwardUDP(t *testing.T) {
-	t.Parallel()
+// answeringDatagrams starts a network with a guest that answers each datagram to a forwarded port.
+func answeringDatagrams(t *testing.T) *Network {
+	t.Helper()
 	n, m := start(t, Config{Mode: Ingress, Forwards: []Forward{{Protocol: "udp", HostIP: "127.0.0.1", GuestPort: 53}}})
 	local := at(GuestIP, 53)
 	server, err := gonet.DialUDP(m.stack, &local, nil, ipv4.ProtocolNumber)
@@ -176,6 +177,12 @@ func TestForwardUDP(t *testing.T) {
 			_, _ = server.WriteTo(append([]byte("re: "), buf[:size]...), peer)
 		}
 	}()
+	return n
+}
+
+func TestForwardUDP(t *testing.T) {
+	t.Parallel()
+	n := answeringDatagrams(t)
 	for _, text := range []string{"one", "two"} { // two peers, two flows
 		c, err := net.Dial("udp", strings.TrimSuffix(n.Forwards()[0].String(), "/udp"))
 		if err != nil {
@@ -259,14 +266,9 @@ func (m *machine) dial(to string, patience time.Duration) (*gonet.TCPConn, error
 	return gonet.DialContextTCP(ctx, m.stack, at(ap.Addr().String(), ap.Port()), ipv4.ProtocolNumber)
 }
 
-func TestOutward(t *testing.T) {
-	t.Parallel()
-	server := hostServer(t)
-	_, m := start(t, Config{Mode: NAT})
-	c, err := m.dial(server, 30*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
+// greet sends what the host's server answers to, and closes the connection.
+func greet(t *testing.T, c *gonet.TCPConn) {
+	t.Helper()
 	defer func() { _ = c.Close() }()
 	_, _ = c.Write([]byte("hello"))
 	_ = c.CloseWrite()
@@ -275,6 +277,17 @@ func TestOutward(t *testing.T) {
 	if err != nil || string(got) != "echo: hello" {
 		t.Errorf("answer is %q, %v", got, err)
 	}
+}
+
+func TestOutward(t *testing.T) {
+	t.Parallel()
+	server := hostServer(t)
+	_, m := start(t, Config{Mode: NAT})
+	c, err := m.dial(server, 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	greet(t, c)
 }
 
 func TestOutwardIsClosedByDefault(t *testing.T) {
