@@ -25,7 +25,7 @@ import (
 // aboutBroker is what the help of each of these commands says about the broker.
 const aboutBroker = `
 The broker is --broker, else $COFFERDAM_BROKER, else the one that ` + "`cofferdam serve all`" + ` or
-` + "`cofferdam serve broker`" + ` runs with this state directory, whose operator's token is then used.`
+` + "`cofferdam serve broker`" + ` runs with this state directory, whose operator's token is used.`
 
 func (a *app) brokerCommand() *cobra.Command {
 	return noun("broker", "Say which guests of Confidential Containers get which resources",
@@ -138,8 +138,8 @@ func (a *app) brokerSetCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "set REPOSITORY/TYPE/TAG FILE|-",
 		Short: "Set a resource",
-		Long: `Set a resource to the content of a file or of standard input: 1 to 25600 bytes, each of them.
-Guests know it as kbs:///REPOSITORY/TYPE/TAG. Nobody gets it until the rules say so
+		Long: `Set a resource to the content of a file or of standard input: 1 to 25600 bytes of it. Guests
+know it as kbs:///REPOSITORY/TYPE/TAG. Nobody gets it until the rules say so
 (` + "`cofferdam broker policy set`" + `), or a release policy of its secret in the vault.
 ` + aboutBroker,
 		Example: `  cofferdam broker resource set default/key/image image-key.bin
@@ -178,7 +178,7 @@ func (a *app) brokerDeleteCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "delete REPOSITORY/TYPE/TAG",
 		Short: "Delete a resource",
-		Long: `Delete a resource. Its secret can be recovered in the vault for as long as that keeps deleted
+		Long: `Delete a resource. Its secret can be recovered in the vault as long as that keeps deleted
 things, and comes back when the resource is set again.
 ` + aboutBroker,
 		Example: `  cofferdam broker resource delete default/key/image`,

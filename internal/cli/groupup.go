@@ -37,9 +37,9 @@ description gives, and are watched, restarted and stopped as it says.
 
 ` + groupLong + `
 
-The command ends when the first containers run; with --wait when all are ready. The group runs
-on: ` + "`cofferdam group ps`, `logs`, `events`" + ` and ` + "`down`" + ` find it by its name. Ctrl-C before that
-leaves nothing behind.
+The command ends when the first containers run; with --wait when all are ready. The group
+runs on: ` + "`cofferdam group ps`, `logs`, `events`" + ` and ` + "`down`" + ` find it by its name. Ctrl-C
+before that leaves nothing behind.
 
 The exit code is 3 if the policy or the guest refused.`,
 		Example: `  cofferdam group up compose.yaml

@@ -67,9 +67,9 @@ resource that is put, asked for, started, stopped and deleted, with logs, exec a
 What was written for Azure Container Instances can point here (docs/reference/groups-api.md;
 the service describes itself at /openapi.json).
 
-Groups live in the same store as those of ` + "`cofferdam group up`" + `, whose siblings work on them, too.
-Each has a supervisor of its own: they go on when the service ends, and it finds them again
-when it starts. Secure values are held in memory alone.
+Groups live in the same store as those of ` + "`cofferdam group up`" + `, whose siblings work on
+them, too. Each has a supervisor of its own: they go on when the service ends, and it finds
+them again when it starts. Secure values are held in memory alone.
 
 It listens on a Unix socket that only this user can open, or on the socket that systemd
 hands over. With --listen it is TCP with TLS, and callers need the token in the state
@@ -77,8 +77,8 @@ directory (operator-token), or a client certificate or token that the configurat
 know. Every change is in the audit log (` + "`cofferdam audit verify`" + `).`,
 		Example: `  cofferdam serve groups
   cofferdam serve groups --image-map images.yaml --share data=/srv/data
-  cofferdam serve groups --listen 0.0.0.0:8446 --tls-certificate cert.pem --tls-key key.pem \
-    --client-ca clients.pem --config groups.yaml`,
+  cofferdam serve groups --listen 0.0.0.0:8446 --client-ca clients.pem \
+    --tls-certificate cert.pem --tls-key key.pem --config groups.yaml`,
 		Args: arguments(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			config := groupsConfig{}

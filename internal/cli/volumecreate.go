@@ -34,7 +34,7 @@ func (o *newVolumeOptions) makeFlags(c *cobra.Command) {
 func (o *newVolumeOptions) anchorFlags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.anchor, "anchor", "file", "where the last state of a shadow volume is known: vault, file, or none")
-	f.StringVar(&o.anchorVault, "anchor-vault", "", "host name or URL by which groups know the vault of the anchor (default: --vault)")
+	f.StringVar(&o.anchorVault, "anchor-vault", "", "host name or URL by which groups know the vault of the anchor (else --vault says it)")
 }
 
 // aboutSealed is what the help of commands that make volumes of directories says beside.

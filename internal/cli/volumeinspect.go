@@ -98,8 +98,8 @@ func (a *app) volumeVerifyCommand() *cobra.Command {
 		Use:   "verify IMAGE",
 		Short: "Hold a volume against its descriptor, its key and its anchor",
 		Long: `Hold a volume against its descriptor, its key and its anchor. Of a shadow or sealed volume
-everything is read, and each block that is not what was written last is counted; of a LUKS2 volume
-the header is held against its pin, and nothing can be said of the data.
+everything is read, and each block that is not what was written last is counted; of a LUKS2
+volume the header is held against its pin, and nothing can be said of the data.
 
 Nothing is written. Exits with 3 when something does not fit.
 ` + aboutVolume + "\n" + aboutStorage,
