@@ -82,7 +82,7 @@ func (s *Server) answer(w http.ResponseWriter, resource, client string) {
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(token{ // the client may be gone
+	_ = json.NewEncoder(w).Encode(token{ //nolint:gosec // the token is what is asked for; the client may be gone
 		AccessToken: value, ExpiresIn: seconds(int64(life.Seconds())), ExpiresOn: seconds(now.Add(life).Unix()), NotBefore: seconds(now.Unix()),
 		Resource: resource, TokenType: "Bearer", ClientID: client,
 	})
