@@ -202,7 +202,7 @@ func (t *tour) attackRollback(ctx context.Context, s *Step) error {
 	if err != nil {
 		return err
 	}
-	err = os.WriteFile(t.data.image, t.data.old, 0o600)
+	err = writeAt(t.data.image, t.data.old, 0)
 	if err != nil {
 		return err
 	}
@@ -215,7 +215,7 @@ func (t *tour) attackRollback(ctx context.Context, s *Step) error {
 	}
 	s.add("attempt", "the image as it was when it said %q", firstEntry)
 	s.add("reason", "%v", err)
-	err = os.WriteFile(t.data.image, now, 0o600)
+	err = writeAt(t.data.image, now, 0)
 	if err != nil {
 		return err
 	}

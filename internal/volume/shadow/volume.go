@@ -74,7 +74,7 @@ func (v *Volume) Generation() uint64 {
 func (v *Volume) Anchored() bool { return v.opts.Anchor != nil }
 
 func (v *Volume) random(b []byte) error {
-	var r io.Reader = rand.Reader
+	r := rand.Reader
 	if v.opts.Random != nil {
 		r = v.opts.Random
 	}
