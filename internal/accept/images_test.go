@@ -121,7 +121,7 @@ func TestPython(t *testing.T) {
 		t.Errorf("exit code %d, want the script's 7\nstderr:\n%s", r.code, r.stderr)
 	}
 	lines := strings.Split(r.stdout, "\n")
-	if want := []string{"65534 blue from outside", "['evidence.sock', 'policy.rego']", "EROFS"}; len(lines) < 4 || !slices.Equal(lines[:3], want) {
+	if want := []string{"65534 blue from outside", "['evidence.sock', 'policy.rego', 'security-policy-base64']", "EROFS"}; len(lines) < 4 || !slices.Equal(lines[:3], want) {
 		t.Fatalf("standard output is %q, want %q and evidence\nstderr:\n%s", r.stdout, want, r.stderr)
 	}
 	if ps := must(t, h, "group", "ps", "-o", "json").stdout; strings.Contains(ps, `"name"`) {

@@ -267,7 +267,7 @@ func vmEnd(ctx context.Context, t *testing.T, p *sandbox.Process) {
 	must(t, p.Stdin.Close())
 	out, err := io.ReadAll(p.Stdout)
 	must(t, err)
-	want := "hello\nsmoke\nnameserver 192.168.127.1\nup\nNoNewPrivs:\t1\nevidence.sock\npolicy.rego\nread-only\ngot a line\n"
+	want := "hello\nsmoke\nnameserver 192.168.127.1\nup\nNoNewPrivs:\t1\nevidence.sock\npolicy.rego\nsecurity-policy-base64\nread-only\ngot a line\n"
 	if string(out) != want {
 		t.Errorf("standard output is %q, want %q", out, want)
 	}
