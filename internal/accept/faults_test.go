@@ -217,10 +217,14 @@ func TestSupervisorKilled(t *testing.T) {
 				t.Error("the command says that a start succeeded that did not")
 			}
 			eventually(t, "the machine goes with it", func() error { return errors.Join(processesOf(h)...) })
-			r := record(t, h, name)
-			if r.State != group.StateFailed || r.Reason != group.ReasonSupervisorGone || r.MachinePID != 0 {
-				t.Errorf("the group is %s (%s)", r.State, r.Reason)
-			}
+			// A process loses its command line, by which it is found, a moment before its files, the lock among them.
+			eventually(t, "the group's end is known", func() error {
+				r := record(t, h, name)
+				if r.State != group.StateFailed || r.Reason != group.ReasonSupervisorGone || r.MachinePID != 0 {
+					return fmt.Errorf("it is %s (%s)", r.State, r.Reason)
+				}
+				return nil
+			})
 			if ps := must(t, h, "group", "ps", "-a").stdout; !strings.Contains(ps, " failed ") {
 				t.Errorf("group ps:\n%s", ps)
 			}
