@@ -9,6 +9,7 @@
 package assemble
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -105,11 +106,11 @@ func containerPlan(g *spec.Group, i int, img Image, rule policy.Container, o Opt
 	}
 	terminal := o.Terminal || c.Terminal
 	plan := &group.ContainerPlan{
-		Name: firstSet(c.Name, defaultName), Image: c.Image, ImageDigest: img.Digest(), Command: rule.Command,
+		Name: cmp.Or(c.Name, defaultName), Image: c.Image, ImageDigest: img.Digest(), Command: rule.Command,
 		Env: environment(rule, terminal), WorkingDir: rule.WorkingDir, User: user, Terminal: terminal, Stdin: o.Stdin || c.Stdin,
 		NoStdio: !rule.AllowStdioAccess, NoNewPrivileges: rule.NoNewPrivileges, Privileged: c.Privileged,
 		Capabilities: capabilities(rule.Capabilities), Seccomp: c.SeccompProfile,
-		StopSignal: stop, StopTimeout: stopTimeout(g, c, o), ScratchMiB: o.ScratchMiB, Hostname: firstSet(g.Hostname, g.Name),
+		StopSignal: stop, StopTimeout: stopTimeout(g, c, o), ScratchMiB: o.ScratchMiB, Hostname: cmp.Or(g.Hostname, g.Name),
 		CPUMillis: uint32(max(0, c.Resources.LimitCPUMillis)), MemoryLimitBytes: c.Resources.LimitMemoryBytes,
 		ReadOnlyRoot: c.ReadOnlyRoot, Life: c.Life,
 	}
@@ -171,13 +172,4 @@ func environment(c policy.Container, terminal bool) []string {
 		}
 	}
 	return slices.Compact(env)
-}
-
-func firstSet(list ...string) string {
-	for _, s := range list {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
 }

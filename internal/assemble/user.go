@@ -3,6 +3,7 @@
 package assemble
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -16,13 +17,13 @@ var errRoot = errors.New("it must not run as root (runAsNonRoot)")
 
 // userOf is USER[:GROUP] to ask for: numbers of the description's win over its name, and that over the image's.
 func userOf(c *spec.Container, image string) (string, error) {
-	user := firstSet(c.User, image)
+	user := cmp.Or(c.User, image)
 	name, group, _ := strings.Cut(user, ":")
 	if c.RunAsUser != nil {
 		name, group = strconv.FormatInt(*c.RunAsUser, 10), ""
 	}
 	if c.RunAsGroup != nil {
-		name, group = firstSet(name, "0"), strconv.FormatInt(*c.RunAsGroup, 10)
+		name, group = cmp.Or(name, "0"), strconv.FormatInt(*c.RunAsGroup, 10)
 	}
 	if c.RunAsNonRoot {
 		id, err := strconv.ParseUint(name, 10, 32)

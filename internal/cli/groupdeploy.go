@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -76,21 +77,12 @@ func pick(groups []spec.Group, name string) (*spec.Group, error) {
 		if name != "" && g.Name == name || name == "" && len(groups) == 1 {
 			return g, nil
 		}
-		names = append(names, plain.Printable(firstOf(g.Name, g.Origin)))
+		names = append(names, plain.Printable(cmp.Or(g.Name, g.Origin)))
 	}
 	if name != "" {
 		return nil, fmt.Errorf("the description has no group %q; it has %s", name, strings.Join(names, ", "))
 	}
 	return nil, fixed(fmt.Errorf("the description has %d groups: %s", len(groups), strings.Join(names, ", ")), "--group NAME")
-}
-
-func firstOf(list ...string) string {
-	for _, s := range list {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
 }
 
 // images opens images for a deployment and shows how that goes on.

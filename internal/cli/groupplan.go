@@ -89,8 +89,9 @@ func (a *app) planOnly(ctx context.Context, cmd *cobra.Command, o *groupOptions,
 	if err != nil {
 		return err
 	}
-	v := showPlan(p.Draft(o.machine()), p, found)
-	err = a.compare(v, p.Draft(o.machine()))
+	plan := p.Draft(o.machine())
+	v := showPlan(plan, p, found)
+	err = a.compare(v, plan)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,7 +68,7 @@ func (a *app) up(ctx context.Context, cmd *cobra.Command, o *groupOptions, files
 	if err != nil {
 		return err
 	}
-	err = a.nameFree(firstOf(o.name, d.request.Group.Name))
+	err = a.nameFree(cmp.Or(o.name, d.request.Group.Name))
 	if err != nil {
 		return err
 	}

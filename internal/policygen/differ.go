@@ -4,6 +4,7 @@ package policygen
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -82,7 +83,7 @@ func containerDifferences(have, want []policy.Container) []Difference {
 
 // label is what people call a container.
 func label(c policy.Container, i int) string {
-	return firstSet(c.Name, c.ID, fmt.Sprintf("number %d", i+1))
+	return cmp.Or(c.Name, c.ID, fmt.Sprintf("number %d", i+1))
 }
 
 func fieldDifferences(name string, have, want policy.Container) []Difference {

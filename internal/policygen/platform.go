@@ -3,6 +3,7 @@
 package policygen
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -64,7 +65,7 @@ var debugCommands = [][]string{{"/bin/sh"}, {"/bin/bash"}}
 
 func infrastructure(svn string) policy.Fragment {
 	return policy.Fragment{
-		Feed: infrastructureFeed, Issuer: infrastructureIssuer, MinimumSVN: firstSet(svn, DefaultInfrastructureSVN),
+		Feed: infrastructureFeed, Issuer: infrastructureIssuer, MinimumSVN: cmp.Or(svn, DefaultInfrastructureSVN),
 		Includes: []string{"containers", "fragments"},
 	}
 }

@@ -9,6 +9,7 @@
 package policygen
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -170,9 +171,9 @@ func container(g *spec.Group, c spec.Container, f ImageFacts, o Options) (policy
 		EnvRules: env, ExecProcesses: execProcesses(c.AllowExec, g.Debug), Layers: slices.Clone(f.LayerRoots),
 		Mounts: mounts(g, c, volumes(f.Config, o), o), Name: c.Name, NoNewPrivileges: !c.AllowPrivilegeEscalation,
 		SeccompProfileSHA256: c.SeccompProfileSHA256, Signals: signals, User: user(c, f.Config.User),
-		WorkingDir: firstSet(c.WorkingDir, f.Config.WorkingDir, "/"),
+		WorkingDir: cmp.Or(c.WorkingDir, f.Config.WorkingDir, "/"),
 	}
-	pc.ID = firstSet(f.Reference, c.Image)
+	pc.ID = cmp.Or(f.Reference, c.Image)
 	if o.NameByImage {
 		pc.Name = pc.ID
 	}
@@ -232,7 +233,7 @@ func user(c spec.Container, image string) policy.User {
 	if c.RunAsUser != nil || c.RunAsGroup != nil {
 		image = ""
 	}
-	name, group, _ := strings.Cut(firstSet(c.User, image), ":")
+	name, group, _ := strings.Cut(cmp.Or(c.User, image), ":")
 	u.UserIDName = idName(name)
 	u.GroupIDNames = []policy.IDName{idName(group)}
 	if c.RunAsUser != nil {
@@ -252,13 +253,4 @@ func idName(s string) policy.IDName {
 		return policy.IDName{Pattern: s, Strategy: policy.StrategyID}
 	}
 	return policy.IDName{Pattern: s, Strategy: policy.StrategyName}
-}
-
-func firstSet(list ...string) string {
-	for _, s := range list {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
 }
