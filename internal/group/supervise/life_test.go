@@ -215,7 +215,7 @@ func TestMessages(t *testing.T) {
 	file := filepath.Join(b.home, "message")
 	b.member(p, "file", spec.Life{TerminationMessagePath: file}, "printf 'the \\377 end' >"+file)
 	p.Containers[1].Mounts = []group.Mount{{Destination: file, Source: "sandbox:///tmp/atlas/terminationLog/x", Type: "bind"}}
-	b.member(p, "log", spec.Life{TerminationMessagePath: "/none", TerminationMessageFromLog: true}, "head -c 5000 /dev/zero | tr '\\0' x; echo last words >&2; exit 1")
+	b.member(p, "log", spec.Life{TerminationMessagePath: "/none", TerminationMessageFromLog: true}, "head -c 5000 /dev/zero | tr '\\0' x; echo last words; exit 1")
 	b.member(p, "fine", spec.Life{TerminationMessageFromLog: true}, "echo all is well")
 	p.Containers[3].Mounts = nil
 	_, client := b.start(members(p))
