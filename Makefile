@@ -134,5 +134,6 @@ setup-test: $(CACHE)/tools/azurite/node_modules/azurite/package.json
 # The storage emulator that volumes are tried with: a program of node's, from its registry.
 $(CACHE)/tools/azurite/node_modules/azurite/package.json:
 	@command -v npm >/dev/null || scripts/setup nodejs npm
-	@mkdir -p $(CACHE)/tools/azurite
-	npm install --prefix $(CACHE)/tools/azurite --ignore-scripts --no-audit --no-fund --loglevel=error azurite@$(AZURITE_VERSION)
+	@rm -rf $(CACHE)/tools/azurite $(CACHE)/tools/azurite.new && mkdir -p $(CACHE)/tools/azurite.new
+	npm install --prefix $(CACHE)/tools/azurite.new --ignore-scripts --no-audit --no-fund --loglevel=error azurite@$(AZURITE_VERSION)
+	@mv $(CACHE)/tools/azurite.new $(CACHE)/tools/azurite # whole or not at all
