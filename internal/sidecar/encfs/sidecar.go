@@ -284,8 +284,18 @@ func (s *Sidecar) described(ctx context.Context, f *Filesystem, src blob.Source,
 	if err != nil {
 		return nil, err
 	}
-	return attach.Open(ctx, src, o)
+	v, err := attach.Open(ctx, src, o)
+	if err == nil && v.Facts.Anchored && f.Ours.Descriptor.Anchor.Kind == descriptor.FileAnchor {
+		// On the owner's own machine such an anchor is one. What a group has in its directories is the host's, or is gone
+		// with the machine.
+		v.Facts.Anchored = false
+		v.Facts.Warnings = append(v.Facts.Warnings, fileAnchorWarning)
+	}
+	return v, err
 }
+
+// fileAnchorWarning is what an anchor of kind file does not protect from in a group.
+const fileAnchorWarning = "anchored in a file: whoever keeps its directory as well as the storage, as the host of a group can, puts older states of both back"
 
 // Close unmounts all filesystems, the last one first, and makes what was written durable. One that is still in use is flushed,
 // and left to the end of the process; the error says so.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -162,6 +163,10 @@ func TestMountWriteUnmount(t *testing.T) {
 		st := s.Status()[0]
 		if s.Ready(t.Context()) != nil || st.Filesystem != "ext4" || st.Volume.Pinned != c.described || st.Volume.Authenticated != (c.kind == descriptor.Shadow) {
 			t.Errorf("%+v, %+v", st, st.Volume)
+		}
+		// A file in a group is no anchor against the group's host.
+		if st.Volume.Anchored || slices.Contains(st.Volume.Warnings, fileAnchorWarning) != (c.kind == descriptor.Shadow) {
+			t.Errorf("what is said of the anchor: %+v", st.Volume)
 		}
 		if err := os.WriteFile(filepath.Join(link, "new"), []byte("written"), 0o644); err != nil {
 			t.Fatal(err)

@@ -173,16 +173,37 @@ func (v *Volume) openShadow(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	defer clear(key[:])
+	if o.Write && so.Unanchored {
+		// Opening for writing commits. An anchor is asked by the volume's ID before that; without one nobody is.
+		s, err := shadow.Open(ctx, blocks, key, shadow.Options{ReadOnly: true, Unanchored: true})
+		if err == nil {
+			err = same(s, o.Descriptor)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	s, err := shadow.Open(ctx, blocks, key, so)
-	clear(key[:])
+	if err == nil {
+		err = same(s, o.Descriptor)
+	}
 	if err != nil {
 		return err
 	}
-	if s.ID() != o.Descriptor.ID {
-		return fmt.Errorf("%w: ID %x, expected %x", ErrMismatch, s.ID(), o.Descriptor.ID)
-	}
 	v.Device, v.Shadow = shadowDevice{s}, s
 	v.Facts.Authenticated, v.Facts.Pinned, v.Facts.Anchored, v.Facts.Generation = true, true, s.Anchored(), s.Generation()
+	return nil
+}
+
+// same says whether a volume is the descriptor's.
+func same(s *shadow.Volume, d *descriptor.Descriptor) error {
+	if s.ID() != d.ID {
+		return fmt.Errorf("%w: ID %x, expected %x", ErrMismatch, s.ID(), d.ID)
+	}
+	if s.Size() != d.Size {
+		return fmt.Errorf("%w: %d bytes, expected %d", ErrMismatch, s.Size(), d.Size)
+	}
 	return nil
 }
 

@@ -251,6 +251,38 @@ func TestWithoutAnchor(t *testing.T) {
 	}
 }
 
+// Another volume under the same key is refused before it is written, also where no anchor would notice.
+func TestAnotherVolumeIsNotWritten(t *testing.T) {
+	t.Parallel()
+	for name, size := range map[string]int64{"as large": testSize, "larger": 2 * testSize} {
+		o := newOwner(t, descriptor.Shadow, false)
+		image, err := shadow.ImageSize(size, 0)
+		if err := errors.Join(err, os.Truncate(o.path, 0), os.Truncate(o.path, image)); err != nil {
+			t.Fatal(err)
+		}
+		f, err := blob.OpenFile(o.path, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := newBlocks(f, true)
+		if err == nil {
+			_, err = shadow.Create(t.Context(), b, shadow.Key(o.key.Expose()), size, 0, shadow.Options{Unanchored: true})
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		before := readAll(t, o.path)
+		for _, write := range []bool{false, true} {
+			if _, err := o.open(t, write, nil); !errors.Is(err, ErrMismatch) {
+				t.Errorf("%s: %v, want %v", name, err, ErrMismatch)
+			}
+		}
+		if !bytes.Equal(readAll(t, o.path), before) {
+			t.Errorf("%s: it was written", name)
+		}
+	}
+}
+
 // The original's volumes are opened by their passphrase alone, with warnings.
 func TestWithoutPin(t *testing.T) {
 	t.Parallel()
