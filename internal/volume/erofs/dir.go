@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -18,7 +17,6 @@ import (
 // Dir is a directory of the operating system as a tree. Names may be any bytes. Nothing outside of it is opened, nor a symbolic
 // link as the file that it leads to.
 type Dir struct {
-	path string
 	root *os.Root
 }
 
@@ -34,7 +32,7 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{path, root}, nil
+	return &Dir{root}, nil
 }
 
 // Close closes the directory.
@@ -100,14 +98,28 @@ func (d *Dir) ReadLink(name string) (string, error) { return d.root.Readlink(nam
 
 // Xattrs returns the attributes that belong to a file wherever it is: user.*, trusted.*, access control lists and
 // capabilities. Labels of security modules are the machine's, and are left out.
+//
+// They are those of one file that is held open, of a symbolic link itself: what has its name, or is in the way to it, may be
+// exchanged meanwhile.
 func (d *Dir) Xattrs(name string) ([]Xattr, error) {
-	path := filepath.Join(d.path, name)
-	list, err := grow(func(b []byte) (int, error) { return unix.Llistxattr(path, b) })
+	f, err := d.root.OpenFile(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	out, err := xattrs(f)
+	return out, errors.Join(err, f.Close())
+}
+
+// xattrs reads the attributes of a file that was opened as a place (O_PATH), which the kernel gives out by this name alone: it
+// leads to the file itself, without a look at its name.
+func xattrs(f *os.File) ([]Xattr, error) {
+	at := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+	list, err := grow(func(b []byte) (int, error) { return unix.Listxattr(at, b) })
 	if errors.Is(err, unix.ENOTSUP) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("listing the attributes of %s: %w", path, err)
+		return nil, fmt.Errorf("listing the attributes of %s: %w", f.Name(), err)
 	}
 	var out []Xattr
 	for n := range bytes.SplitSeq(list, []byte{0}) {
@@ -115,9 +127,9 @@ func (d *Dir) Xattrs(name string) ([]Xattr, error) {
 		if !portable(attr) {
 			continue
 		}
-		value, err := grow(func(b []byte) (int, error) { return unix.Lgetxattr(path, attr, b) })
+		value, err := grow(func(b []byte) (int, error) { return unix.Getxattr(at, attr, b) })
 		if err != nil {
-			return nil, fmt.Errorf("reading the attribute %s of %s: %w", attr, path, err)
+			return nil, fmt.Errorf("reading the attribute %s of %s: %w", attr, f.Name(), err)
 		}
 		out = append(out, Xattr{attr, value})
 	}

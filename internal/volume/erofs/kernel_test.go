@@ -307,3 +307,56 @@ func TestMount(t *testing.T) {
 	})
 	compareTrees(t, survey(t, dir, true), survey(t, target, true))
 }
+
+// TestDirXattrs exchanges what is in the way to a file: attributes are those of files below the directory that was opened,
+// or none.
+func TestDirXattrs(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	put := func(name, value string) {
+		t.Helper()
+		path := filepath.Join(base, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		err := unix.Setxattr(path, "user.from", []byte(value), 0)
+		if errors.Is(err, unix.ENOTSUP) {
+			t.Skip("the directory for tests has no attributes")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("dir/file", "inside")
+	put("dir/sub/file", "inside")
+	put("outside/file", "outside")
+	d, err := OpenDir(filepath.Join(base, "dir"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }() // it was only read
+	want := []Xattr{{"user.from", []byte("inside")}}
+	for _, name := range []string{"file", "sub/file"} {
+		if got, err := d.Xattrs(name); err != nil || !cmp.Equal(got, want) {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+	in := func(name string) string { return filepath.Join(base, "dir", name) }
+	err = errors.Join(os.Symlink("file", in("link")), os.Rename(in("sub"), in("was")), os.Symlink(filepath.Join(base, "outside"), in("sub")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := d.Xattrs("link"); err != nil || len(got) != 0 {
+		t.Errorf("a symbolic link has what it leads to: %v, %v", got, err)
+	}
+	if got, err := d.Xattrs("sub/file"); err == nil {
+		t.Errorf("a file outside of the directory: %v", got)
+	}
+	// Another directory has the name of the one that is open.
+	if err := errors.Join(os.Rename(filepath.Join(base, "dir"), filepath.Join(base, "was")), os.Rename(filepath.Join(base, "outside"), filepath.Join(base, "dir"))); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := d.Xattrs("file"); err != nil || !cmp.Equal(got, want) {
+		t.Errorf("in another directory's place: %v, %v", got, err)
+	}
+}

@@ -35,19 +35,6 @@ func Open(r io.ReaderAt, size int64) (*Header, error) {
 	return h, nil
 }
 
-// OpenUnfinished is Open for a volume with an unfinished conversion, of which nothing is good for anything but to unlock the
-// old key while a volume is re-encrypted.
-func OpenUnfinished(r io.ReaderAt, size int64) (*Header, error) {
-	h, err := open(r, size)
-	if err == nil && !h.unfinished() {
-		err = fmt.Errorf("%w: no conversion is unfinished", ErrFormat)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("opening an unfinished volume: %w", err)
-	}
-	return h, nil
-}
-
 func open(r io.ReaderAt, size int64) (*Header, error) {
 	if size < 2*minHeaderSize || size > maxSize {
 		return nil, fmt.Errorf("%w: size: expected %d to %d bytes, got %d", ErrFormat, 2*minHeaderSize, int64(maxSize), size)

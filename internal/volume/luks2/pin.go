@@ -29,28 +29,14 @@ type Pin struct {
 	Offset     int64  // of the data, in bytes
 	Size       int64  // of the data, in bytes
 	Sequence   uint64 // the least number that the header may have
-	// Header is a MAC over all that the header says, key slots and tokens included. If it is empty, key slots may change; a
-	// passphrase that was removed then works again when its owner puts back the old header with another number.
-	Header []byte
-	MAC    []byte
+	MAC        []byte
 }
 
 // Pin fixes the header for a key, which must be the volume's: its key slots may change later on, nothing else.
-func (h *Header) Pin(key VolumeKey) (Pin, error) { return h.pin(key, false) }
-
-// PinExact fixes the header as it is, with its key slots: each change of them needs a new pin.
-func (h *Header) PinExact(key VolumeKey) (Pin, error) { return h.pin(key, true) }
-
-func (h *Header) pin(key VolumeKey, exact bool) (Pin, error) {
+func (h *Header) Pin(key VolumeKey) (Pin, error) {
 	err := h.checkKey(key)
-	if err != nil {
-		return Pin{}, fmt.Errorf("pinning a volume: %w", err)
-	}
 	p := h.facts()
 	p.KeySize = len(key.b)
-	if exact {
-		p.Header, err = h.mac(key)
-	}
 	if err == nil {
 		p.MAC, err = p.mac(key)
 	}
@@ -78,13 +64,12 @@ func (h *Header) mac(key VolumeKey) ([]byte, error) {
 
 // mac is over the fields in an order and form of their own, one a line. None of them holds a line break.
 func (p Pin) mac(key VolumeKey) ([]byte, error) {
-	return key.mac("pin", fmt.Appendf(nil, "%s\n%s\n%s\n%d\n%d\n%d\n%d\n%d\n%x\n", pinSchema, p.UUID, p.Cipher, p.KeySize, p.SectorSize, p.Offset, p.Size,
-		p.Sequence, p.Header))
+	return key.mac("pin", fmt.Appendf(nil, "%s\n%s\n%s\n%d\n%d\n%d\n%d\n%d\n", pinSchema, p.UUID, p.Cipher, p.KeySize, p.SectorSize, p.Offset, p.Size,
+		p.Sequence))
 }
 
 // Verify holds a header against a pin and a key. A header that passes is used as the one was that was pinned: same cipher,
-// same key, same place and size of the data, not older; an exact pin also means the same key slots. The error wraps ErrPin
-// or ErrKey.
+// same key, same place and size of the data, not older. The error wraps ErrPin or ErrKey.
 func (h *Header) Verify(p Pin, key VolumeKey) error {
 	if err := h.verify(p, key); err != nil {
 		return fmt.Errorf("verifying a volume: %w", err)
@@ -118,15 +103,6 @@ func (h *Header) verify(p Pin, key VolumeKey) error {
 	if f.Sequence < p.Sequence {
 		return fmt.Errorf("%w: sequence number: expected at least %d, got %d: an old header was put back", ErrPin, p.Sequence, f.Sequence)
 	}
-	if len(p.Header) > 0 {
-		mac, err := h.mac(key)
-		if err != nil {
-			return err
-		}
-		if !hmac.Equal(mac, p.Header) {
-			return fmt.Errorf("%w: key slots, tokens or flags are others", ErrPin)
-		}
-	}
 	// Last, so that nothing of a header that is not the pinned one decides how much work this is.
 	return h.checkKey(key)
 }
@@ -141,14 +117,13 @@ type wirePin struct {
 	Offset     decimal `json:"offset"`
 	Size       decimal `json:"size"`
 	Sequence   decimal `json:"sequence"`
-	Header     []byte  `json:"header,omitempty"`
 	MAC        []byte  `json:"mac"`
 }
 
 // MarshalJSON returns the pin for a volume's descriptor. There is nothing secret in it.
 func (p Pin) MarshalJSON() ([]byte, error) {
 	return json.Marshal(wirePin{
-		pinSchema, p.UUID, p.Cipher, p.KeySize, p.SectorSize, decimal(p.Offset), decimal(p.Size), decimal(p.Sequence), p.Header, p.MAC,
+		pinSchema, p.UUID, p.Cipher, p.KeySize, p.SectorSize, decimal(p.Offset), decimal(p.Size), decimal(p.Sequence), p.MAC,
 	})
 }
 
@@ -159,7 +134,7 @@ func (p *Pin) UnmarshalJSON(b []byte) error {
 		return fmt.Errorf("%w: %w", ErrPin, err)
 	}
 	var r parser
-	r.only("pin", o, "schema", "uuid", "cipher", "keySize", "sectorSize", "offset", "size", "sequence", "header", "mac")
+	r.only("pin", o, "schema", "uuid", "cipher", "keySize", "sectorSize", "offset", "size", "sequence", "mac")
 	if s := r.text("pin", o, "schema"); r.err == nil && s != pinSchema {
 		r.fail("pin", fmt.Errorf("schema: expected %q, got %.64q", pinSchema, s))
 	}
@@ -167,12 +142,6 @@ func (p *Pin) UnmarshalJSON(b []byte) error {
 		UUID: r.text("pin", o, "uuid"), Cipher: r.text("pin", o, "cipher"), KeySize: r.integer("pin", o, "keySize"),
 		SectorSize: r.integer("pin", o, "sectorSize"), Offset: int64(r.number("pin", o, "offset")), Size: int64(r.number("pin", o, "size")),
 		Sequence: uint64(r.number("pin", o, "sequence")), MAC: r.bytes("pin", o, "mac"),
-	}
-	if o.Has("header") {
-		read.Header = r.bytes("pin", o, "header")
-		if len(read.Header) != sha256.Size {
-			r.fail("pin", fmt.Errorf("header: expected %d bytes, got %d", sha256.Size, len(read.Header)))
-		}
 	}
 	if len(read.MAC) != sha256.Size || !validUUID(read.UUID) || read.Cipher != Cipher || !validSector(read.SectorSize) {
 		r.fail("pin", fmt.Errorf("UUID, cipher, sector size or MAC are not such"))
