@@ -44,6 +44,10 @@ var (
 	ErrKey = errors.New("the secret opens no key of the volume")
 	// ErrChanged says that a descriptor was changed by somebody without the volume key.
 	ErrChanged = errors.New("the descriptor was changed")
+	// ErrNoSlot says that a volume has no key of a number.
+	ErrNoSlot = errors.New("the volume has no such key")
+	// ErrLast says that a key is the last one.
+	ErrLast = errors.New("it is the volume's last key: nothing would open the volume any more")
 )
 
 // AnchorKind says where the record of a volume's last state is.
@@ -113,7 +117,7 @@ func (d *Descriptor) validate() error {
 	if err := d.Anchor.validate(); err != nil {
 		return err
 	}
-	work := uint64(0)
+	work, keySlots := uint64(0), map[int]bool{}
 	for i := range d.Slots {
 		s := &d.Slots[i]
 		if err := s.validate(); err != nil {
@@ -121,6 +125,12 @@ func (d *Descriptor) validate() error {
 		}
 		if n := len(s.Wrapped); n != KeySize+16 && n != 2*KeySize+16 {
 			return fmt.Errorf("key %d: %d bytes are wrapped", i, n)
+		}
+		if k := s.KeySlot; k != nil {
+			if d.Kind != LUKS2 || *k < 0 || *k > maxKeySlot || keySlots[*k] {
+				return fmt.Errorf("key %d: the header of a volume of kind %s has no key slot %d for it alone", i, d.Kind, *k)
+			}
+			keySlots[*k] = true
 		}
 		work += uint64(s.Costs.Time) * uint64(s.Costs.MemoryKiB)
 	}
@@ -169,28 +179,35 @@ func uuid(id [16]byte) string {
 // Open returns the volume key by a secret that one of its keys is made with, once the descriptor is found to be whole. Match
 // says which keys the secret may be of; nil is all. The error wraps ErrKey or ErrChanged.
 func (d *Descriptor) Open(secret []byte, match func(*Slot) bool) (Key, error) {
-	if err := d.validate(); err != nil {
-		return Key{}, fmt.Errorf("opening a volume's key: %w: %w", ErrFormat, err)
-	}
 	for i := range d.Slots {
-		s := &d.Slots[i]
-		if match != nil && !match(s) {
+		if match != nil && !match(&d.Slots[i]) {
 			continue
 		}
-		key, err := s.open(d, secret)
-		if errors.Is(err, ErrKey) {
-			continue
+		if key, err := d.OpenSlot(i, secret); !errors.Is(err, ErrKey) {
+			return key, err
 		}
-		if err == nil {
-			err = d.verify(key)
-		}
-		if err != nil {
-			key.Destroy()
-			return Key{}, fmt.Errorf("opening a volume's key: %w", err)
-		}
-		return key, nil
 	}
 	return Key{}, fmt.Errorf("opening a volume's key: %w", ErrKey)
+}
+
+// OpenSlot is Open with the key of a number.
+func (d *Descriptor) OpenSlot(i int, secret []byte) (Key, error) {
+	err := d.validate()
+	if err != nil {
+		return Key{}, fmt.Errorf("opening a volume's key: %w: %w", ErrFormat, err)
+	}
+	if err = d.has(i); err != nil {
+		return Key{}, fmt.Errorf("opening a volume's key: %w", err)
+	}
+	key, err := d.Slots[i].open(d, secret)
+	if err == nil {
+		err = d.verify(key)
+	}
+	if err != nil {
+		key.Destroy()
+		return Key{}, fmt.Errorf("opening a volume's key: %w", err)
+	}
+	return key, nil
 }
 
 // Verify finds whether a descriptor is whole, given the volume key. The error wraps ErrChanged.

@@ -58,7 +58,12 @@ func sample(t testing.TB, kind Kind) (*Descriptor, Key) {
 		{Kind: PassphraseSlot, Costs: cheap},
 		{Kind: VaultSlot, Vault: &VaultKey{Vault: "vault.example", Authority: "attest.example", Kid: "k/1", Type: "RSA-HSM", Salt: "0a0b", Label: "a label"}},
 		{Kind: VaultSlot, Vault: &VaultKey{Vault: "https://vault.example", Kid: "k", Type: "oct-HSM"}},
+		{Kind: UnwrapSlot, Unwrap: &Unwrap{Vault: "https://vault.example", Kid: "k/2", Algorithm: RSAOAEP256, Value: []byte("wrapped")}},
 	} {
+		if kind == LUKS2 && s.Kind != UnwrapSlot {
+			n := len(d.Slots)
+			s.KeySlot = &n
+		}
 		if err := d.AddSlot(key, s, secret); err != nil {
 			t.Fatal(err)
 		}
@@ -220,6 +225,9 @@ func TestRefusals(t *testing.T) {
 		"something behind":  {`}]`, `}],]`},
 		"an empty text":     {`"label":"a label"`, `"label":""`},
 		"a line break":      {`a label`, `a\nlabel`},
+		"an algorithm":      {RSAOAEP256, "RSA1_5"},
+		"nothing wrapped":   {`"value":"d3JhcHBlZA=="`, `"value":""`},
+		"a slot of LUKS2":   {`"kind":"file",`, `"kind":"file","keySlot":0,`},
 	} {
 		changed := strings.Replace(string(text), pair[0], pair[1], 1)
 		if changed == string(text) {
@@ -231,6 +239,76 @@ func TestRefusals(t *testing.T) {
 	}
 	if _, err := Parse(bytes.Repeat([]byte{' '}, MaxSize+1)); !errors.Is(err, ErrFormat) {
 		t.Errorf("too long: %v", err)
+	}
+}
+
+// TestSlots adds, changes and removes keys: what a descriptor says afterwards, and by which secrets it opens.
+func TestSlots(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []Kind{LUKS2, Shadow, Sealed} {
+		d, key := sample(t, kind)
+		opens := func(want ...bool) { // the keys, by their numbers: with other, or with secret
+			t.Helper()
+			if err := d.Sign(key); err != nil || len(d.Slots) != len(want) {
+				t.Fatalf("%s: %d keys (%v)", kind, len(d.Slots), err)
+			}
+			text, err := d.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d, err = Parse(text); err != nil {
+				t.Fatal(err)
+			}
+			for i, w := range want {
+				for with, s := range map[bool][]byte{true: other, false: secret} {
+					if _, err := d.OpenSlot(i, s); (err == nil) != (w == with) || err != nil && !errors.Is(err, ErrKey) {
+						t.Errorf("%s: key %d, other secret %v: %v", kind, i, with, err)
+					}
+				}
+			}
+		}
+		if err := d.ChangeSlot(1, key, Slot{Kind: FileSlot}, other); err != nil {
+			t.Fatal(err)
+		}
+		opens(false, true, false, false, false)
+		if err := errors.Join(d.RemoveSlot(0), d.RemoveSlot(3)); err != nil {
+			t.Fatal(err)
+		}
+		opens(true, false, false)
+		if err := d.AddSlot(key, Slot{Kind: PassphraseSlot, Costs: cheap}, other); err != nil {
+			t.Fatal(err)
+		}
+		opens(true, false, false, true)
+		for _, i := range []int{-1, 4} {
+			_, err := d.OpenSlot(i, secret)
+			for name, err := range map[string]error{"opens": err, "is removed": d.RemoveSlot(i), "is changed": d.ChangeSlot(i, key, Slot{Kind: FileSlot}, other)} {
+				if !errors.Is(err, ErrNoSlot) {
+					t.Errorf("key %d %s: %v", i, name, err)
+				}
+			}
+		}
+		if err := d.ChangeSlot(0, key, Slot{Kind: FileSlot}, other[:31]); err == nil {
+			t.Error("a short secret is taken")
+		}
+		if err := errors.Join(d.RemoveSlot(0), d.RemoveSlot(0), d.RemoveSlot(0)); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.RemoveSlot(0); !errors.Is(err, ErrLast) {
+			t.Errorf("the last key: %v", err)
+		}
+		opens(true)
+	}
+}
+
+// TestKeySlots has numbers of key slots that can not be.
+func TestKeySlots(t *testing.T) {
+	t.Parallel()
+	for name, n := range map[string]int{"negative": -1, "too large": maxKeySlot + 1, "twice": 1} {
+		d, key := sample(t, LUKS2)
+		d.Slots[0].KeySlot = &n
+		if err := d.Sign(key); err == nil {
+			t.Errorf("%s: it is signed", name)
+		}
 	}
 }
 
@@ -316,7 +394,8 @@ func FuzzParse(f *testing.F) {
 	} {
 		f.Add([]byte(`{"schema":"cofferdam.dev/volume/v1",` + parts[0] + `,"id":"01020300000000000000000000000000","size":"4096","created":"2026-11-26T05:00:00Z","keys":[` +
 			`{"kind":"file","salt":"` + bytes32 + `","wrapped":"` + wrapped + `"},{"kind":"passphrase","argon2id":{"time":1,"memoryKiB":8,"threads":1},"salt":"` + bytes32 + `","wrapped":"` + wrapped + `"},` +
-			`{"kind":"vault","vault":{"vault":"v","authority":"a","kid":"k","kty":"RSA-HSM","salt":"0a","label":"l"},"salt":"` + bytes32 + `","wrapped":"` + wrapped + `"}],` +
+			`{"kind":"vault","vault":{"vault":"v","authority":"a","kid":"k","kty":"RSA-HSM","salt":"0a","label":"l"},"salt":"` + bytes32 + `","wrapped":"` + wrapped + `"},` +
+			`{"kind":"unwrap","unwrap":{"vault":"v","kid":"k/1","alg":"A256KW","value":"` + bytes32 + `"},"salt":"` + bytes32 + `","wrapped":"` + wrapped + `"}],` +
 			parts[1] + `,"mac":"` + bytes32 + `"}`))
 	}
 	f.Add([]byte(`{"schema":"cofferdam.dev/volume/v1"}`))

@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/crypto/argon2"
 )
@@ -27,6 +28,8 @@ const (
 	FileSlot SlotKind = "file"
 	// VaultSlot is opened by what a vault releases.
 	VaultSlot SlotKind = "vault"
+	// UnwrapSlot is opened by a random secret, which a key of a vault has wrapped and unwraps for whoever may use it.
+	UnwrapSlot SlotKind = "unwrap"
 )
 
 // Bounds of secrets, in bytes.
@@ -72,6 +75,31 @@ type VaultKey struct {
 	Salt, Label string
 }
 
+// Unwrap names a key of a vault, and has what it wrapped.
+type Unwrap struct {
+	// Vault is the vault's URL, for people: nothing of a descriptor is proven before a key opens, so whoever asks a vault
+	// chooses it by something else.
+	Vault string
+	// Kid is the key's NAME/VERSION: the version that wrapped.
+	Kid string
+	// Algorithm is RSAOAEP256 or A256KW.
+	Algorithm string
+	// Value is the secret, wrapped.
+	Value []byte
+}
+
+// The algorithms by which a vault wraps a secret, as Azure and JWA (RFC 7518 section 4.1) name them.
+const (
+	RSAOAEP256 = "RSA-OAEP-256"
+	A256KW     = "A256KW"
+)
+
+// maxUnwrap bounds a wrapped secret in bytes: that of an RSA key of 8192 bits.
+const maxUnwrap = 1024
+
+// maxKeySlot is the largest number of a key slot of a LUKS2 header.
+const maxKeySlot = 31
+
 // Slot is one way to the volume key.
 type Slot struct {
 	Kind SlotKind
@@ -79,12 +107,17 @@ type Slot struct {
 	Costs Costs
 	// Vault names the key of a VaultSlot; nil for others.
 	Vault *VaultKey
+	// Unwrap has the secret of an UnwrapSlot; nil for others.
+	Unwrap *Unwrap
+	// KeySlot is the number of the key slot in a LUKS2 volume's header that the same secret opens; nil when there is none, or
+	// when nobody said.
+	KeySlot *int
 	// Salt and Wrapped are made by AddSlot.
 	Salt, Wrapped []byte
 }
 
 func (s *Slot) validate() error {
-	if (s.Vault != nil) != (s.Kind == VaultSlot) || (s.Costs != Costs{}) != (s.Kind == PassphraseSlot) {
+	if (s.Vault != nil) != (s.Kind == VaultSlot) || (s.Unwrap != nil) != (s.Kind == UnwrapSlot) || (s.Costs != Costs{}) != (s.Kind == PassphraseSlot) {
 		return fmt.Errorf("it is of kind %.32q, and has what others have", s.Kind)
 	}
 	if len(s.Salt) != saltSize {
@@ -97,8 +130,23 @@ func (s *Slot) validate() error {
 		return s.Costs.validate()
 	case VaultSlot:
 		return s.Vault.validate()
+	case UnwrapSlot:
+		return s.Unwrap.validate()
 	}
-	return fmt.Errorf("kind %.32q is none of passphrase, file, vault", s.Kind)
+	return fmt.Errorf("kind %.32q is none of passphrase, file, vault, unwrap", s.Kind)
+}
+
+func (u *Unwrap) validate() error {
+	if err := errors.Join(text("the vault", u.Vault, true), text("the key's name", u.Kid, true)); err != nil {
+		return err
+	}
+	if u.Algorithm != RSAOAEP256 && u.Algorithm != A256KW {
+		return fmt.Errorf("algorithm %.32q is none of %s, %s", u.Algorithm, RSAOAEP256, A256KW)
+	}
+	if len(u.Value) == 0 || len(u.Value) > maxUnwrap {
+		return fmt.Errorf("a wrapped secret of %d bytes, expected 1 to %d", len(u.Value), maxUnwrap)
+	}
+	return nil
 }
 
 func (c Costs) validate() error {
@@ -133,28 +181,72 @@ func (v *VaultKey) validate() error {
 // AddSlot makes one more way to the volume key: the secret opens it from now on. What the slot says of its salt and its
 // wrapped key is made here. The descriptor must be signed then.
 func (d *Descriptor) AddSlot(key Key, s Slot, secret []byte) error {
-	if err := checkSecret(s.Kind, secret); err != nil {
+	err := s.wrap(d, key, secret)
+	if err == nil && len(d.Slots) >= maxSlots {
+		err = fmt.Errorf("it has %d, and can not have more", len(d.Slots))
+	}
+	if err != nil {
 		return fmt.Errorf("adding a key to a volume: %w", err)
 	}
-	s.Salt = make([]byte, saltSize)
+	d.Slots = append(d.Slots, s)
+	return nil
+}
+
+// ChangeSlot puts another way to the volume key into the place of one: what opened it opens it no more. The descriptor must
+// be signed then.
+func (d *Descriptor) ChangeSlot(i int, key Key, s Slot, secret []byte) error {
+	err := d.has(i)
+	if err == nil {
+		err = s.wrap(d, key, secret)
+	}
+	if err != nil {
+		return fmt.Errorf("changing key %d of a volume: %w", i, err)
+	}
+	d.Slots = slices.Clone(d.Slots)
+	d.Slots[i] = s
+	return nil
+}
+
+// RemoveSlot removes a way to the volume key, but never the last one. The descriptor must be signed then.
+func (d *Descriptor) RemoveSlot(i int) error {
+	err := d.has(i)
+	if err == nil && len(d.Slots) == 1 {
+		err = ErrLast
+	}
+	if err != nil {
+		return fmt.Errorf("removing key %d of a volume: %w", i, err)
+	}
+	d.Slots = slices.Delete(slices.Clone(d.Slots), i, i+1)
+	return nil
+}
+
+func (d *Descriptor) has(i int) error {
+	if i < 0 || i >= len(d.Slots) {
+		return fmt.Errorf("%w: it has 0 to %d", ErrNoSlot, len(d.Slots)-1)
+	}
+	return nil
+}
+
+// wrap makes the salt and the wrapped key of a slot of a descriptor.
+func (s *Slot) wrap(d *Descriptor, key Key, secret []byte) error {
+	if err := checkSecret(s.Kind, secret); err != nil {
+		return err
+	}
+	s.Salt, s.Wrapped = make([]byte, saltSize), nil
 	_, _ = rand.Read(s.Salt)             // never fails
 	if err := s.validate(); err != nil { // costs above all
-		return fmt.Errorf("adding a key to a volume: %w", err)
+		return err
 	}
 	aead, err := s.cipher(secret)
 	if err != nil {
-		return fmt.Errorf("adding a key to a volume: %w", err)
+		return err
 	}
 	bound, err := s.bind(d)
 	if err != nil {
-		return fmt.Errorf("adding a key to a volume: %w", err)
+		return err
 	}
 	// The wrapping key is used for this alone: its salt is new.
 	s.Wrapped = aead.Seal(nil, make([]byte, aead.NonceSize()), key.b, bound) //nolint:gosec // so that its nonce is, too
-	if len(d.Slots) >= maxSlots {
-		return fmt.Errorf("adding a key to a volume: it has %d, and can not have more", len(d.Slots))
-	}
-	d.Slots = append(d.Slots, s)
 	return nil
 }
 

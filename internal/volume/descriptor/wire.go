@@ -35,11 +35,13 @@ type wireAnchor struct {
 }
 
 type wireSlot struct {
-	Kind     SlotKind   `json:"kind"`
-	Argon2id *wireCosts `json:"argon2id,omitempty"`
-	Vault    *wireVault `json:"vault,omitempty"`
-	Salt     []byte     `json:"salt"`
-	Wrapped  []byte     `json:"wrapped,omitempty"`
+	Kind     SlotKind    `json:"kind"`
+	Argon2id *wireCosts  `json:"argon2id,omitempty"`
+	Vault    *wireVault  `json:"vault,omitempty"`
+	Unwrap   *wireUnwrap `json:"unwrap,omitempty"`
+	KeySlot  *int        `json:"keySlot,omitempty"`
+	Salt     []byte      `json:"salt"`
+	Wrapped  []byte      `json:"wrapped,omitempty"`
 }
 
 type wireCosts struct {
@@ -57,13 +59,23 @@ type wireVault struct {
 	Label     string `json:"label,omitempty"`
 }
 
+type wireUnwrap struct {
+	Vault     string `json:"vault"`
+	Kid       string `json:"kid"`
+	Algorithm string `json:"alg"`
+	Value     []byte `json:"value"`
+}
+
 func (s *Slot) wire() wireSlot {
-	w := wireSlot{Kind: s.Kind, Salt: s.Salt, Wrapped: s.Wrapped}
+	w := wireSlot{Kind: s.Kind, KeySlot: s.KeySlot, Salt: s.Salt, Wrapped: s.Wrapped}
 	if s.Kind == PassphraseSlot {
 		w.Argon2id = &wireCosts{s.Costs.Time, s.Costs.MemoryKiB, s.Costs.Threads}
 	}
 	if v := s.Vault; v != nil {
 		w.Vault = &wireVault{v.Vault, v.Authority, v.Kid, v.Type, v.Salt, v.Label}
+	}
+	if u := s.Unwrap; u != nil {
+		w.Unwrap = &wireUnwrap{u.Vault, u.Kid, u.Algorithm, u.Value}
 	}
 	return w
 }
@@ -176,7 +188,7 @@ func (r *reader) slots(o strictjson.Object) []Slot {
 			r.fail(fmt.Errorf("key %d: %w", i, err))
 			return nil
 		}
-		r.only(in, "kind", "argon2id", "vault", "salt", "wrapped")
+		r.only(in, "kind", "argon2id", "vault", "unwrap", "keySlot", "salt", "wrapped")
 		s := Slot{Kind: SlotKind(r.text(in, "kind")), Salt: r.bytes(in, "salt", saltSize), Wrapped: r.bytes(in, "wrapped", 0)}
 		if in.Has("argon2id") {
 			c := r.object(in, "argon2id")
@@ -190,6 +202,15 @@ func (r *reader) slots(o strictjson.Object) []Slot {
 				Vault: r.text(v, "vault"), Authority: r.optional(v, "authority"), Kid: r.text(v, "kid"), Type: r.text(v, "kty"),
 				Salt: r.optional(v, "salt"), Label: r.optional(v, "label"),
 			}
+		}
+		if in.Has("unwrap") {
+			u := r.object(in, "unwrap")
+			r.only(u, "vault", "kid", "alg", "value")
+			s.Unwrap = &Unwrap{Vault: r.text(u, "vault"), Kid: r.text(u, "kid"), Algorithm: r.text(u, "alg"), Value: r.bytes(u, "value", 0)}
+		}
+		if in.Has("keySlot") {
+			n := int(r.number(in, "keySlot", maxKeySlot))
+			s.KeySlot = &n
 		}
 		slots = append(slots, s)
 	}
