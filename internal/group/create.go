@@ -31,9 +31,17 @@ func (c *Created) Close() error {
 		return c.undo()
 	}
 	err := removeDir(c.Dir)
-	return errors.Join(err, c.release())
+	c.letGo()
+	return err
 }
 
+// letGo gives the lock up for good.
+func (c *Created) letGo() {
+	letGo(c.lock)
+	c.lock = nil
+}
+
+// release closes our copy of a lock that was handed on.
 func (c *Created) release() error {
 	err := c.lock.Close()
 	c.lock = nil
@@ -128,7 +136,8 @@ func (c *Created) fill(plan *Plan) error {
 	}
 	err = WriteRecord(c.Dir, c.Record)
 	if err != nil {
-		return errors.Join(err, c.release())
+		c.letGo()
+		return err
 	}
 	return nil
 }

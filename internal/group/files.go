@@ -75,8 +75,8 @@ func lockFile(path string, how int) (*os.File, error) {
 	return f, nil
 }
 
-// letGo gives a lock up that was not handed on. Closing the file is not enough: a process that is just being started has
-// a copy of the descriptor for a moment, and whoever tries the lock then would find it held.
+// letGo gives a lock up, for everybody who has a copy of it. Closing the file is not enough: a process that is just being
+// started has a copy of the descriptor for a moment, and whoever tries the lock then would find it held.
 func letGo(f *os.File) {
 	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN) // closing follows
 	_ = f.Close()                             // nothing was written

@@ -36,7 +36,8 @@ func (s *Store) Reset(ref string) (*Created, error) {
 	c := &Created{Group: Group{Dir: g.Dir}, lock: lock}
 	err = c.reset()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("starting the group %s again: %w", g.Record.Name, err), lock.Close())
+		letGo(lock)
+		return nil, fmt.Errorf("starting the group %s again: %w", g.Record.Name, err)
 	}
 	return c, nil
 }
@@ -70,5 +71,7 @@ func (c *Created) reset() error {
 
 // undo leaves a group that was reset, and not started, as it had ended.
 func (c *Created) undo() error {
-	return errors.Join(WriteRecord(c.Dir, c.before), c.release())
+	err := WriteRecord(c.Dir, c.before)
+	c.letGo()
+	return err
 }

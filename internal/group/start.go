@@ -238,8 +238,18 @@ func socketpair() (*net.UnixConn, *os.File, error) {
 	return conn.(*net.UnixConn), theirs, nil
 }
 
-// InheritLock takes over the lock that Start handed to this process, and makes sure that it is the group's.
-func InheritLock(home, name string) (*os.File, error) {
+// inheritedLock is a group's lock that this process has taken over.
+type inheritedLock struct{ f *os.File }
+
+// Close gives the lock up, also where a process that its maker was just starting has a copy of it.
+func (l inheritedLock) Close() error {
+	letGo(l.f)
+	return nil
+}
+
+// InheritLock takes over the lock that Start handed to this process, and makes sure that it is the group's. Closing it says
+// that the supervisor is gone.
+func InheritLock(home, name string) (io.Closer, error) {
 	f := os.NewFile(LockFD, "lock")
 	unix.CloseOnExec(LockFD)
 	path := filepath.Join(home, "groups", name, fileLock)
@@ -255,7 +265,7 @@ func InheritLock(home, name string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("taking over the group's lock: %w", err)
 	}
-	return f, nil
+	return inheritedLock{f}, nil
 }
 
 // InheritStatus takes over the connection to whoever started this process.
