@@ -330,8 +330,9 @@ func (c *client) waitContainer(ctx context.Context, ct *container) (*groupv1.Wai
 // Stop implements the service.
 func (c *client) Stop(ctx context.Context, r *groupv1.StopRequest) (*groupv1.StopResponse, error) {
 	select {
-	case c.s.stop <- time.Duration(r.GetTimeoutMs()) * time.Millisecond:
-	default: // somebody asked before
+	case c.s.stop <- time.Duration(r.GetTimeoutMs()) * time.Millisecond: // the loop may be busy, and hears of each request
+	case <-c.s.ended:
+	case <-ctx.Done():
 	}
 	select {
 	case <-c.s.ended:
