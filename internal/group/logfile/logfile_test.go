@@ -201,6 +201,34 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// TestLastRotation has a log that is rotated for the last time, and ends, after the follower has looked for a rotation.
+func TestLastRotation(t *testing.T) {
+	t.Parallel()
+	w, path := open(t, 200)
+	want := ""
+	write := func(n int) {
+		for i := range n {
+			line := fmt.Sprintf("%d of %d\n", i, n)
+			want += line
+			err := w.Append(Stdout, []byte(line))
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	write(1)
+	opts := Options{Follow: true, Alive: func() bool {
+		write(5)
+		return false
+	}}
+	if got := collect(t, path, opts)[Stdout]; got != want {
+		t.Errorf("followed %q, want %q", got, want)
+	}
+	if _, err := os.Stat(path + Rotated); err != nil {
+		t.Errorf("the log was not rotated: %v", err)
+	}
+}
+
 func TestFollowEnds(t *testing.T) {
 	t.Parallel()
 	_, path := open(t, 0)

@@ -46,8 +46,11 @@ func Read(ctx context.Context, path string, opts Options, fn func(Entry) error) 
 		if err != nil {
 			return err
 		}
-		if !alive {
+		if !alive && !opts.Follow {
 			return nil
+		}
+		if !alive { // the log may have been rotated since it was looked at, and is not any more
+			return errors.Join(r.advance(ctx), r.drain(ctx))
 		}
 		select {
 		case <-ctx.Done():
