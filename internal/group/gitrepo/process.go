@@ -39,10 +39,11 @@ func (r *repository) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
 		"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=/bin/false", "GIT_ALLOW_PROTOCOL=" + strings.Join(r.o.Protocols, ":"), "GIT_NO_LAZY_FETCH=1",
-		"GIT_CONFIG_COUNT=5", "GIT_CONFIG_KEY_0=remote.origin.url", "GIT_CONFIG_VALUE_0=" + r.o.URL,
+		"GIT_CONFIG_COUNT=6", "GIT_CONFIG_KEY_0=remote.origin.url", "GIT_CONFIG_VALUE_0=" + r.o.URL,
 		"GIT_CONFIG_KEY_1=core.hooksPath", "GIT_CONFIG_VALUE_1=/dev/null", "GIT_CONFIG_KEY_2=gc.auto", "GIT_CONFIG_VALUE_2=0",
 		"GIT_CONFIG_KEY_3=core.bigFileThreshold", "GIT_CONFIG_VALUE_3=1m", // larger ones are never in memory as a whole
 		"GIT_CONFIG_KEY_4=pack.threads", "GIT_CONFIG_VALUE_4=1", // each takes address space
+		"GIT_CONFIG_KEY_5=maintenance.auto", "GIT_CONFIG_VALUE_5=false", // it would outlive git, and our limits
 	}
 	for _, name := range []string{"http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY"} {
 		if v, ok := os.LookupEnv(name); ok {
