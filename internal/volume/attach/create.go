@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"cofferdam.dev/internal/volume/blob"
@@ -85,14 +86,13 @@ func create(ctx context.Context, path string, n New) (d *descriptor.Descriptor, 
 	}
 	d = &descriptor.Descriptor{Kind: n.Kind, Size: n.Size, Anchor: n.Anchor, Created: n.Now}
 	if n.Kind == descriptor.LUKS2 {
+		n.Openers = Numbered(n.Openers)
 		key, err = n.createLUKS2(d, path)
 	} else {
 		key, err = n.createShadow(ctx, d, f)
 	}
-	for _, o := range n.Openers {
-		if err == nil {
-			err = d.AddSlot(key, o.Slot, o.Secret)
-		}
+	if err == nil {
+		err = addOpeners(d, key, n.Openers)
 	}
 	if err == nil {
 		err = d.Sign(key)
@@ -145,17 +145,49 @@ func (n *New) createLUKS2(d *descriptor.Descriptor, path string) (descriptor.Key
 	return key, err
 }
 
-// LUKSSlots are the key slots by which cryptsetup opens a volume with the same secrets.
+// LUKSSlots are the key slots by which cryptsetup opens a volume with the same secrets: those of a new header, in the order of
+// their numbers.
 func LUKSSlots(openers []Opener) []luks2.Slot {
 	var list []luks2.Slot
 	for _, o := range openers {
-		s := luks2.Slot{Passphrase: o.Secret, KDF: luks2.EncfsKDF()}
-		if o.Slot.Kind == descriptor.PassphraseSlot {
-			s.KDF = luks2.DefaultKDF()
+		if o.HasKeySlot() {
+			list = append(list, o.KeySlot())
 		}
-		list = append(list, s)
 	}
 	return list
+}
+
+// HasKeySlot says whether cryptsetup can be given the secret: nobody knows the one that a vault unwraps.
+func (o *Opener) HasKeySlot() bool { return o.Slot.Kind != descriptor.UnwrapSlot }
+
+// KeySlot is the key slot by which cryptsetup opens a volume with the secret.
+func (o *Opener) KeySlot() luks2.Slot {
+	if o.Slot.Kind == descriptor.PassphraseSlot {
+		return luks2.Slot{Passphrase: o.Secret, KDF: luks2.DefaultKDF()}
+	}
+	return luks2.Slot{Passphrase: o.Secret, KDF: luks2.EncfsKDF()}
+}
+
+// Numbered is the same openers, which say which of LUKSSlots has their secret.
+func Numbered(openers []Opener) []Opener {
+	list := slices.Clone(openers)
+	next := 0
+	for i := range list {
+		if list[i].HasKeySlot() {
+			n := next
+			list[i].Slot.KeySlot, next = &n, next+1
+		}
+	}
+	return list
+}
+
+func addOpeners(d *descriptor.Descriptor, key descriptor.Key, openers []Opener) error {
+	for _, o := range openers {
+		if err := d.AddSlot(key, o.Slot, o.Secret); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func parseUUID(s string) (id [16]byte, err error) {
@@ -206,10 +238,8 @@ func DescribeHeader(h *luks2.Header, volume luks2.VolumeKey, openers []Opener, n
 	if d.ID, err = parseUUID(pin.UUID); err != nil {
 		return nil, err
 	}
-	for _, o := range openers {
-		if err := d.AddSlot(key, o.Slot, o.Secret); err != nil {
-			return nil, err
-		}
+	if err := addOpeners(d, key, openers); err != nil {
+		return nil, err
 	}
 	return d, d.Sign(key)
 }

@@ -97,10 +97,8 @@ func seal(ctx context.Context, dir, path string, openers []Opener, now time.Time
 	d = &descriptor.Descriptor{
 		Kind: descriptor.Sealed, ID: facts.ID, Size: facts.Size, Root: facts.Root[:], Created: now, Anchor: descriptor.Anchor{Kind: descriptor.NoAnchor},
 	}
-	for _, o := range openers {
-		if err := d.AddSlot(key, o.Slot, o.Secret); err != nil {
-			return nil, err
-		}
+	if err := addOpeners(d, key, openers); err != nil {
+		return nil, err
 	}
 	return d, d.Sign(key)
 }

@@ -314,8 +314,14 @@ func TestConvertFiles(t *testing.T) {
 	if err != nil || open.Operation() != OpDecrypt {
 		t.Fatal(err)
 	}
-	if got, err := open.Unlock([]byte("three")); err != nil || !bytes.Equal(got.Expose(), other.Expose()) {
+	two, three := []byte("two"), []byte("three")
+	if got, err := open.Unlock(two, three); err != nil || !bytes.Equal(got.Expose(), other.Expose()) {
 		t.Errorf("the journal does not give the key: %v", err)
+	}
+	for name, wrong := range map[string][][]byte{"none": nil, "one of them": {two}, "in another order": {three, two}, "one more": {two, three, two}} {
+		if _, err := open.Unlock(wrong...); !errors.Is(err, ErrKey) {
+			t.Errorf("other passphrases, %s: %v", name, err)
+		}
 	}
 }
 

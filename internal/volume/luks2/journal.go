@@ -97,10 +97,20 @@ func OpenJournal(journal File) (*Journal, error) {
 // Operation returns what is under way.
 func (j *Journal) Operation() Operation { return j.state.Operation }
 
-// Unlock returns the volume key of the header in the journal by a passphrase: the new key of a volume that is encrypted or
-// re-encrypted, the one key of a volume that is decrypted.
-func (j *Journal) Unlock(passphrase []byte) (VolumeKey, error) {
-	return j.header.Unlock(section{j.file, journalHeader}, passphrase)
+// Unlock returns the volume key of the header in the journal: the new key of a volume that is encrypted or re-encrypted, the
+// one key of a volume that is decrypted. The passphrases are those of its key slots, all of them and in their order, so that
+// what was begun is what is gone on with. The error wraps ErrKey when they are others.
+func (j *Journal) Unlock(passphrases ...[]byte) (key VolumeKey, err error) {
+	if n := len(j.header.m.Keyslots); n != len(passphrases) || n == 0 {
+		return key, fmt.Errorf("unlocking a journal: %w: it was begun with %d passphrases, and there are %d", ErrKey, n, len(passphrases))
+	}
+	for id, p := range passphrases {
+		key.Destroy()
+		if key, err = j.header.UnlockSlot(section{j.file, journalHeader}, id, p); err != nil {
+			return VolumeKey{}, fmt.Errorf("unlocking a journal: passphrase %d is not the one that it was begun with: %w", id, err)
+		}
+	}
+	return key, nil
 }
 
 // openJournalHeader reads the header in a journal, of a volume whose data have a size. Where the data begin is known only

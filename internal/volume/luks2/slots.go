@@ -25,6 +25,12 @@ const maxPassphrase = 8 << 20
 // first, but none that is marked to be ignored. The error wraps ErrKey when none opens. The key is that of the header as it
 // was found: only [Header.Verify] tells whether it is the right one.
 func (h *Header) Unlock(r io.ReaderAt, passphrase []byte) (VolumeKey, error) {
+	key, _, err := h.Find(r, passphrase)
+	return key, err
+}
+
+// Find is Unlock that says which key slot opened.
+func (h *Header) Find(r io.ReaderAt, passphrase []byte) (VolumeKey, int, error) {
 	ids := h.m.slots()
 	slices.SortStableFunc(ids, func(a, b int) int { return h.m.Keyslots[b].priority() - h.m.Keyslots[a].priority() })
 	for _, id := range ids {
@@ -33,10 +39,10 @@ func (h *Header) Unlock(r io.ReaderAt, passphrase []byte) (VolumeKey, error) {
 		}
 		key, err := h.UnlockSlot(r, id, passphrase)
 		if err == nil || !errors.Is(err, ErrKey) {
-			return key, err
+			return key, id, err
 		}
 	}
-	return VolumeKey{}, fmt.Errorf("unlocking a volume: %w: no key slot opens with this passphrase", ErrKey)
+	return VolumeKey{}, 0, fmt.Errorf("unlocking a volume: %w: no key slot opens with this passphrase", ErrKey)
 }
 
 // UnlockSlot is Unlock with one key slot.
