@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"cofferdam.dev/internal/group"
-	"cofferdam.dev/internal/group/logfile"
 	"cofferdam.dev/internal/sandbox/sandboxtest"
 )
 
@@ -162,7 +161,7 @@ func TestSupervisorIsKilled(t *testing.T) {
 	if g.Record.State != group.StateFailed || g.Record.Reason != group.ReasonSupervisorGone {
 		t.Errorf("record is %s (%s)", g.Record.State, g.Record.Reason)
 	}
-	for range 1000 { // QEMU goes with it
+	for range attempts { // QEMU goes with it
 		if syscall.Kill(r.MachinePID, 0) != nil || zombie(r.MachinePID) {
 			return
 		}
@@ -313,24 +312,7 @@ func TestSeveralGroups(t *testing.T) {
 		t.Fatalf("list is %d groups, %v", len(list), err)
 	}
 	for i, name := range names {
-		var got string
-		for range 500 {
-			got = ""
-			err = b.store.Logs(t.Context(), name, "main", logfile.Options{}, func(e logfile.Entry) error {
-				got += string(e.Bytes())
-				return nil
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got != "" {
-				break
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		if want := fmt.Sprintf("group %d\n", i); got != want {
-			t.Errorf("log of %s is %q, want %q", name, got, want)
-		}
+		b.logged(name, fmt.Sprintf("group %d\n", i))
 	}
 }
 

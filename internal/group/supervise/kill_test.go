@@ -121,7 +121,7 @@ func (b *bench) killOnce(name string, after time.Duration) int {
 // inspectDead checks what is left of a group whose supervisor was killed.
 func (b *bench) inspectDead(c *group.Created) int {
 	name := c.Record.Name
-	for range 1000 { // QEMU and what it plays go with the supervisor
+	for range attempts { // QEMU and what it plays go with the supervisor
 		if len(processes(b.home)) == 0 {
 			break
 		}
@@ -132,7 +132,7 @@ func (b *bench) inspectDead(c *group.Created) int {
 		b.t.Errorf("process %d of %s lives on: %q", pid, name, line)
 	}
 	g, err := b.store.Lookup(name)
-	for range 1000 { // a process that another worker forks has copies of all descriptors, the lock's too, until it runs its program
+	for range attempts { // a process that another worker forks has copies of all descriptors, the lock's too, until it runs its program
 		if err != nil || !g.Alive {
 			break
 		}

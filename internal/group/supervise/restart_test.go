@@ -55,7 +55,7 @@ func (b *bench) logOf(name, container string) string {
 func (b *bench) until(c *group.Client, what string, wanted func(*group.Record) bool) *group.Record {
 	b.t.Helper()
 	var r *group.Record
-	for range 3000 {
+	for range attempts {
 		var err error
 		r, err = c.Inspect(b.t.Context())
 		if err != nil {
@@ -90,11 +90,7 @@ func TestRestartOnFailure(t *testing.T) {
 	b.member(p, "app", spec.Life{}, fmt.Sprintf("echo x >>%s; n=$(wc -l <%s); echo run $n; test $n -ge 3 || exit 7", count, count))
 	p = members(p)
 	p.Containers[0].ScratchMiB = 1
-	c, client := b.start(p)
-	s, err := client.Attach(t.Context(), group.AttachOptions{Replay: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, client, s := b.foreground(p, false)
 	end, err := client.Wait(t.Context(), "app", "")
 	if err != nil || end.ExitCode != 0 || end.Broken {
 		t.Errorf("end is %+v, %v", end, err)
@@ -114,7 +110,6 @@ func TestRestartOnFailure(t *testing.T) {
 	if out := b.logOf("again", "app"); out != "run 1\nrun 2\nrun 3\n" {
 		t.Errorf("log is %q", out)
 	}
-	_ = c
 }
 
 // TestInitOrder runs two init containers, a sidecar and two containers that depend on one another.
@@ -213,7 +208,8 @@ func TestLogIsBounded(t *testing.T) {
 	p.LogLimitBytes = 64 << 10
 	count := filepath.Join(b.home, "count")
 	b.member(p, "app", spec.Life{}, fmt.Sprintf("echo x >>%s; n=$(wc -l <%s); seq -f \"run $n line %%g\" 2000; test $n -ge 4", count, count))
-	c, client := b.start(members(p))
+	c, client, _ := b.foreground(members(p), false)
+	_ = client.Close() // the log alone is followed
 	var followed strings.Builder
 	err := b.store.Logs(t.Context(), "chatty", "app", logfile.Options{Follow: true}, func(e logfile.Entry) error {
 		followed.Write(e.Bytes())
@@ -222,7 +218,6 @@ func TestLogIsBounded(t *testing.T) {
 	if err != nil || !strings.HasSuffix(followed.String(), "run 4 line 2000\n") {
 		t.Errorf("following: %d bytes, %v", followed.Len(), err)
 	}
-	_ = client.Close()
 	b.waitDead("chatty")
 	out := b.logOf("chatty", "app")
 	if !strings.HasSuffix(out, "run 4 line 1999\nrun 4 line 2000\n") || strings.Contains(out, "run 1 ") {
@@ -261,7 +256,7 @@ func TestStalledClient(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		for range 3000 { // the record is final before the clients are let go
+		for range attempts { // the record is final before the clients are let go
 			g, err := b.store.Lookup(name)
 			if err == nil && g.Record.State.Final() {
 				break
@@ -283,7 +278,7 @@ func TestRefusedForGood(t *testing.T) {
 	p := b.group("once", spec.RestartAlways)
 	b.member(p, "app", spec.Life{}, "")
 	p.Containers[1].Command = []string{sandboxtest.CommandOnce}
-	_, client := b.start(members(p))
+	_, client, _ := b.foreground(members(p), false)
 	end, err := client.Wait(t.Context(), "app", "")
 	if err != nil || end.ExitCode != 128 || !strings.Contains(end.Reason, "invalid command") {
 		t.Errorf("end is %+v, %v", end, err)

@@ -56,6 +56,10 @@ func testTimes(name string) lifecycle.Times {
 	return lifecycle.Times{BackOff: 10 * time.Millisecond, MaxBackOff: 50 * time.Millisecond, Calm: time.Hour}
 }
 
+// attempts is how often a test looks, 10 ms apart, for what must come about: for minutes, which only matter when something
+// is broken.
+const attempts = 12_000
+
 // bench is one state directory with what plans need.
 type bench struct {
 	t     *testing.T
@@ -178,7 +182,7 @@ func (b *bench) leaveNothing(c *group.Created) {
 // waitDead waits until nobody holds the group's lock any more, and returns the group, nil if it was removed.
 func (b *bench) waitDead(name string) *group.Group {
 	b.t.Helper()
-	for range 3000 {
+	for range attempts {
 		g, err := b.store.Lookup(name)
 		if errors.Is(err, group.ErrNotFound) {
 			return nil
@@ -195,7 +199,7 @@ func (b *bench) waitDead(name string) *group.Group {
 	return nil
 }
 
-// start starts a group, waits until it runs, and connects to it.
+// start starts a group that does not end by itself, waits until it runs, and connects to it.
 func (b *bench) start(plan *group.Plan) (*group.Created, *group.Client) {
 	b.t.Helper()
 	c, s := b.create(plan)
@@ -400,7 +404,7 @@ func TestDetached(t *testing.T) {
 		t.Fatal(err)
 	}
 	stopped := make(chan error, 1)
-	go func() { stopped <- client.Stop(t.Context(), 0) }()
+	go func() { stopped <- client.Stop(t.Context(), time.Minute) }()
 	if out := string(one) + readAll(t, late.Stdout); out != "one\nbye\n" {
 		t.Errorf("a late client sees %q", out)
 	}

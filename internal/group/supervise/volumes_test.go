@@ -80,6 +80,7 @@ func TestSecretVolume(t *testing.T) {
 			t.Errorf("%s has %d bytes, want %d; %v", f.Path, len(got), len(f.Content), err)
 		}
 	}
+	b.logged("secret", "run\n")
 	noTrace(t, b.home)
 	_ = client.Stop(t.Context(), 10*time.Millisecond)
 	_ = client.Close()
@@ -105,12 +106,24 @@ func TestSecretVolume(t *testing.T) {
 	if err != nil || r.Runs != 2 || r.ID != first.Record.ID || r.Containers[0].ID == first.Record.Containers[0].ID || r.Reason != "" {
 		t.Errorf("record is %+v, %v", r, err)
 	}
+	b.logged("secret", "run\nrun\n")
 	_ = client.Stop(t.Context(), 10*time.Millisecond)
 	_ = client.Close()
 	b.waitDead("secret")
-	if out := b.logOf("secret", "main"); out != "run\nrun\n" {
-		t.Errorf("log is %q", out)
+}
+
+// logged waits until the log of a group's container holds exactly this.
+func (b *bench) logged(name, want string) {
+	b.t.Helper()
+	got := ""
+	for range attempts {
+		got = b.logOf(name, "main")
+		if got == want {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
+	b.t.Fatalf("log of %s is %q, want %q", name, got, want)
 }
 
 // noTrace looks for the secret in everything below dir.
@@ -145,8 +158,7 @@ func TestRepositoryVolume(t *testing.T) {
 		}}}
 		return p
 	}
-	_, client := b.start(plan("cloned", commit))
-	_ = client.Close()
+	b.let(plan("cloned", commit))
 	b.waitDead("cloned")
 	text, err := os.ReadFile(filepath.Join(volumes, "n-cloned", filepath.Base(origin), "run.sh"))
 	info, _ := os.Stat(filepath.Join(volumes, "n-cloned", filepath.Base(origin), "run.sh"))
@@ -203,7 +215,7 @@ func TestSharedVolume(t *testing.T) {
 	}
 	_, client := b.start(plan("shared", dir))
 	var text []byte
-	for range 3000 {
+	for range attempts {
 		text, _ = os.ReadFile(filepath.Join(volumes, "shared"))
 		if len(text) > 0 {
 			break
@@ -230,8 +242,7 @@ func TestNetworkIsConfigured(t *testing.T) {
 	p := b.plan("dns", "/bin/true")
 	p.DNS = spec.DNS{Servers: []string{"192.0.2.1"}}
 	p.HostAliases = []spec.HostAlias{{Address: "192.0.2.2", Names: []string{"db"}}}
-	_, client := b.start(p)
-	_ = client.Close()
+	b.let(p)
 	if r := b.waitDead("dns").Record; r.State != group.StateExited {
 		t.Errorf("group is %s (%s)", r.State, r.Reason)
 	}
