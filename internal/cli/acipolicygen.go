@@ -38,9 +38,7 @@ type acipolicygenOptions struct {
 // acipolicygenCommand is `policy generate` with the flags, the defaults, the output and the exit codes of confcom, for
 // scripts that exist.
 func (a *app) acipolicygenCommand() *cobra.Command {
-	o := acipolicygenOptions{generate: generateOptions{
-		run: policyRun(), asConfcom: true,
-	}}
+	o := acipolicygenOptions{generate: generateOptions{asConfcom: true}}
 	c := &cobra.Command{
 		Use:    "acipolicygen",
 		Hidden: true,
@@ -76,9 +74,9 @@ func (o *acipolicygenOptions) flags(c *cobra.Command) {
 	f.StringArrayVarP(&g.parameterFiles, "parameters", "p", nil, "parameters file of the template")
 	f.StringVar(&o.tar, "tar", "", "archive of the image, or a JSON file of archives by image")
 	f.StringVar(&g.svn, "infrastructure-svn", "", "lowest version of the infrastructure fragment")
-	f.BoolVar(&g.run.debug, "debug-mode", false, "allow debugging")
+	f.BoolVar(&g.container.debug, "debug-mode", false, "allow debugging")
 	f.BoolVar(&g.enableStdio, "enable-stdio", false, "let the host read the containers' output")
-	f.BoolVar(&g.run.noStdio, "disable-stdio", false, "keep the containers' output from the host")
+	f.BoolVar(&g.container.noStdio, "disable-stdio", false, "keep the containers' output from the host")
 	f.BoolVarP(&g.wildcards, "approve-wildcards", "y", false, "approve of variables with any value")
 	f.BoolVarP(&g.exclude, "exclude-default-fragments", "e", false, "allow no fragment of the platform")
 	f.BoolVarP(&g.include, "include-fragments", "f", false, "allow further fragments")
@@ -173,7 +171,7 @@ func (a *app) acipolicygenInput(ctx context.Context, cmd *cobra.Command, o *acip
 			return nil, usage(cmd, "an image holds no policy")
 		}
 		c := bareContainer("image-1", o.image)
-		return &input{groups: []spec.Group{{Platform: spec.PlatformACI, Debug: g.run.debug, Containers: []spec.Container{c}}}, bare: true}, nil
+		return &input{groups: []spec.Group{{Platform: spec.PlatformACI, Debug: g.container.debug, Containers: []spec.Container{c}}}, bare: true}, nil
 	}
 	var files []reader.Input
 	for _, text := range o.containers {

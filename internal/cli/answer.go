@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"cofferdam.dev/internal/plain"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 	"sigs.k8s.io/yaml"
@@ -111,3 +112,6 @@ func (s style) warn(text string) string   { return s.paint("33", text) }
 func (s style) bad(text string) string    { return s.paint("31", text) }
 func (s style) dim(text string) string    { return s.paint("2", text) }
 func (s style) strong(text string) string { return s.paint("1", text) }
+
+// oneLine makes foreign text fit for one line of a message.
+func oneLine(s string) string { return plain.Printable(strings.Join(strings.Fields(s), " ")) }

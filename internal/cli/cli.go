@@ -11,33 +11,14 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
-
-	"cofferdam.dev/internal/cli/progress"
 )
-
-// Process is what the command line needs of the process that it runs in.
-type Process struct {
-	// Args are the arguments after the program's name.
-	Args []string
-	// In, Out and Err are the standard streams.
-	In, Out, Err *os.File
-	// LookupEnv reads the environment.
-	LookupEnv func(string) (string, bool)
-	// Now is the clock.
-	Now func() time.Time
-}
 
 // Current is the process that runs.
 func Current() Process {
@@ -51,17 +32,6 @@ func Main(ctx context.Context, p Process) int {
 	root.SetArgs(p.Args)
 	err := root.ExecuteContext(ctx)
 	return a.finish(err)
-}
-
-// app is one invocation of the command line.
-type app struct {
-	Process
-	home    string
-	color   string
-	verbose bool
-	output  string
-	// pass is the exit code of a process that was run for the user, in place of our own.
-	pass int
 }
 
 func (a *app) root() *cobra.Command {
@@ -159,84 +129,4 @@ func (a *app) commands() map[string][]*cobra.Command {
 		"make": {a.imageCommand(), a.guestCommand(), a.vaultCommand(), a.keyCommand(), a.secretCommand(), a.brokerCommand(), a.volumeCommand()},
 		"self": {a.doctorCommand(), a.simulatorCommand(), a.versionCommand(), a.completionCommand()},
 	}
-}
-
-// parentRun is what a command with sub-commands does: alone it shows its help, with anything else it asks back.
-func parentRun(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return cmd.Help()
-	}
-	message := fmt.Sprintf("%q is not a command of %q", args[0], cmd.CommandPath())
-	if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
-		message += fmt.Sprintf("; did you mean %s?", strings.Join(s, " or "))
-	}
-	return usage(cmd, message)
-}
-
-// noun returns a command that only groups others.
-func noun(use, short string, verbs ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs, RunE: parentRun}
-	c.SuggestionsMinimumDistance = 2
-	c.AddCommand(verbs...)
-	return c
-}
-
-func (a *app) checkGlobals(cmd *cobra.Command) error {
-	switch a.color {
-	case "auto", "always", "never":
-	default:
-		return usage(cmd, fmt.Sprintf("--color is %q; want auto, always or never", a.color))
-	}
-	switch a.output {
-	case "", "table", "json", "yaml":
-	default:
-		return usage(cmd, fmt.Sprintf("--output is %q; want table, json or yaml", a.output))
-	}
-	return a.findHome()
-}
-
-// findHome settles the state directory: flag, then COFFERDAM_HOME, then the XDG data directory.
-func (a *app) findHome() error {
-	if a.home == "" {
-		a.home, _ = a.LookupEnv("COFFERDAM_HOME")
-	}
-	if a.home == "" {
-		data, _ := a.LookupEnv("XDG_DATA_HOME")
-		if !filepath.IsAbs(data) { // the XDG specification: relative paths are invalid
-			home, _ := a.LookupEnv("HOME")
-			if home == "" {
-				return &failure{code: exitError, err: errors.New("no state directory: neither COFFERDAM_HOME nor HOME is set"), fix: "cofferdam --home DIR ..."}
-			}
-			data = filepath.Join(home, ".local", "share")
-		}
-		a.home = filepath.Join(data, "cofferdam")
-	}
-	abs, err := filepath.Abs(a.home)
-	if err != nil {
-		return fmt.Errorf("making the state directory's path absolute: %w", err)
-	}
-	a.home = abs
-	return nil
-}
-
-// interruptible returns a context that ends with Ctrl-C or a request to terminate.
-func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-}
-
-// say writes one line about the work to standard error.
-func (a *app) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(a.Err, format+"\n", args...) // nowhere is left to complain
-}
-
-// board returns where progress is shown.
-func (a *app) board() *progress.Board {
-	mode := progress.Quiet
-	switch {
-	case a.verbose:
-		mode = progress.Lines
-	case term.IsTerminal(int(a.Err.Fd())):
-		mode = progress.Bars
-	}
-	return progress.New(a.Err, mode, a.Now)
 }

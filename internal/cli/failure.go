@@ -60,16 +60,6 @@ var (
 // quiet ends the command with an exit code and no further words.
 func quiet(code int) error { return &failure{code: code, err: errSilent} }
 
-// arguments is like cobra's argument checks, with a failure of ours.
-func arguments(low, high int, want string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) >= low && (high < 0 || len(args) <= high) {
-			return nil
-		}
-		return usage(cmd, fmt.Sprintf("%s wants %s, got %d argument%s", cmd.CommandPath(), want, len(args), plural(len(args))))
-	}
-}
-
 func plural(n int) string {
 	if n == 1 {
 		return ""

@@ -17,7 +17,10 @@ func serveFiles() {
 	}
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	if err == nil {
-		err = os.WriteFile(os.Args[2], []byte(port), 0o600)
+		err = os.WriteFile(os.Args[2]+".tmp", []byte(port), 0o600)
+	}
+	if err == nil {
+		err = os.Rename(os.Args[2]+".tmp", os.Args[2]) // who finds it there finds all of it
 	}
 	if err != nil {
 		fatalf("%v", err)

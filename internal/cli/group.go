@@ -23,39 +23,6 @@ func (a *app) groupCommand() *cobra.Command {
 		a.stopCommand(), a.restartCommand(), a.rmCommand(), a.loadCommand(), a.attestCommand())
 }
 
-// store opens the groups of the state directory.
-func (a *app) store() (*group.Store, error) { return group.OpenStore(a.home) }
-
-// lookup finds a group by name or ID.
-func (a *app) lookup(ref string) (*group.Store, *group.Group, error) {
-	s, err := a.store()
-	if err != nil {
-		return nil, nil, err
-	}
-	g, err := s.Lookup(ref)
-	if errors.Is(err, group.ErrNotFound) {
-		return nil, nil, fixed(err, "cofferdam group ps --all")
-	}
-	return s, g, err
-}
-
-// completeGroups offers the names of groups to the shell.
-func (a *app) completeGroups(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 || a.findHome() != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	s, err := a.store()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	groups, _ := s.List() // what can be read is offered
-	var names []string
-	for _, g := range groups {
-		names = append(names, g.Record.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
 // groupList is the document behind `group ps -o json`.
 type groupList struct {
 	Schema string          `json:"schema"`

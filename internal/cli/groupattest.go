@@ -7,8 +7,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 )
@@ -114,27 +112,6 @@ func readRuntimeData(name string) ([]byte, error) {
 	data, err := readLimited(name, nil, maxRuntimeData)
 	if err != nil {
 		return nil, fmt.Errorf("reading the runtime data: %w", err)
-	}
-	return data, nil
-}
-
-// readLimited reads a file of at most limit bytes, or stdin where the name is "-".
-func readLimited(name string, stdin io.Reader, limit int64) ([]byte, error) {
-	r := stdin
-	if name != "-" || stdin == nil {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = f.Close() }() // opened for reading only
-		r = f
-	}
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%s has more than %d bytes", name, limit)
 	}
 	return data, nil
 }

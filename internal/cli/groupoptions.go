@@ -71,7 +71,7 @@ func (o *groupOptions) flags(c *cobra.Command) {
 	f.StringArrayVar(&o.fragments, "fragment", nil, "load this signed policy fragment, which the policy must import (a file)")
 	f.StringArrayVar(&o.trustLists, "trust-list", nil, "load this signed trust list before the fragments (a file)")
 	f.BoolVar(&o.plainHTTP, "plain-http", false, "speak to the images' registries without TLS")
-	f.BoolVar(&o.read.run.debug, "debug", false, "allow shells and debugging requests; not for production")
+	f.BoolVar(&o.read.container.debug, "debug", false, "allow shells and debugging requests; not for production")
 	o.allowFlag(c)
 	f.StringVarP(&o.memory, "memory", "m", "", "memory of the machine (default: what the containers ask for, and the guest needs)")
 	f.IntVar(&o.cpus, "cpus", 0, "virtual processors of the machine (default: what the containers ask for)")

@@ -193,3 +193,9 @@ func checkTEE(cmd *cobra.Command, tee string, more ...string) error {
 	}
 	return nil
 }
+
+// The number of a machine's processors.
+const (
+	defaultCPUs = 1
+	maxCPUs     = 64
+)

@@ -5,8 +5,6 @@ package cli
 import (
 	"fmt"
 	"strings"
-
-	"cofferdam.dev/internal/plain"
 )
 
 // hints are what to do about failures of a start that a person can mend, by words of the message. The words are QEMU's,
@@ -34,9 +32,6 @@ func hint(message string) string {
 	}
 	return ""
 }
-
-// oneLine makes foreign text fit for one line of a message.
-func oneLine(s string) string { return plain.Printable(strings.Join(strings.Fields(s), " ")) }
 
 // howToLook says where the rest of the story is, for a group that is kept.
 func howToLook(name string) string {

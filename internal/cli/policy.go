@@ -19,9 +19,6 @@ import (
 // maxPolicy is what the guest takes.
 const maxPolicy = 1 << 20
 
-// groupPrefix marks an argument that names a group instead of a file.
-const groupPrefix = "group:"
-
 func (a *app) policyCommand() *cobra.Command {
 	return noun("policy", "Make execution policies, look at them, hash them",
 		a.policyGenerateCommand(), a.policyShowCommand(), a.policyHashCommand(), a.policyFragmentCommand(), a.policyTrustListCommand(),

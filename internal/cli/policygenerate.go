@@ -20,8 +20,8 @@ import (
 
 // generateOptions is what a person asks `policy generate` for.
 type generateOptions struct {
-	run    runOptions // what the flags of `run` say about an image
-	images imageSource
+	container containerFlags
+	images    imageSource
 
 	// How a description is read.
 	parameterFiles []string
@@ -69,7 +69,7 @@ var forms = []string{"raw", "pretty", "base64"}
 var imageFlags = []string{"egress", "env", "env-file", "user", "workdir", "entrypoint", "allow-exec", "tty"}
 
 func (a *app) policyGenerateCommand() *cobra.Command {
-	o := generateOptions{run: policyRun()}
+	var o generateOptions
 	c := &cobra.Command{
 		Use:   "generate [flags] {IMAGE [--] [COMMAND...] | FILE...}",
 		Short: "Make the policy of a description or an image",
@@ -103,7 +103,7 @@ what was found to a lock file; with it, generation needs no image and no network
 			return a.generate(ctx, cmd, &o, o.from)
 		},
 	}
-	o.run.policyFlags(c)
+	o.container.flags(c)
 	o.images.flags(c)
 	o.flags(c)
 	a.outputFlag(c)
@@ -172,7 +172,7 @@ func (o *generateOptions) divide(cmd *cobra.Command, args []string) error {
 		return fmt.Errorf("reading the description: %w", err)
 	}
 	if !description && platforms[o.platform] == spec.PlatformOwn {
-		o.from, o.run.command = args[:1], afterDashes(args[1:])
+		o.from, o.container.command = args[:1], afterDashes(args[1:])
 		o.dashes = len(args) > 1 && args[1] == "--"
 		return nil
 	}
@@ -190,7 +190,7 @@ func (o *generateOptions) divide(cmd *cobra.Command, args []string) error {
 	}
 	rest := f.Args()
 	if dash := f.ArgsLenAtDash(); dash >= 0 {
-		rest, o.run.command = rest[:dash], rest[dash:]
+		rest, o.container.command = rest[:dash], rest[dash:]
 	}
 	o.from = append(args[:1:1], rest...)
 	return nil
@@ -199,10 +199,10 @@ func (o *generateOptions) divide(cmd *cobra.Command, args []string) error {
 // noteLikelyFlags says so when the command of an image begins with what is a flag of ours: it may have been meant as
 // one, and the policy would silently say something else.
 func (o *generateOptions) noteLikelyFlags(cmd *cobra.Command, a *app) {
-	if o.dashes || len(o.run.command) == 0 {
+	if o.dashes || len(o.container.command) == 0 {
 		return
 	}
-	name, long := strings.CutPrefix(o.run.command[0], "--")
+	name, long := strings.CutPrefix(o.container.command[0], "--")
 	name, _, _ = strings.Cut(name, "=")
 	if long && cmd.Flags().Lookup(name) != nil {
 		a.say("%s --%s stands behind the image and is the command's; flags of ours stand before the image", a.style(a.Err).warn("warning:"), name)
@@ -228,7 +228,7 @@ func (o *generateOptions) check(cmd *cobra.Command) error {
 		return usage(cmd, "--api and --compat exclude each other: an older text has its own version")
 	case len(actions) > 1:
 		return usage(cmd, strings.Join(actions, " and ")+" exclude each other")
-	case o.enableStdio && o.run.noStdio:
+	case o.enableStdio && o.container.noStdio:
 		return usage(cmd, "--enable-stdio and --no-stdio exclude each other")
 	case o.include && o.fragmentsFile == "":
 		return usage(cmd, "--include-fragments needs --fragments-json")
@@ -260,7 +260,7 @@ func (o *generateOptions) policyOptions(p spec.Platform) (policygen.Options, err
 	}
 	out.ExcludeDefaultFragment = out.ExcludeDefaultFragment || o.exclude
 	out.InfrastructureSVN, out.OmitID = o.svn, o.omitID
-	out.WithoutStdio, out.AllowHostNetwork = o.run.noStdio, o.hostNetwork
+	out.WithoutStdio, out.AllowHostNetwork = o.container.noStdio, o.hostNetwork
 	if o.era != "" {
 		if err := out.SetEra(o.era); err != nil {
 			return out, fmt.Errorf("--compat: %w", err)

@@ -91,10 +91,10 @@ func (a *app) imageInput(cmd *cobra.Command, o *generateOptions, args []string) 
 	case platforms[o.platform] == spec.PlatformOwn && (o.svn != "" || o.exclude):
 		return nil, usage(cmd, "--infrastructure-svn and --exclude-default-fragments are about Azure's platform: add --for aci")
 	}
-	g := spec.Group{Platform: platforms[o.platform], Debug: o.run.debug}
+	g := spec.Group{Platform: platforms[o.platform], Debug: o.container.debug}
 	for i, image := range args {
-		o.run.image = image
-		one, err := o.run.group(cmd, a)
+		o.container.image = image
+		one, err := o.container.group(cmd, a, spec.RunFlags{})
 		if err != nil {
 			return nil, err
 		}
@@ -105,7 +105,7 @@ func (a *app) imageInput(cmd *cobra.Command, o *generateOptions, args []string) 
 		}
 		g.Containers = append(g.Containers, c)
 	}
-	if len(args) > 1 && len(o.run.command) > 0 {
+	if len(args) > 1 && len(o.container.command) > 0 {
 		return nil, usage(cmd, "a command is for one image, got several")
 	}
 	return &input{groups: []spec.Group{g}, bare: g.Platform != spec.PlatformOwn}, nil
@@ -118,7 +118,7 @@ func (a *app) descriptionInput(ctx context.Context, cmd *cobra.Command, o *gener
 			return nil, usage(cmd, fmt.Sprintf("--%s is for images; a description says it itself", name))
 		}
 	}
-	if len(o.run.command) > 0 {
+	if len(o.container.command) > 0 {
 		return nil, usage(cmd, "a command is for an image; a description says it itself")
 	}
 	if o.write && (len(args) > 1 || args[0] == "-") {
@@ -175,7 +175,7 @@ func (o *generateOptions) readerOptions(cmd *cobra.Command, a *app) (reader.Opti
 	out := reader.Options{
 		Parameters: map[string]string{}, VirtualNode: platforms[o.platform] == spec.PlatformVirtualNode, Variable: a.LookupEnv,
 		SubscriptionID: o.subscription, ResourceGroup: o.resourceGroup, Location: o.location,
-		AllowWildcards: o.wildcards, DisableStdio: o.run.noStdio, Debug: o.run.debug,
+		AllowWildcards: o.wildcards, DisableStdio: o.container.noStdio, Debug: o.container.debug,
 	}
 	for _, text := range o.parameters {
 		name, value, ok := strings.Cut(text, "=")

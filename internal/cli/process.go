@@ -104,16 +104,3 @@ func own(err error) error {
 	}
 	return err
 }
-
-// dial connects to the supervisor of a group.
-func (a *app) dial(ref string) (*group.Client, error) {
-	s, g, err := a.lookup(ref)
-	if err != nil {
-		return nil, err
-	}
-	c, err := s.Dial(g.Record.ID)
-	if errors.Is(err, group.ErrNotRunning) {
-		return nil, fixed(err, "cofferdam group debug %s says why; cofferdam group start %s starts it again", g.Record.Name, g.Record.Name)
-	}
-	return c, err
-}

@@ -57,17 +57,9 @@ environment; a value at least stays off the command line with -e NAME or --env-f
 			return own(a.run(cmd.Context(), &o, g))
 		},
 	}
-	o.policyFlags(c)
+	o.containerFlags.flags(c)
 	o.launchFlags(c)
 	return c
-}
-
-// afterDashes drops the dashes that may stand between a name and the command that belongs to it.
-func afterDashes(args []string) []string {
-	if len(args) > 0 && args[0] == "--" {
-		return args[1:]
-	}
-	return args
 }
 
 func (a *app) run(ctx context.Context, o *runOptions, g *spec.Group) error {

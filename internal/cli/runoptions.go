@@ -7,44 +7,25 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"cofferdam.dev/internal/assemble"
 	"cofferdam.dev/internal/group"
-	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/spec"
 )
 
-// The size of a group unless it is asked for.
-const (
-	defaultMemory = "512m"
-	defaultCPUs   = 1
-	maxCPUs       = 64
-)
+// defaultMemory is that of a group unless it is asked for.
+const defaultMemory = "512m"
 
 // defaultHostIP is where forwarded ports listen unless an address is given: only this machine reaches them.
 const defaultHostIP = "127.0.0.1"
 
 // runOptions is what a person asks `run` for.
 type runOptions struct {
-	image   string
-	command []string
+	containerFlags
 
-	// What the policy is made of.
-	env, envFiles  []string
-	user, workdir  string
-	entrypoint     string
-	allowExec      []string
-	debug, noStdio bool
-	terminal       bool
-	plainHTTP      bool
-	egress         []string
-
-	// The rest.
 	name        string
 	detach      bool
 	interactive bool
@@ -61,29 +42,6 @@ type runOptions struct {
 	reach       networkOptions
 	stopTimeout time.Duration
 	machineOptions
-}
-
-// policyRun is what a run is checked with whose policy alone is wanted.
-func policyRun() runOptions {
-	return runOptions{machineOptions: machineOptions{tee: qemu.Auto, accel: qemu.Auto}, cpus: defaultCPUs, reach: networkOptions{mode: group.NetworkNAT}}
-}
-
-// policyFlags are the flags that shape a policy. `run` and `policy generate` share them, so that one can announce what
-// the other will do.
-func (o *runOptions) policyFlags(c *cobra.Command) {
-	f := c.Flags()
-	f.SetInterspersed(false) // what follows the image belongs to the command
-	f.StringArrayVarP(&o.env, "env", "e", nil, "set an environment variable: NAME=VALUE, or NAME to take ours")
-	f.StringArrayVar(&o.envFiles, "env-file", nil, "file of environment variables, one a line")
-	f.StringVarP(&o.user, "user", "u", "", "user[:group], names or numbers (default: the image's)")
-	f.StringVarP(&o.workdir, "workdir", "w", "", "working directory (default: the image's)")
-	f.StringVar(&o.entrypoint, "entrypoint", "", "program to run in place of the image's entrypoint; empty for none")
-	f.StringArrayVar(&o.allowExec, "allow-exec", nil, `allow a further command, words as in a shell: "redis-cli ping"`)
-	f.BoolVar(&o.debug, "debug", false, "allow shells and debugging requests; not for production")
-	f.BoolVar(&o.noStdio, "no-stdio", false, "the policy keeps the container's output from the host")
-	f.BoolVarP(&o.terminal, "tty", "t", false, "give the process a terminal")
-	f.BoolVar(&o.plainHTTP, "plain-http", false, "speak to the image's registry without TLS")
-	f.StringArrayVar(&o.egress, "egress", nil, "connect to this alone, as the policy then says: PREFIX[:PORT,...][/tcp|/udp], or none")
 }
 
 // launchFlags are the other flags of `run`.
@@ -112,29 +70,10 @@ func (o *runOptions) group(cmd *cobra.Command, a *app) (*spec.Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	fileEnv, err := readEnvFiles(o.envFiles)
+	g, err := o.containerFlags.group(cmd, a, spec.RunFlags{Name: o.name, Ports: o.ports, Memory: o.memory, CPUs: o.cpus})
 	if err != nil {
 		return nil, err
 	}
-	f := spec.RunFlags{
-		Name: o.name, Image: o.image, Command: o.command, Env: slices.Concat(fileEnv, o.env), LookupEnv: a.LookupEnv,
-		User: o.user, WorkingDir: o.workdir, AllowExec: o.allowExec, Ports: o.ports, Memory: o.memory, CPUs: o.cpus,
-		Debug: o.debug, NoStdio: o.noStdio, Terminal: o.terminal,
-	}
-	if cmd.Flags().Changed("entrypoint") {
-		f.Entrypoint = &o.entrypoint
-	}
-	g, err := spec.FromRunFlags(f)
-	if err != nil {
-		return nil, usage(cmd, err.Error())
-	}
-	if len(o.egress) > 0 {
-		g.Egress, err = spec.ParseEgressList(strings.Join(o.egress, " "))
-		if err != nil {
-			return nil, usage(cmd, "--egress: "+err.Error())
-		}
-	}
-	g.Containers[0].Name = "" // a policy is the same whatever its group is called
 	for i := range g.Ports {
 		if g.Ports[i].HostIP == "" {
 			g.Ports[i].HostIP = defaultHostIP
@@ -154,8 +93,6 @@ func (o *runOptions) check(cmd *cobra.Command, a *app) error {
 		return usage(cmd, fmt.Sprintf("--cpus is %d; want 1 to %d", o.cpus, maxCPUs))
 	case o.detach && o.interactive:
 		return usage(cmd, "-d and -i exclude each other: nobody would be there to type")
-	case o.terminal && o.noStdio:
-		return usage(cmd, "-t and --no-stdio exclude each other: a terminal is standard output")
 	case group.Neighbourly(o.reach.mode) && len(o.ports) > 0:
 		return usage(cmd, "-p and --network "+o.reach.mode+" exclude each other: the container is reached at its --address")
 	case o.reach.mode == group.NetworkNone && len(o.ports) > 0:

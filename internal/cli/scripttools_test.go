@@ -114,7 +114,7 @@ func exchange(addr, text string) (string, error) {
 		return "", err
 	}
 	defer func() { _ = conn.Close() }() // the answer was read
-	err = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	err = conn.SetDeadline(time.Now().Add(10 * time.Second)) // whoever asks tries again
 	if err != nil {
 		return "", err
 	}

@@ -17,9 +17,6 @@ import (
 	"cofferdam.dev/internal/simsp"
 )
 
-// domainState is the directory of the development domain below the state directory.
-const domainState = "domain"
-
 // domainOptions are the flags of the development domain.
 type domainOptions struct {
 	development bool
@@ -178,20 +175,4 @@ func domainTable(w io.Writer, d *devdomain.Document) error {
 		lines = append(lines, [2]string{"broker", d.Broker.URL})
 	}
 	return facts(w, lines...)
-}
-
-// domainVault fills in the vault of the development domain that runs with this state directory, if one does.
-func (o *vaultOptions) domainVault(home string) bool {
-	d, err := devdomain.Running(filepath.Join(home, domainState))
-	if err != nil {
-		return false // there is none
-	}
-	o.vault = d.Vault.URL
-	if o.ca == "" {
-		o.ca = d.CA
-	}
-	if o.tokenFile == "" && o.clientCertificate == "" && o.token == "" {
-		o.tokenFile = d.AdminToken
-	}
-	return true
 }

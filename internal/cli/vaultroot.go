@@ -130,34 +130,6 @@ func (a *app) rootPassphrase(c *vaultConfig, state string) (*seal.Secret, error)
 	return readSecretFile("the passphrase", file)
 }
 
-// maxSecretFile bounds a file with a passphrase or a share in bytes.
-const maxSecretFile = 4 << 10
-
-// readSecretFile reads a file that nobody else may read, without the end of its line.
-func readSecretFile(what, name string) (*seal.Secret, error) {
-	b, err := readPrivate(what, name, maxSecretFile)
-	if err != nil {
-		return nil, err
-	}
-	return seal.NewSecret(bytes.TrimRight(b, "\r\n")), nil
-}
-
-// readPrivate reads a file that nobody else may read.
-func readPrivate(what, name string, limit int64) ([]byte, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", what, err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("reading %s: %s has mode %v; want 0600", what, name, info.Mode().Perm())
-	}
-	b, err := readLimited(name, nil, limit)
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", what, err)
-	}
-	return b, nil
-}
-
 // collectShares opens a root key that is split: by the shares in files, and by those that people give until there are enough.
 func (a *app) collectShares(c *vaultConfig) (seal.Root, error) {
 	u, err := seal.OpenShares(c.RootKey)

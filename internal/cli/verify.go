@@ -32,8 +32,6 @@ const (
 	localRoot = trust.Local
 	// measurementSize is that of an SNP launch digest.
 	measurementSize = 48
-	// maxPEM bounds a certificate file.
-	maxPEM = 64 << 10
 )
 
 // verifyOptions is what a relying party says.

@@ -60,7 +60,7 @@ func (o *volumeOptions) flags(c *cobra.Command) {
 func (o *volumeOptions) openFlags(c *cobra.Command) {
 	o.flags(c)
 	c.Flags().BoolVar(&o.withoutAnchor, "without-anchor", false, "open a volume without its anchor: what is read may be an old state")
-	o.key.openFlags(c)
+	o.key.openFlags(c, &o.vault)
 	o.vault.flags(c)
 }
 
@@ -168,7 +168,7 @@ func (a *app) openVolume(ctx context.Context, cmd *cobra.Command, image string, 
 	if err != nil {
 		return nil, missingDescriptor(err)
 	}
-	key, err := o.key.open(a, cmd, d)
+	key, _, err := o.key.open(ctx, a, cmd, d)
 	if err != nil {
 		return nil, volumeFailure(err)
 	}
@@ -238,7 +238,7 @@ func volumeFailure(err error) error {
 		{shadow.ErrNoVolume, "the storage that belongs to this descriptor"},
 		{sealed.ErrDamaged, "a copy of the storage that nobody changed, and the descriptor that belongs to it"},
 		{shadow.ErrDamaged, "a copy of the storage that nobody changed"},
-		{descriptor.ErrKey, "--key-file or --passphrase-file of this volume"},
+		{descriptor.ErrKey, "what opens this volume; `cofferdam volume key list IMAGE` says of which kinds that is"},
 		{luks2.ErrKey, "--key-file or --passphrase-file of this volume"},
 		{descriptor.ErrChanged, "the descriptor as its owner wrote it"},
 		{luks2.ErrPin, "the storage as its owner wrote it, or a new descriptor if it was changed on purpose"},
@@ -304,6 +304,9 @@ func slotText(s *descriptor.Slot) string {
 		return fmt.Sprintf("passphrase (Argon2id: %d passes, %d MiB)", s.Costs.Time, s.Costs.MemoryKiB>>10)
 	case descriptor.VaultSlot:
 		return fmt.Sprintf("%s key %s of %s, released on the word of %s", s.Vault.Type, s.Vault.Kid, s.Vault.Vault, orNone(s.Vault.Authority))
+	}
+	if s.Kind == descriptor.UnwrapSlot {
+		return fmt.Sprintf("wrapped by the key %s of %s (%s)", s.Unwrap.Kid, s.Unwrap.Vault, s.Unwrap.Algorithm)
 	}
 	return "key file"
 }

@@ -43,7 +43,9 @@ must not get lost until then.
 	}
 	c.Flags().StringVar(&to, "to", "", "what the image becomes: luks2 or plain")
 	o.flags(c)
-	o.key.makeFlags(c)
+	o.vault.flags(c)
+	o.key.makeFlags(c, &o.vault)
+	c.Flags().BoolVar(&o.key.unwrap, "unwrap", false, "with --to plain: have --vault unwrap the secret of a key that was made with --wrap-kid")
 	a.outputFlag(c)
 	return c
 }
@@ -53,10 +55,11 @@ func (a *app) convertToLUKS2(ctx context.Context, cmd *cobra.Command, image stri
 	if err != nil {
 		return usage(cmd, err.Error())
 	}
-	openers, err := o.key.openers(a, cmd)
+	openers, err := o.key.conversionOpeners(ctx, a, cmd)
 	if err != nil {
 		return err
 	}
+	defer forget(openers)
 	board := a.board()
 	defer board.Close()
 	step := board.Start("encrypting", 0)
@@ -85,7 +88,7 @@ func (a *app) convertToLUKS2(ctx context.Context, cmd *cobra.Command, image stri
 
 func encryptInPlace(ctx context.Context, c *luks2.Conversion, begun bool, openers []attach.Opener) (*luks2.Header, luks2.VolumeKey, error) {
 	if begun {
-		key, err := unlockJournal(c, luks2.OpEncrypt, openers[0].Secret)
+		key, err := unlockJournal(c, luks2.OpEncrypt, openers)
 		if err != nil {
 			return nil, key, err
 		}
@@ -128,7 +131,7 @@ func (a *app) convertToPlain(ctx context.Context, cmd *cobra.Command, image stri
 	if d.Pin == nil {
 		return usage(cmd, fmt.Sprintf("a volume of kind %s is not decrypted in place; `cofferdam volume mount` shows its content", d.Kind))
 	}
-	opened, err := o.key.open(a, cmd, d)
+	opened, _, err := o.key.open(ctx, a, cmd, d)
 	if err != nil {
 		return volumeFailure(err)
 	}
@@ -170,6 +173,9 @@ func decryptInPlace(ctx context.Context, c *luks2.Conversion, begun bool, pin *l
 	h, err := luks2.Open(c.Volume, info.Size())
 	if err == nil {
 		err = h.Verify(*pin, key)
+	}
+	if err == nil {
+		err = h.Repair(c.Volume)
 	}
 	if err != nil {
 		return err

@@ -27,7 +27,7 @@ func (o *newVolumeOptions) makeFlags(c *cobra.Command) {
 	o.anchorFlags(c)
 	o.flags(c)
 	o.vault.flags(c)
-	o.key.makeFlags(c)
+	o.key.makeFlags(c, &o.vault)
 }
 
 // anchorFlags say where the anchor of a new volume is.
@@ -87,15 +87,11 @@ until it is written.
 
 // makeVolume makes a volume in a new file, and its descriptor. When it fails nothing is left.
 func (a *app) makeVolume(ctx context.Context, cmd *cobra.Command, image string, size int64, o *newVolumeOptions) (d *descriptor.Descriptor, file string, key descriptor.Key, err error) {
-	n, err := a.newVolume(cmd, size, o)
+	n, err := a.newVolume(ctx, cmd, size, o)
 	if err != nil {
 		return nil, "", key, err
 	}
-	defer func() {
-		for _, opener := range n.Openers {
-			clear(opener.Secret)
-		}
-	}()
+	defer forget(n.Openers)
 	if file, err = o.newDescriptor(cmd, image); err != nil {
 		return nil, "", key, err
 	}
@@ -133,7 +129,7 @@ func (o *newVolumeOptions) newDescriptor(cmd *cobra.Command, image string) (stri
 }
 
 // newVolume is what the flags say of a new volume.
-func (a *app) newVolume(cmd *cobra.Command, size int64, o *newVolumeOptions) (*attach.New, error) {
+func (a *app) newVolume(ctx context.Context, cmd *cobra.Command, size int64, o *newVolumeOptions) (*attach.New, error) {
 	n := &attach.New{Kind: descriptor.Kind(o.format), Size: size, Label: o.label, Now: a.Now(), Anchor: descriptor.Anchor{Kind: descriptor.NoAnchor}}
 	switch n.Kind {
 	case descriptor.LUKS2:
@@ -171,6 +167,6 @@ func (a *app) newVolume(cmd *cobra.Command, size int64, o *newVolumeOptions) (*a
 		}
 	}
 	var err error
-	n.Openers, err = o.key.openers(a, cmd)
+	n.Openers, err = o.key.openers(ctx, a, cmd)
 	return n, err
 }

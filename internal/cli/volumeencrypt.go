@@ -99,10 +99,11 @@ func (a *app) sealDirectory(ctx context.Context, cmd *cobra.Command, dir, image 
 	if err != nil {
 		return err
 	}
-	openers, err := o.key.openers(a, cmd)
+	openers, err := o.key.openers(ctx, a, cmd)
 	if err != nil {
 		return err
 	}
+	defer forget(openers)
 	board := a.board()
 	defer board.Close()
 	step := board.Start("sealing", 0)

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"crypto/hkdf"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -24,8 +25,13 @@ import (
 // volumeKeyOptions say how the key of a volume is come by.
 type volumeKeyOptions struct {
 	passphraseFile, keyFile string
-	// Of new volumes alone: the key of a vault that has what the key file has.
+	// unwrap has the vault that asked names unwrap a secret.
+	unwrap bool
+	// Of new keys alone: the key of a vault that has what the key file has.
 	kid, vault, authority, kty, salt, label string
+	// wrapKid is the key of the vault that asked names, which wraps a new secret.
+	wrapKid string
+	asked   *vaultOptions
 }
 
 // aboutVolumeKey is what the help of commands that make keys says about them.
@@ -35,29 +41,39 @@ on a terminal), the content of a file of 32 random bytes or more (--key-file), o
 With --kid the key file is also a key of a vault: the same bytes, or with --salt the private
 RSA key in PEM. A group to which the vault releases the key opens the volume; import the
 key into the vault with ` + "`cofferdam key import`" + `. LUKS2 volumes get the same secrets as
-key slots, so that cryptsetup opens them, too.`
+key slots, so that cryptsetup opens them, too. With --wrap-kid a key of --vault wraps a
+secret that nobody sees: whoever the vault lets unwrap opens the volume with --unwrap.`
 
-func (o *volumeKeyOptions) openFlags(c *cobra.Command) {
+func (o *volumeKeyOptions) fileFlags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.passphraseFile, "passphrase-file", "", "file with the passphrase, that only its owner may read")
 	f.StringVar(&o.keyFile, "key-file", "", "file with the key: random bytes, or a private RSA key in PEM, that only its owner may read")
 }
 
-func (o *volumeKeyOptions) makeFlags(c *cobra.Command) {
-	o.openFlags(c)
-	o.vaultFlags(c, "")
+// openFlags are those that open a volume. The vault is asked that other flags name.
+func (o *volumeKeyOptions) openFlags(c *cobra.Command, asked *vaultOptions) {
+	o.fileFlags(c)
+	o.asked = asked
+	c.Flags().BoolVar(&o.unwrap, "unwrap", false, "have --vault unwrap the secret of a key that was made with --wrap-kid")
 }
 
-// newFlags are those of the key of a second volume.
-func (o *volumeKeyOptions) newFlags(c *cobra.Command) {
-	f := c.Flags()
-	f.StringVar(&o.passphraseFile, "new-passphrase-file", "", "file with the new volume's passphrase")
-	f.StringVar(&o.keyFile, "new-key-file", "", "file with the new volume's key")
-	o.vaultFlags(c, "new-")
+func (o *volumeKeyOptions) makeFlags(c *cobra.Command, asked *vaultOptions) {
+	o.fileFlags(c)
+	o.vaultFlags(c, "", asked)
 }
 
-func (o *volumeKeyOptions) vaultFlags(c *cobra.Command, prefix string) {
+// newFlags are those of the key of a second volume, or of a second key.
+func (o *volumeKeyOptions) newFlags(c *cobra.Command, asked *vaultOptions) {
 	f := c.Flags()
+	f.StringVar(&o.passphraseFile, "new-passphrase-file", "", "file with the new passphrase")
+	f.StringVar(&o.keyFile, "new-key-file", "", "file with the new key")
+	o.vaultFlags(c, "new-", asked)
+}
+
+func (o *volumeKeyOptions) vaultFlags(c *cobra.Command, prefix string, asked *vaultOptions) {
+	o.asked = asked
+	f := c.Flags()
+	f.StringVar(&o.wrapKid, prefix+"wrap-kid", "", "NAME or NAME/VERSION of a key of --vault that wraps a secret, for --unwrap")
 	f.StringVar(&o.kid, prefix+"kid", "", "NAME or NAME/VERSION of the vault's key that --"+prefix+"key-file is")
 	f.StringVar(&o.vault, prefix+"key-vault", "", "host name or URL of the vault that releases the key")
 	f.StringVar(&o.authority, prefix+"authority", "", "host name or URL of the attestation service that the group asks")
@@ -66,8 +82,8 @@ func (o *volumeKeyOptions) vaultFlags(c *cobra.Command, prefix string) {
 	f.StringVar(&o.label, prefix+"label", "", "label of the derivation (default: "+release.DerivationLabel+")")
 }
 
-// openers are the ways to the key of a new volume.
-func (o *volumeKeyOptions) openers(a *app, cmd *cobra.Command) ([]attach.Opener, error) {
+// openers are the ways to the key of a new volume. The caller overwrites their secrets.
+func (o *volumeKeyOptions) openers(ctx context.Context, a *app, cmd *cobra.Command) ([]attach.Opener, error) {
 	var list []attach.Opener
 	if o.keyFile != "" {
 		opener, err := o.fileOpener(cmd)
@@ -76,16 +92,30 @@ func (o *volumeKeyOptions) openers(a *app, cmd *cobra.Command) ([]attach.Opener,
 		}
 		list = append(list, opener)
 	} else if o.kid != "" {
-		return nil, usage(cmd, "--kid needs --key-file: the bytes that the vault's key has")
+		return nil, usage(cmd, "--kid needs --key-file: the bytes that the vault's key has; for a key that stays in its vault there is --wrap-kid")
 	}
-	if o.passphraseFile != "" || o.keyFile == "" {
+	if o.passphraseFile != "" || o.keyFile == "" && o.wrapKid == "" {
 		passphrase, err := o.passphrase(a, cmd, true)
 		if err != nil {
 			return nil, err
 		}
 		list = append(list, attach.Opener{Slot: descriptor.Slot{Kind: descriptor.PassphraseSlot, Costs: descriptor.DefaultCosts()}, Secret: passphrase})
 	}
+	if o.wrapKid != "" {
+		opener, err := o.wrap(ctx, a, cmd)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, opener)
+	}
 	return list, nil
+}
+
+// forget overwrites the secrets of openers.
+func forget(openers []attach.Opener) {
+	for _, o := range openers {
+		clear(o.Secret)
+	}
 }
 
 func (o *volumeKeyOptions) fileOpener(cmd *cobra.Command) (attach.Opener, error) {
@@ -110,33 +140,45 @@ func (o *volumeKeyOptions) fileOpener(cmd *cobra.Command) (attach.Opener, error)
 	return attach.Opener{Slot: slot, Secret: secret}, err
 }
 
-// open returns the volume key of a descriptor.
-func (o *volumeKeyOptions) open(a *app, cmd *cobra.Command, d *descriptor.Descriptor) (descriptor.Key, error) {
+// open returns the volume key of a descriptor, and the number of the key that opened it.
+func (o *volumeKeyOptions) open(ctx context.Context, a *app, cmd *cobra.Command, d *descriptor.Descriptor) (descriptor.Key, int, error) {
+	if o.unwrap {
+		return o.openUnwrapped(ctx, a, cmd, d)
+	}
 	if o.keyFile != "" {
 		k, err := readKeyFile(o.keyFile)
 		if err != nil {
-			return descriptor.Key{}, err
+			return descriptor.Key{}, 0, err
 		}
 		for i := range d.Slots {
 			secret, err := k.secret(&d.Slots[i])
-			if err != nil || d.Slots[i].Kind == descriptor.PassphraseSlot {
+			if err != nil || d.Slots[i].Kind != descriptor.FileSlot && d.Slots[i].Kind != descriptor.VaultSlot {
 				continue // another kind of key
 			}
-			key, err := d.Open(secret, func(s *descriptor.Slot) bool { return s == &d.Slots[i] })
+			key, err := d.OpenSlot(i, secret)
 			if !errors.Is(err, descriptor.ErrKey) {
-				return key, err
+				return key, i, err
 			}
 		}
 		if o.passphraseFile == "" {
-			return descriptor.Key{}, fmt.Errorf("the key in %s: %w", o.keyFile, descriptor.ErrKey)
+			return descriptor.Key{}, 0, fmt.Errorf("the key in %s: %w", o.keyFile, descriptor.ErrKey)
 		}
 	}
 	passphrase, err := o.passphrase(a, cmd, false)
 	if err != nil {
-		return descriptor.Key{}, err
+		return descriptor.Key{}, 0, err
 	}
 	defer clear(passphrase)
-	return d.Open(passphrase, func(s *descriptor.Slot) bool { return s.Kind == descriptor.PassphraseSlot })
+	for i := range d.Slots {
+		if d.Slots[i].Kind != descriptor.PassphraseSlot {
+			continue
+		}
+		key, err := d.OpenSlot(i, passphrase)
+		if !errors.Is(err, descriptor.ErrKey) {
+			return key, i, err
+		}
+	}
+	return descriptor.Key{}, 0, fmt.Errorf("the passphrase: %w", descriptor.ErrKey)
 }
 
 // secret is the passphrase, or the content of the key file, as it is.
@@ -163,7 +205,7 @@ func (o *volumeKeyOptions) passphrase(a *app, cmd *cobra.Command, fresh bool) ([
 	}
 	fd := int(a.In.Fd())
 	if !term.IsTerminal(fd) {
-		return nil, usage(cmd, "say what opens the volume: --passphrase-file, --key-file, or a passphrase on a terminal")
+		return nil, usage(cmd, "say what opens the volume: --passphrase-file, --key-file, a key of a vault, or a passphrase on a terminal")
 	}
 	first, err := a.askPassphrase(fd, "Passphrase: ")
 	if err != nil || !fresh {

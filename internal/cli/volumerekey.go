@@ -60,7 +60,7 @@ room for the copy, and the copy takes its place at the end.
 		},
 	}
 	o.openFlags(c)
-	to.key.newFlags(c)
+	to.key.newFlags(c, &o.vault)
 	a.outputFlag(c)
 	return c
 }
@@ -125,11 +125,12 @@ func openConversion(image string, progress func(done, total int64)) (c *luks2.Co
 }
 
 func (a *app) rekeyLUKS2(ctx context.Context, cmd *cobra.Command, image, file string, d *descriptor.Descriptor, o *volumeOptions, to *volumeKeyOptions) (err error) {
-	openers, err := to.openers(a, cmd)
+	openers, err := to.conversionOpeners(ctx, a, cmd)
 	if err != nil {
 		return err
 	}
-	old, err := o.key.open(a, cmd, d)
+	defer forget(openers)
+	old, _, err := o.key.open(ctx, a, cmd, d)
 	if err != nil {
 		return volumeFailure(err)
 	}
@@ -168,7 +169,7 @@ func (a *app) rekeyLUKS2(ctx context.Context, cmd *cobra.Command, image, file st
 // rekey begins to give a volume another key, or goes on with it.
 func rekey(ctx context.Context, c *luks2.Conversion, begun bool, d *descriptor.Descriptor, was luks2.VolumeKey, openers []attach.Opener) (*luks2.Header, luks2.VolumeKey, error) {
 	if begun {
-		key, err := unlockJournal(c, luks2.OpRekey, openers[0].Secret)
+		key, err := unlockJournal(c, luks2.OpRekey, openers)
 		if err != nil {
 			return nil, key, err
 		}
@@ -194,8 +195,18 @@ func rekey(ctx context.Context, c *luks2.Conversion, begun bool, d *descriptor.D
 	return h, key, err
 }
 
+// conversionOpeners are the ways to the key of a LUKS2 volume that is converted in place. When that was interrupted they open
+// the journal, too.
+func (o *volumeKeyOptions) conversionOpeners(ctx context.Context, a *app, cmd *cobra.Command) ([]attach.Opener, error) {
+	if o.wrapKid != "" && o.keyFile == "" && o.passphraseFile == "" {
+		return nil, usage(cmd, "what a vault wraps could not open the journal of this: give a key file or passphrase, and add the vault's key by `cofferdam volume key add` then")
+	}
+	openers, err := o.openers(ctx, a, cmd)
+	return attach.Numbered(openers), err
+}
+
 // unlockJournal returns the key of an interrupted conversion, which must be of this kind.
-func unlockJournal(c *luks2.Conversion, want luks2.Operation, secret []byte) (luks2.VolumeKey, error) {
+func unlockJournal(c *luks2.Conversion, want luks2.Operation, openers []attach.Opener) (luks2.VolumeKey, error) {
 	j, err := luks2.OpenJournal(c.Journal)
 	if err != nil {
 		return luks2.VolumeKey{}, err
@@ -203,7 +214,15 @@ func unlockJournal(c *luks2.Conversion, want luks2.Operation, secret []byte) (lu
 	if j.Operation() != want {
 		return luks2.VolumeKey{}, fmt.Errorf("what was interrupted is to %s the volume: go on with that first", j.Operation())
 	}
-	return j.Unlock(secret)
+	var secrets [][]byte
+	for _, s := range attach.LUKSSlots(openers) {
+		secrets = append(secrets, s.Passphrase)
+	}
+	key, err := j.Unlock(secrets...)
+	if errors.Is(err, luks2.ErrKey) {
+		err = &failure{code: exitRefused, err: err, fix: "the same keys as the interrupted command had"}
+	}
+	return key, err
 }
 
 func conversionFailure(err error) error {

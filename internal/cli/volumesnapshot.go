@@ -34,17 +34,17 @@ write the volume meanwhile: what changes during the copy ends it with an error.
 	}
 	o.openFlags(c)
 	o.storageFlags(c)
-	to.newFlags(c)
+	to.newFlags(c, &o.vault)
 	a.outputFlag(c)
 	return c
 }
 
 // newFlags are those of a volume that takes another one's place or state.
-func (o *newVolumeOptions) newFlags(c *cobra.Command) {
+func (o *newVolumeOptions) newFlags(c *cobra.Command, asked *vaultOptions) {
 	f := c.Flags()
 	f.StringVar(&o.format, "format", "shadow", "format of the new volume: shadow or luks2")
 	o.anchorFlags(c)
-	o.key.newFlags(c)
+	o.key.newFlags(c, asked)
 }
 
 func (a *app) snapshot(ctx context.Context, cmd *cobra.Command, image, to string, o *volumeOptions, n *newVolumeOptions) error {
