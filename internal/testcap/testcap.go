@@ -11,13 +11,10 @@ package testcap
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -72,22 +69,6 @@ func Dir() string {
 		return d
 	}
 	return filepath.Join(root(), ".cache")
-}
-
-// FreePort returns a TCP port of the loopback address that nobody listens on, for a program that is told a port and takes
-// it later. It lies below those that Linux gives out by itself, so that no listener or connection of another test gets
-// it in between.
-func FreePort() (int, error) {
-	var l net.Listener
-	var err error
-	for range 100 {
-		port := 20_000 + rand.IntN(12_000) // spread over what is free
-		l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err == nil {
-			return port, l.Close()
-		}
-	}
-	return 0, fmt.Errorf("finding a free port: %w", err)
 }
 
 // AzuriteProgram returns the path of the storage emulator's program for blobs, which node runs.
