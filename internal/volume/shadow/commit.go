@@ -117,6 +117,12 @@ func (v *Volume) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	v.punch(ctx, v.settled(next, to))
+	return nil
+}
+
+// settled notes that a superblock is the committed one, and returns what is not needed any more.
+func (v *Volume) settled(next *superblock, to Record) []hole {
 	v.state.Lock()
 	defer v.state.Unlock()
 	if next.epoch != v.sb.epoch {
@@ -126,8 +132,9 @@ func (v *Volume) finish(ctx context.Context) error {
 	if !next.root.empty() {
 		v.rootWas = next.root.place()
 	}
+	list := v.holes()
 	v.nodes.settled()
-	return nil
+	return list
 }
 
 // moveAnchor moves the anchor to a superblock that is durable. An anchor that moved before, and whose answer was lost, is

@@ -14,7 +14,9 @@ type node struct {
 	entries [fanOut]entry
 	// was are the places that the committed state refers to, none where it has no item. What is written between two
 	// commits goes to the other ones.
-	was   [fanOut]uint8
+	was [fanOut]uint8
+	// freed has a bit for each item that had content and was discarded since the last commit; of leaves alone.
+	freed [fanOut / 64]uint64
 	dirty bool
 }
 
@@ -28,6 +30,7 @@ func (n *node) settle() {
 			n.was[j] = n.entries[j].place()
 		}
 	}
+	n.freed = [fanOut / 64]uint64{}
 	n.dirty = false
 }
 

@@ -22,6 +22,7 @@ type disk struct {
 	// left is how many more writes and flushes there will be; negative is no limit.
 	left                   int
 	reads, writes, flushes int
+	punched                int64
 }
 
 func newDisk() *disk {
@@ -78,6 +79,30 @@ func (d *disk) Flush(context.Context) error {
 	maps.Copy(d.durable, d.pending)
 	clear(d.pending)
 	return nil
+}
+
+// Punch makes zeros, which may be lost as what is written may.
+func (d *disk) Punch(_ context.Context, length, off int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.punched += length
+	for at := off; at < off+length; at += sector {
+		_, pending := d.pending[at]
+		if _, there := d.durable[at]; there || pending {
+			d.pending[at] = [sector]byte{}
+		}
+	}
+	return nil
+}
+
+// used is how many bytes are not zeros.
+func (d *disk) used() (n int) {
+	for _, b := range d.clone().durable {
+		if b != [sector]byte{} {
+			n += sector
+		}
+	}
+	return n
 }
 
 // crash keeps some of what was not flushed, as r has it, and returns what a new start finds.

@@ -53,6 +53,7 @@ type Volume struct {
 	anchor  Record     // what the anchor holds; zero without one
 	sealed  uint64     // items of this epoch
 
+	unpunched  bool   // the storage gives no room back
 	broken     error  // nothing is written any more
 	unfinished []byte // a superblock that may or may not be durable; nothing is written before it surely is
 }

@@ -29,14 +29,14 @@ func (v *Volume) WriteAt(ctx context.Context, p []byte, off int64) error {
 	})
 }
 
-// Discard makes blocks zeros that take no room. Both numbers are multiples of BlockSize.
+// Discard makes blocks zeros that take no room: the next commit gives back what they took, where the storage can. Both numbers are multiples of BlockSize.
 func (v *Volume) Discard(ctx context.Context, length, off int64) error {
 	if length < 0 || length > v.Size() {
 		return fmt.Errorf("%d bytes at %d: %w", length, off, ErrRange)
 	}
 	return v.change(ctx, int(length), off, true, func(leaf *node, index, n uint64) error {
 		for j := index % fanOut; j < index%fanOut+n; j++ {
-			leaf.entries[j] = entry{}
+			leaf.free(j)
 		}
 		return nil
 	})
