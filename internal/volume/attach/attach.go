@@ -144,10 +144,20 @@ func open(ctx context.Context, storage blob.Source, o Options) (*Volume, error) 
 	if err != nil {
 		return nil, err
 	}
-	if v.Size() != d.Size {
-		return nil, fmt.Errorf("%w: %d bytes, expected %d", ErrMismatch, v.Size(), d.Size)
+	return v, v.checkSize(d.Size)
+}
+
+// checkSize holds a volume's size against its descriptor's.
+func (v *Volume) checkSize(want int64) error {
+	switch {
+	case v.Size() == want:
+		return nil
+	case v.Shadow == nil:
+		return fmt.Errorf("%w: %d bytes, expected %d", ErrMismatch, v.Size(), want)
 	}
-	return v, nil
+	v.Facts.Size = v.Size()
+	v.Facts.Warnings = append(v.Facts.Warnings, fmt.Sprintf("the volume has grown to %d bytes since its descriptor was written, which says %d", v.Size(), want))
+	return nil
 }
 
 func (v *Volume) openShadow(ctx context.Context, o Options) error {
@@ -196,12 +206,12 @@ func (v *Volume) openShadow(ctx context.Context, o Options) error {
 	return nil
 }
 
-// same says whether a volume is the descriptor's.
+// same says whether a volume is the descriptor's. It may have grown since: it says so itself, under the same key.
 func same(s *shadow.Volume, d *descriptor.Descriptor) error {
 	if s.ID() != d.ID {
 		return fmt.Errorf("%w: ID %x, expected %x", ErrMismatch, s.ID(), d.ID)
 	}
-	if s.Size() != d.Size {
+	if s.Size() < d.Size {
 		return fmt.Errorf("%w: %d bytes, expected %d", ErrMismatch, s.Size(), d.Size)
 	}
 	return nil

@@ -63,6 +63,18 @@ func (b *blocks) Flush(ctx context.Context) error {
 	return b.w.Flush(ctx)
 }
 
+// Punch gives back the room of a part of the image, where the storage can.
+func (b *blocks) Punch(ctx context.Context, length, off int64) error {
+	p, can := b.Source.(shadow.Puncher)
+	if !can || b.w == nil {
+		return errors.ErrUnsupported
+	}
+	if length = min(length, b.Size()-off); length <= 0 {
+		return nil // it is behind the end, where nothing is
+	}
+	return p.Punch(ctx, length, off)
+}
+
 // shadowDevice is a shadow volume as a Device.
 type shadowDevice struct{ *shadow.Volume }
 

@@ -107,6 +107,21 @@ func (f *File) WriteAt(_ context.Context, p []byte, off int64) error {
 	return err
 }
 
+// Punch gives back the room of a part of the file, which reads as zeros then.
+func (f *File) Punch(_ context.Context, length, off int64) error {
+	if !f.write {
+		return fmt.Errorf("writing %s: %w", f.f.Name(), fs.ErrPermission)
+	}
+	if length <= 0 || off < 0 || off > f.size-length {
+		return fmt.Errorf("punching %d bytes at %d out of %s: it has %d", length, off, f.f.Name(), f.size)
+	}
+	err := unix.Fallocate(int(f.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, length)
+	if err != nil {
+		return fmt.Errorf("punching %d bytes at %d out of %s: %w", length, off, f.f.Name(), err)
+	}
+	return nil
+}
+
 // Flush makes what was written survive a loss of power. When it failed once it fails for ever: the system may have dropped
 // what it could not write.
 func (f *File) Flush(context.Context) error {
