@@ -23,8 +23,9 @@ import (
 )
 
 const (
-	// requestWait bounds one request, so that an instance without a majority fails and does not hang.
-	requestWait = 5 * time.Second
+	// requestWait bounds one request, so that an instance without a majority fails and does not hang. A server that waits for
+	// its disk or for a majority gives up by itself, after seven seconds if nobody has changed that, and says why.
+	requestWait = 10 * time.Second
 	// firstPause and maxPause bound the pause before a transaction runs again.
 	firstPause = 2 * time.Millisecond
 	maxPause   = 250 * time.Millisecond

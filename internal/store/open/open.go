@@ -24,6 +24,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"cofferdam.dev/internal/store"
 	"cofferdam.dev/internal/store/boltstore"
@@ -34,6 +36,9 @@ const (
 	dialWait = 5 * time.Second
 	// keepAlive finds a server that vanished without a word.
 	keepAlive = 10 * time.Second
+	// maxReconnect is the longest pause between two attempts to reach a server that is away: a service works again soon
+	// after its store does, however long that was gone.
+	maxReconnect = 5 * time.Second
 )
 
 // URL opens the store that the URL names, and makes it if it is new.
@@ -90,9 +95,12 @@ func openEtcd(ctx context.Context, name string) (store.Store, error) {
 		}
 		hosts[i] = scheme + h
 	}
+	reconnect := grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: dialWait}
+	reconnect.Backoff.MaxDelay = maxReconnect
 	c, err := clientv3.New(clientv3.Config{
 		Context: context.WithoutCancel(ctx), Endpoints: hosts, TLS: config, DialTimeout: dialWait,
 		DialKeepAliveTime: keepAlive, DialKeepAliveTimeout: dialWait, Logger: zap.NewNop(),
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(reconnect)},
 	})
 	if err != nil {
 		return nil, err
