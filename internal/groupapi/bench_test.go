@@ -64,6 +64,10 @@ func end(err error) {
 	os.Exit(0)
 }
 
+// attempts is how often a test looks, 10 ms apart, for what must come about: for minutes, which only matter when something
+// is broken.
+const attempts = 12_000
+
 // simulatedRoot makes one root for all tests: making one takes seconds.
 var simulatedRoot = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "simsp-")
@@ -356,7 +360,7 @@ func (b *bench) follow(r *reply) *reply {
 	if at == "" {
 		b.t.Fatalf("answer %d %s says no operation", r.status, r.text)
 	}
-	for range 3000 {
+	for range attempts {
 		o := b.want(b.call("GET", at, ""), 200)
 		if o.at("status") != inProgress {
 			return o
@@ -371,7 +375,7 @@ func (b *bench) follow(r *reply) *reply {
 func (b *bench) until(name, what string, wanted func(*reply) bool) *reply {
 	b.t.Helper()
 	var r *reply
-	for range 3000 {
+	for range attempts {
 		r = b.want(b.call("GET", pathOf(name), ""), 200)
 		if wanted(r) {
 			return r

@@ -66,6 +66,7 @@ type victim struct {
 	client  *http.Client
 	store   *group.Store
 	cmd     *exec.Cmd
+	exited  chan struct{}     // closed when cmd has ended; nil of none
 	settled map[string]string // by name: "there" or "gone", where an answer said so and nothing was asked since
 	anchor  string            // the ID of a group that nobody touches
 }
@@ -110,37 +111,49 @@ func (v *victim) ask(method, path, body string) (*reply, error) {
 	return r, err
 }
 
-// start runs the service and waits until it answers.
+// start runs the service and waits until it answers. One that ends is started again, as whoever watches over services does: a
+// process that the killed one was just starting has a copy of its locks and its socket for a moment.
 func (v *victim) start() bool {
 	self, err := os.Executable()
 	if err != nil {
 		v.t.Error(err)
 		return false
 	}
-	v.cmd = exec.Command(self, "test-serve", v.home)
-	v.cmd.Stderr = os.Stderr
-	if err = v.cmd.Start(); err != nil {
-		v.t.Error(err)
-		return false
-	}
-	for range 6000 {
+	for range attempts {
+		if v.exited == nil {
+			v.cmd, v.exited = exec.Command(self, "test-serve", v.home), make(chan struct{})
+			v.cmd.Stderr = os.Stderr
+			if err = v.cmd.Start(); err != nil {
+				v.t.Error(err)
+				return false
+			}
+			go func(cmd *exec.Cmd, exited chan struct{}) {
+				_ = cmd.Wait() // it is killed, as a rule
+				close(exited)
+			}(v.cmd, v.exited)
+		}
 		if r, err := v.ask("GET", strings.TrimSuffix(pathOf(""), "/"), ""); err == nil && r.status == 200 {
 			return true
 		}
-		time.Sleep(10 * time.Millisecond)
+		select {
+		case <-v.exited:
+			v.exited = nil
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 	v.t.Error("the service does not start")
 	return false
 }
 
 func (v *victim) kill() {
-	_ = v.cmd.Process.Kill() // it is ours, and not waited for yet
-	_ = v.cmd.Wait()         // killed
+	_ = v.cmd.Process.Kill() // it is ours, and may have ended
+	<-v.exited
+	v.exited = nil
 }
 
 // calm waits until nothing is in transition, and returns the resources by name.
 func (v *victim) calm() map[string]any {
-	for range 6000 {
+	for range attempts {
 		r, err := v.ask("GET", strings.TrimSuffix(pathOf(""), "/"), "")
 		if err != nil {
 			v.t.Error(err)
@@ -316,7 +329,7 @@ func (v *victim) dropAnchor() {
 		return
 	}
 	v.anchor, _ = member(member(v.calm()["anchor"], extensionMember), "groupID").(string)
-	for range 3000 { // its first words are in its log
+	for range attempts { // its first words are in its log
 		r, err = v.ask("GET", pathOf("anchor")+"/containers/main/logs", "")
 		if err == nil && strings.Contains(fmt.Sprint(r.at("content")), "out\n") {
 			return

@@ -96,7 +96,7 @@ func TestInterrupted(t *testing.T) {
 			t.Errorf("%s: %s\n%s", name, o.text, r.text)
 		}
 	}
-	for range 3000 {
+	for range attempts {
 		if b.call("GET", pathOf("delete"), "").status == 404 {
 			break
 		}
@@ -168,7 +168,7 @@ func TestCrowd(t *testing.T) {
 	}
 	all.Wait()
 	for _, name := range []string{"one", "two"} {
-		for range 3000 {
+		for range attempts {
 			r := b.call("GET", pathOf(name), "")
 			if s := r.at("properties", "provisioningState"); r.status == 404 || s == "Succeeded" || s == "Failed" {
 				break

@@ -4,7 +4,9 @@ package groupapi
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -20,7 +22,7 @@ import (
 	"cofferdam.dev/internal/spec/armexpr"
 )
 
-// secretive is a group with every kind of secret, each holding the word hush.
+// secretive is a group with every kind of secret, each beginning with hush-.
 func secretive(image, token string) string {
 	return resource(image, lasting,
 		`"imageRegistryCredentials": [{"server": "registry.test", "username": "u", "PASSWORD": "hush-password"}]`,
@@ -38,7 +40,7 @@ func TestSecretsStayInside(t *testing.T) {
 	b.put("safe", body)
 	got := b.want(b.call("GET", pathOf("safe"), ""), 200).text + b.want(b.call("GET", pathOf(""), ""), 404).text +
 		b.want(b.call("GET", strings.TrimSuffix(pathOf(""), "/"), ""), 200).text
-	for _, secret := range []string{"hush", token} {
+	for _, secret := range []string{"hush-", token} { // neither is found in a random text of letters and digits
 		if strings.Contains(got, secret) {
 			t.Errorf("%s is answered: %s", secret, got)
 		}
@@ -47,11 +49,17 @@ func TestSecretsStayInside(t *testing.T) {
 		t.Errorf("what is no secret is left out: %s", got)
 	}
 	err := filepath.WalkDir(b.home, func(path string, d os.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
 		data, err := os.ReadFile(path)
-		for _, secret := range []string{"hush", token} {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // the supervisor replaces its files
+		}
+		for _, secret := range []string{"hush-", token} {
 			if strings.Contains(string(data), secret) {
 				t.Errorf("%s is in %s", secret, path)
 			}

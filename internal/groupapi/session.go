@@ -82,7 +82,7 @@ func (s *session) serve(ctx context.Context, proved bool) {
 	var err error
 	s.client, err = group.DialDir(s.ticket.dir)
 	if err != nil {
-		s.fail(ctx, err)
+		s.unanswered(ctx, err)
 		return
 	}
 	defer func() { _ = s.client.Close() }() // the process has ended, or is beyond reach
@@ -116,6 +116,25 @@ func (s *session) fail(ctx context.Context, err error) {
 	_ = s.conn.Close(code, cut(text, maxReason))                                    // the client may be gone
 }
 
+// unanswered ends a session whose supervisor did not answer. One that has ended meanwhile has left word of how its containers
+// did; of other processes nobody knows any more.
+func (s *session) unanswered(ctx context.Context, err error) {
+	if s.ticket.exec == nil && guestv1.DenialFrom(err) == nil {
+		_, r, errRecord := group.Load(s.ticket.dir)
+		if errRecord == nil && r.State.Final() {
+			if c, errName := r.Container(s.ticket.container); errName == nil {
+				end := group.Ended{Reason: c.Reason, Broken: c.ExitCode == nil}
+				if c.ExitCode != nil {
+					end.ExitCode = *c.ExitCode
+				}
+				_ = s.conn.Close(websocket.StatusNormalClosure, cut(ending(end), maxReason)) // the client may be gone
+				return
+			}
+		}
+	}
+	s.fail(ctx, err)
+}
+
 // cut shortens a text to at most n bytes.
 func cut(text string, n int) string {
 	if len(text) <= n {
@@ -131,7 +150,7 @@ func cut(text string, n int) string {
 // converse passes everything between the client and the process.
 func (s *session) converse(ctx context.Context, cancel context.CancelFunc, id string, streams *group.Streams, err error) {
 	if err != nil {
-		s.fail(ctx, err)
+		s.unanswered(ctx, err)
 		return
 	}
 	defer func() { _ = streams.Close() }() // likewise
@@ -165,7 +184,7 @@ func (s *session) converse(ctx context.Context, cancel context.CancelFunc, id st
 		_ = s.conn.Close(websocket.StatusGoingAway, "the session ends") // the client may be gone
 		return
 	case err != nil:
-		s.fail(ctx, err)
+		s.unanswered(ctx, err)
 		return
 	}
 	select {

@@ -107,19 +107,29 @@ func TestAttach(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	gate := filepath.Join(b.home, "gate")
-	b.put("web", resource("img", "until test -e "+gate+"; do sleep 0.01; done; echo hello; exit 4"))
+	b.put("web", resource("img", "until test -e "+gate+"; do echo tick; sleep 0.05; done; echo hello; exit 4"))
 	r := b.session(pathOf("web")+"/containers/main/attach", "")
 	conn, err := b.connect(r, http.Header{"Authorization": {fmt.Sprint(r.at("password"))}})
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, data, err := conn.Read(t.Context()) // from here on it is attached
+	if err != nil || !strings.HasPrefix(string(data), "tick\n") {
+		t.Fatalf("%q, %v", data, err)
+	}
+	late := b.session(pathOf("web")+"/containers/main/attach", "")
 	if err = os.WriteFile(gate, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	said, end := b.rest(conn)
-	// Who is attached too late misses the output, and gets the end all the same.
-	if end.Code != 1000 || end.Reason != "exit code 4" || said != "hello\n" && said != "" {
+	if end.Code != 1000 || end.Reason != "exit code 4" || strings.ReplaceAll(said, "tick\n", "") != "hello\n" {
 		t.Errorf("%q, %v", said, end)
+	}
+	// Who is attached too late misses the output, and gets the end all the same.
+	b.until("web", "it ends", func(r *reply) bool { return r.at("properties", "instanceView", "state") == "Failed" })
+	said, end = b.talk(late, "")
+	if end.Code != 1000 || end.Reason != "exit code 4" || said != "" {
+		t.Errorf("too late: %q, %v", said, end)
 	}
 }
 
@@ -193,7 +203,7 @@ func TestHangUp(t *testing.T) {
 		t.Fatalf("%q, %v", data, err)
 	}
 	_ = conn.CloseNow()
-	for range 3000 {
+	for range attempts {
 		if syscall.Kill(pid, 0) != nil {
 			return
 		}

@@ -111,7 +111,7 @@ func TestClient(t *testing.T) {
 
 func (w *world) logs(ctx context.Context, t *testing.T) {
 	t.Helper()
-	for range 1000 {
+	for range 12_000 {
 		l, err := w.containers.ListLogs(ctx, "rg", "web", "main", &armcontainerinstance.ContainersClientListLogsOptions{Tail: to.Ptr[int32](5), Timestamps: to.Ptr(true)})
 		if err != nil {
 			t.Fatal(err)
