@@ -27,6 +27,7 @@ import (
 	"cofferdam.dev/internal/auth"
 	"cofferdam.dev/internal/serve"
 	"cofferdam.dev/internal/store/open"
+	"cofferdam.dev/internal/testcap"
 	"cofferdam.dev/verify/anchor"
 )
 
@@ -34,7 +35,7 @@ import (
 const instanceEnv = "COFFERDAM_TEST_INSTANCE"
 
 type instanceConfig struct {
-	Name, Store, Root, Audit string
+	Name, Store, Root, Audit, Address string
 }
 
 // instance runs until it is killed, and returns the process's exit status.
@@ -88,7 +89,7 @@ func runInstance(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	srv, err := serve.New(ctx, serve.Options{Name: "attestation", Address: "127.0.0.1:0", Handler: h, Error: Error})
+	srv, err := serve.New(ctx, serve.Options{Name: "attestation", Address: c.Address, Handler: h, Error: Error})
 	if err != nil {
 		return err
 	}
@@ -105,6 +106,11 @@ type process struct {
 func startProcess(t testing.TB, c instanceConfig) *process {
 	t.Helper()
 	c.Root, c.Audit = filepath.Join(t.TempDir(), "root.der"), filepath.Join(t.TempDir(), "audit")
+	port, err := testcap.FreePort() // where nobody else answers once the instance is dead
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Address = fmt.Sprintf("127.0.0.1:%d", port)
 	if err := os.WriteFile(c.Root, theWorld(t).root.Certificate.Raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +143,7 @@ func (p *process) kill() {
 	_ = p.cmd.Wait()         // killed
 }
 
-var client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+var client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 
 // errStatus is an answer that is an error.
 type errStatus struct {
