@@ -56,7 +56,7 @@ func TestLoad(t *testing.T) {
 		}
 	}
 	l := startLoad(t)
-	ctx, cancel := context.WithTimeout(t.Context(), max(20*long, time.Minute))
+	ctx, cancel := context.WithTimeout(t.Context(), max(20*long, 5*time.Minute))
 	defer cancel()
 	var wg sync.WaitGroup
 	begin := time.Now()
@@ -76,7 +76,7 @@ func TestLoad(t *testing.T) {
 	took := time.Since(begin)
 	cancel()
 	wg.Wait()
-	l.slowly.Wait()
+	l.slowly.Wait() // none of which ends before the service makes it end
 	t.Logf("%d good requests (%.0f/s), %d of them verified by another library; %d hostile; heap at most %d MiB", l.good.Load(),
 		float64(l.good.Load())/took.Seconds(), l.verified.Load(), l.hostile.Load(), peak>>20)
 	l.answers.Range(func(k, v any) bool {
@@ -100,7 +100,7 @@ func startLoad(t *testing.T) *load {
 	t.Helper()
 	f := newFixture(t, nil)
 	srv, err := serve.New(t.Context(), serve.Options{
-		Name: "attestation", Address: "127.0.0.1:0", Handler: f, Error: Error, Limits: serve.Limits{Body: 256 << 10, Read: 2 * time.Second},
+		Name: "attestation", Address: "127.0.0.1:0", Handler: f, Error: Error, Limits: serve.Limits{Body: 256 << 10},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +125,7 @@ func (l *load) client(ctx context.Context, r *rand.Rand) {
 	url := "http://" + l.address + attestSNP + "&form=maa-es256"
 	for i := 1; ctx.Err() == nil; i++ {
 		if r.IntN(20) == 0 {
-			l.attack(ctx, r)
+			l.attack(r)
 			continue
 		}
 		got, err := send(l.t.Context(), http.MethodPost, url, l.body)
@@ -164,11 +164,11 @@ func (zeros) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (l *load) attack(ctx context.Context, r *rand.Rand) {
+func (l *load) attack(r *rand.Rand) {
 	l.hostile.Add(1)
 	i := r.IntN(len(attacks) + 1)
 	if i == len(attacks) {
-		l.slowly.Go(func() { l.slow(ctx) })
+		l.slowly.Go(l.slow)
 		return
 	}
 	req, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost, "http://"+l.address+attestSNP, attacks[i].body(l.body))
@@ -190,16 +190,16 @@ func (l *load) attack(ctx context.Context, r *rand.Rand) {
 }
 
 // slow sends a request a byte at a time, and must be cut off.
-func (l *load) slow(ctx context.Context) {
+func (l *load) slow() {
 	c, err := net.Dial("tcp", l.address)
 	if err != nil {
 		return
 	}
 	defer func() { _ = c.Close() }() // cut off anyway
 	_, err = fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", attestSNP)
-	for begin := time.Now(); err == nil && ctx.Err() == nil; {
+	for begin := time.Now(); err == nil; {
 		time.Sleep(50 * time.Millisecond)
-		if _, err = c.Write([]byte("{")); time.Since(begin) > 15*time.Second {
+		if _, err = c.Write([]byte("{")); time.Since(begin) > 2*time.Minute {
 			l.t.Error("a slow request was not cut off")
 			return
 		}
