@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"cofferdam.dev/internal/volume/blob"
 	"cofferdam.dev/internal/volume/blob/azure"
@@ -24,7 +23,7 @@ func (p *place) remote(t *testing.T, a *blobtest.Azurite) (url string, o blob.Op
 	if err != nil {
 		t.Fatal(err)
 	}
-	url, o = a.URL+"/private/"+string(p.d.Kind)+".img", blob.Options{AccountKey: key, Lease: 15 * time.Second}
+	url, o = a.URL+"/private/"+string(p.d.Kind)+".img", blob.Options{AccountKey: key}
 	if err := blob.Upload(t.Context(), p.image, url, blob.UploadOptions{Options: o, PageBlob: true}); err != nil {
 		t.Fatal(err)
 	}
