@@ -115,7 +115,7 @@ func TestSourcePanics(t *testing.T) {
 		}()
 		_, _ = cache.Get(t.Context(), crl)
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	unlock, err := cache.lock(ctx, crl.Name())
 	if err != nil {

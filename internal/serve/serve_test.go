@@ -69,7 +69,7 @@ func run(t *testing.T, opts serve.Options) (*serve.Server, *logs, context.Cancel
 }
 
 // client does not keep connections.
-var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
 
 func do(t testing.TB, method, url, body string) (int, string, http.Header) {
 	t.Helper()

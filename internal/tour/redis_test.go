@@ -48,7 +48,7 @@ func serve(t *testing.T, answers ...string) string {
 
 func TestRedisClient(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	c, err := dialRedis(ctx, serve(t, "+PONG\r\n", "+OK\r\n", "$5\r\nwater\r\n", "-ERR no\r\n", ":7\r\n", "$-1\r\n"))
 	if err != nil {
@@ -86,7 +86,7 @@ func TestRedisClientRefusesAnotherServer(t *testing.T) {
 
 func TestRedisClientBoundsAnswers(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	c, err := dialRedis(ctx, serve(t, "+PONG\r\n", "$9999999999\r\n"))
 	if err != nil {

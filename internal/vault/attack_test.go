@@ -193,7 +193,7 @@ func TestBatchPanic(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the next writer waits for ever")
 	}
 }
