@@ -102,20 +102,30 @@ func startServer(t *testing.T, i *image, dir string) *exec.Cmd {
 	return cmd
 }
 
+const (
+	// fewKills are enough on a machine that is so busy that it takes longer than killTime for more.
+	fewKills = 8
+	killTime = 4 * time.Minute
+	// maxSyncs is below how many syncs are waited for before a kill: for none as well, which kills while the first are made.
+	maxSyncs = 5
+)
+
 // TestKilled kills the process that serves a volume at random moments, while programs write files, overwrite blocks in
 // place as databases do, and sync. After each kill everything that was synced is there, and the filesystem is whole.
 func TestKilled(t *testing.T) {
 	needs(t)
 	kills := 300
 	if testing.Short() {
-		kills = 8
+		kills = fewKills
 	}
 	i := newImage(t, descriptor.Shadow, 24<<20)
 	i.format(t)
 	r := rand.New(rand.NewPCG(7, uint64(time.Now().UnixNano())))
 	w := &workload{files: map[string]*ledger{}}
 	files, dir := t.TempDir(), t.TempDir()
-	for round := range kills {
+	begun := time.Now()
+	for round, last := 0, false; !last; round++ {
+		last = round == kills-1 || round >= fewKills && time.Since(begun) > killTime
 		cmd := startServer(t, i, files)
 		l, err := newLoop(filepath.Join(files, fusefile.Name), true)
 		if err != nil {
@@ -128,10 +138,17 @@ func TestKilled(t *testing.T) {
 			t.Fatalf("after kill %d: %v", round, err)
 		}
 		var wg sync.WaitGroup
+		enough := w.count() + int64(round%maxSyncs)
 		for n := range 3 {
 			wg.Go(func() { w.run(dir, n) })
 		}
-		time.Sleep(time.Duration(r.Int64N(int64(120 * time.Millisecond))))
+		for since := time.Now(); w.count() < enough; time.Sleep(time.Millisecond) { // a slow machine takes its time for a sync
+			if time.Since(since) > 2*time.Minute {
+				_ = cmd.Process.Kill()
+				t.Fatalf("nothing is synced: %d acknowledged, waiting for %d", w.count(), enough)
+			}
+		}
+		time.Sleep(time.Duration(r.Int64N(int64(50 * time.Millisecond))))
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -145,14 +162,11 @@ func TestKilled(t *testing.T) {
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if round%20 == 0 || round == kills-1 {
+		if round%20 == 0 || last {
 			i.repair(t)
 		}
 	}
-	t.Logf("%d kills, %d acknowledged syncs", kills, w.synced)
-	if w.synced < int64(kills) {
-		t.Errorf("only %d syncs were acknowledged: the test does not test", w.synced)
-	}
+	t.Logf("%d acknowledged syncs", w.count())
 }
 
 // repair replays the journal and finds a filesystem without faults.
@@ -240,6 +254,13 @@ func (w *workload) acknowledge(name string, touched []int) {
 		l.synced[slot] = l.written[slot]
 	}
 	w.synced++
+}
+
+// count is how many syncs were acknowledged.
+func (w *workload) count() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.synced
 }
 
 // block is the content of a slot.
