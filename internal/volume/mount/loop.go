@@ -77,7 +77,7 @@ func attachLoop(path string, write bool) (*loop, error) {
 		if err == nil {
 			return l, nil
 		}
-		if !errors.Is(err, unix.EBUSY) { // somebody else was quicker
+		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENXIO) { // somebody else was quicker, and may be done with it
 			return nil, err
 		}
 	}
