@@ -122,12 +122,7 @@ func TestDiskFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		err := unix.Unmount(base, 0)
-		if err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { testcap.Unmount(t, base) })
 	c, err := OpenCache(base)
 	if err != nil {
 		t.Fatal(err)

@@ -5,8 +5,8 @@
 // Tests that need a capability (root, QEMU, built images, published vectors) skip only through it, so that each skip
 // says why. When COFFERDAM_TEST_REQUIRE is "all", or lists the capability, a missing one fails the test instead: CI
 // sets it, so that nothing is silently skipped there. Beside that it has what tests of many packages need of a machine: a
-// port that stays free, the end of all goroutines, a process with a network of its own, and the list of what a program
-// imports. The package is for tests alone.
+// port that stays free, the end of all goroutines and of mounts, a process with a network of its own, and the list of what a
+// program imports. The package is for tests alone.
 package testcap
 
 import (

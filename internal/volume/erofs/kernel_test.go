@@ -300,11 +300,7 @@ func TestMount(t *testing.T) {
 	if err != nil {
 		t.Fatalf("mounting: %v\n%s", err, text)
 	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(target, 0); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { testcap.Unmount(t, target) })
 	compareTrees(t, survey(t, dir, true), survey(t, target, true))
 }
 
