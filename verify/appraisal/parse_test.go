@@ -11,12 +11,14 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/sys/unix"
 )
 
 var update = flag.Bool("update", false, "rewrite the JSON Schema and the tables of the reference page")
@@ -83,6 +85,8 @@ func TestLongTexts(t *testing.T) {
 // TestHostileTexts requires texts that are made to be slow to be refused in time.
 func TestHostileTexts(t *testing.T) {
 	t.Parallel()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	const n = 200_000
 	for name, text := range map[string]string{
 		"lists": strings.Repeat("[", n), "mappings": strings.Repeat("{a: ", n), "block lists": strings.Repeat("- ", n),
@@ -90,16 +94,26 @@ func TestHostileTexts(t *testing.T) {
 		"members": "{" + strings.Repeat("a: 1, ", n) + "}", "tags": strings.Repeat("!a ", n), "comments": strings.Repeat("# a\n", n) + "a: 1",
 		"indents": strings.Repeat("a:\n ", 2000),
 	} {
-		start := time.Now()
+		start := processorTime(t)
 		if _, err := Parse([]byte(text)); err == nil {
 			t.Errorf("%s: it is a policy", name)
 		}
-		if d := time.Since(start); d > 20*time.Second {
+		if d := processorTime(t) - start; d > 20*time.Second {
 			t.Errorf("%s: it took %s", name, d)
 		} else {
 			t.Logf("%s: %s", name, d)
 		}
 	}
+}
+
+// processorTime is what the test's thread has used. On a busy machine that is little where the clock runs on for long.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_THREAD, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // unset complains about every value of the full policy that the text does not set. Pins are one or the other.

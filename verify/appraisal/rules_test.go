@@ -122,7 +122,7 @@ deny contains "x" if {
 	if _, err = r.evaluate(t.Context(), &verify.Verdict{}); err == nil {
 		t.Error("it came to an end")
 	}
-	if d := time.Since(start); d > 20*maxRuleTime {
+	if d := time.Since(start); d > time.Minute { // without an end it takes many
 		t.Errorf("it took %s", d)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
