@@ -67,7 +67,7 @@ func newVault(t *testing.T) (*counters, *Vault) {
 	c := &counters{states: map[string]counterState{}}
 	s := httptest.NewTLSServer(c)
 	t.Cleanup(s.Close)
-	return c, &Vault{URL: s.URL, HTTP: s.Client(), Patience: 20 * time.Second}
+	return c, &Vault{URL: s.URL, HTTP: s.Client(), Patience: time.Minute}
 }
 
 func TestVault(t *testing.T) {

@@ -148,7 +148,7 @@ func TestSlowAnswer(t *testing.T) {
 		begun := time.Now()
 		_, err := src.ReadAt(ctx, make([]byte, 64<<10), 0) // takes an hour at that pace
 		cancel()
-		if !errors.Is(err, context.DeadlineExceeded) || !blob.Temporary(err) || time.Since(begun) > 30*time.Second {
+		if !errors.Is(err, context.DeadlineExceeded) || !blob.Temporary(err) || time.Since(begun) > time.Minute {
 			t.Errorf("%v: after %v: %v", f, time.Since(begun), err)
 		}
 	}

@@ -182,7 +182,7 @@ func TestHostileMetadata(t *testing.T) {
 		if h != nil || !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want an error with %q", name, err, c.want)
 		}
-		if took := time.Since(began); took > 10*time.Second {
+		if took := time.Since(began); took > time.Minute {
 			t.Errorf("%s: refused after %s", name, took)
 		}
 	}
