@@ -29,7 +29,7 @@ const (
 	heartbeatInterval      = time.Second
 	channelGrace           = 10 * time.Second
 	monitorTimeout         = 30 * time.Second
-	emulatorGrace          = 2 * time.Second
+	emulatorGrace          = 10 * time.Second
 )
 
 // Device answers the guest on a port of its own.
@@ -156,7 +156,11 @@ func (vm *VM) start(ctx context.Context) error {
 // connect starts what serves the running machine. From here on the machine's end is waited for in one place, watch,
 // and *started tells the caller that watch takes down what it built.
 func (vm *VM) connect(ctx context.Context, p *ports, started *bool) error {
-	vm.workers.Go(func() { vm.console.run(p.console) })
+	printed := make(chan struct{})
+	go func() {
+		defer close(printed)
+		vm.console.run(p.console)
+	}()
 	if p.simulator != nil {
 		vm.workers.Go(func() {
 			err := vm.cfg.Simulator.Serve(vm.ctx, p.simulator)
@@ -168,7 +172,7 @@ func (vm *VM) connect(ctx context.Context, p *ports, started *bool) error {
 	}
 	*started = true
 	monitor := make(chan *qmp.Client, 1)
-	go vm.watch(p, monitor)
+	go vm.watch(p, monitor, printed)
 
 	ctx, cancel := context.WithTimeout(ctx, monitorTimeout)
 	defer cancel()

@@ -189,7 +189,7 @@ func TestEnds(t *testing.T) {
 			t.Parallel()
 			cfg := config(t)
 			if command == sandboxtest.CommandHang { // for the others a busy machine must not look like one that hangs
-				cfg.HangTimeout = 3 * time.Second
+				cfg.HangTimeout = 15 * time.Second
 			}
 			vm := boot(t, cfg)
 			run(t, vm, command)
@@ -297,7 +297,7 @@ func TestConsoleIsBounded(t *testing.T) {
 	cfg := config(t)
 	vm := boot(t, cfg)
 	run(t, vm, sandboxtest.CommandFloodPrint) // 4 MiB
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(5 * time.Minute)
 	for {
 		total := int64(0)
 		for _, path := range []string{cfg.ConsolePath, cfg.ConsolePath + ".1"} {
@@ -339,7 +339,7 @@ func TestOrphan(t *testing.T) {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
 	pid := ownerAndMachine(t)
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(5 * time.Minute)
 	for syscall.Kill(pid, 0) == nil && !isZombie(pid) {
 		if time.Now().After(deadline) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)

@@ -11,8 +11,9 @@ import (
 	"cofferdam.dev/internal/sandbox/qmp"
 )
 
-// watch waits for the machine's end, settles how it was, and takes everything down.
-func (vm *VM) watch(p *ports, monitor <-chan *qmp.Client) {
+// watch waits for the machine's end, settles how it was, and takes everything down. printed is closed when the console has
+// been read to its end.
+func (vm *VM) watch(p *ports, monitor <-chan *qmp.Client, printed <-chan struct{}) {
 	m := <-monitor
 	events := make(chan struct{})
 	go func() {
@@ -25,7 +26,8 @@ func (vm *VM) watch(p *ports, monitor <-chan *qmp.Client) {
 		}
 	}()
 	<-vm.proc.exited
-	<-events // QEMU's end of the connection is closed, so this ends, with the last event read
+	<-events  // QEMU's end of the connection is closed, so this ends, with the last event read
+	<-printed // likewise, and closing our end would lose the guest's last words
 	vm.cancel()
 	if m != nil {
 		_ = m.Close() // it has ended
