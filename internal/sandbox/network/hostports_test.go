@@ -40,7 +40,7 @@ func TestHostPorts(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
 			_, m := start(t, Config{Mode: mode, HostPorts: []uint16{open}})
-			c, err := m.connect(netip.AddrPortFrom(netip.MustParseAddr(GatewayIP), open), 30*time.Second)
+			c, err := m.connect(netip.AddrPortFrom(netip.MustParseAddr(GatewayIP), open), loadPatience)
 			if err != nil {
 				t.Fatal(err)
 			}

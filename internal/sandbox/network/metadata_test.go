@@ -24,7 +24,7 @@ func TestMetadata(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
 			_, m := start(t, Config{Mode: mode, Metadata: handler})
-			c, err := m.connect(at, 30*time.Second)
+			c, err := m.connect(at, loadPatience)
 			if err != nil {
 				t.Fatal(err)
 			}

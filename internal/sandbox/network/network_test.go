@@ -135,7 +135,7 @@ func TestForwardTCP(t *testing.T) {
 
 func dialTCP(t *testing.T, f Forward) *net.TCPConn {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", strings.TrimSuffix(f.String(), "/tcp"), 10*time.Second)
+	c, err := net.DialTimeout("tcp", strings.TrimSuffix(f.String(), "/tcp"), loadPatience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func dialTCP(t *testing.T, f Forward) *net.TCPConn {
 func TestForwardToClosedPort(t *testing.T) {
 	t.Parallel()
 	n, _ := start(t, Config{Mode: Ingress, Forwards: []Forward{{Protocol: "tcp", HostIP: "127.0.0.1", GuestPort: 81}}})
-	c, err := net.DialTimeout("tcp", strings.TrimSuffix(n.Forwards()[0].String(), "/tcp"), 10*time.Second)
+	c, err := net.DialTimeout("tcp", strings.TrimSuffix(n.Forwards()[0].String(), "/tcp"), loadPatience)
 	if err == nil { // the reset may come before the connection is known to be made
 		defer func() { _ = c.Close() }()
 		_, err = c.Read(make([]byte, 1))
@@ -184,18 +184,10 @@ func TestForwardUDP(t *testing.T) {
 	t.Parallel()
 	n := answeringDatagrams(t)
 	for _, text := range []string{"one", "two"} { // two peers, two flows
-		c, err := net.Dial("udp", strings.TrimSuffix(n.Forwards()[0].String(), "/udp"))
-		if err != nil {
-			t.Fatal(err)
+		got, err := exchange(strings.TrimSuffix(n.Forwards()[0].String(), "/udp"), text)
+		if err != nil || got != "re: "+text {
+			t.Errorf("answer is %q, %v", got, err)
 		}
-		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-		_, _ = c.Write([]byte(text))
-		buf := make([]byte, 64)
-		size, err := c.Read(buf)
-		if err != nil || string(buf[:size]) != "re: "+text {
-			t.Errorf("answer is %q, %v", buf[:size], err)
-		}
-		_ = c.Close()
 	}
 }
 
@@ -283,7 +275,7 @@ func TestOutward(t *testing.T) {
 	t.Parallel()
 	server := hostServer(t)
 	_, m := start(t, Config{Mode: NAT})
-	c, err := m.dial(server, 30*time.Second)
+	c, err := m.dial(server, loadPatience)
 	if err != nil {
 		t.Fatal(err)
 	}
