@@ -124,7 +124,7 @@ func TestSlowProcessorHoldsUpReportsAlone(t *testing.T) {
 		}()
 		select {
 		case <-done:
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("%s waits for a report", call)
 		}
 	}

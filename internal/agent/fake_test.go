@@ -31,6 +31,9 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testcap.NoLeaks(m)) }
 
+// patience is for what must happen: it only matters when something is broken.
+const patience = 2 * time.Minute
+
 // policyText is any text: what it allows is up to the fake decider.
 var policyText = []byte("package policy\n")
 
@@ -444,7 +447,7 @@ func (r *rig) host(t *testing.T) (guestv1.GuestService, *channel.Client) {
 		select {
 		case err := <-served:
 			t.Logf("serving ended with: %v", err)
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Error("the channel did not end")
 		}
 	})

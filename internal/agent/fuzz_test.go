@@ -78,7 +78,7 @@ func FuzzControlPort(f *testing.F) {
 		select {
 		case err := <-served:
 			t.Logf("serving ended with: %v", err)
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("serving did not end with its input")
 		}
 		r.mu.Lock() // a call may still be on its way

@@ -350,7 +350,7 @@ func TestStreams(t *testing.T) {
 	}
 	in, err := c.OpenStream(resp.GetStdio().GetStdin())
 	if err == nil {
-		_ = in.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = in.SetReadDeadline(time.Now().Add(patience))
 		b, err = io.ReadAll(in)
 		_ = in.Close()
 	}

@@ -45,7 +45,7 @@ func frame(id uint32, kind byte, size uint32, body []byte) []byte {
 
 func (c *rawClient) send(t *testing.T, id uint32, kind byte, size uint32, body []byte) {
 	t.Helper()
-	_ = c.rpc.SetWriteDeadline(time.Now().Add(20 * time.Second))
+	_ = c.rpc.SetWriteDeadline(time.Now().Add(patience))
 	_, err := c.rpc.Write(frame(id, kind, size, body))
 	if err != nil {
 		t.Fatalf("sending a frame: %v", err)
@@ -54,7 +54,7 @@ func (c *rawClient) send(t *testing.T, id uint32, kind byte, size uint32, body [
 
 func (c *rawClient) status(t *testing.T) codes.Code {
 	t.Helper()
-	_ = c.rpc.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = c.rpc.SetReadDeadline(time.Now().Add(patience))
 	var h [frameHeaderSize]byte
 	_, err := io.ReadFull(c.rpc, h[:])
 	if err != nil {
@@ -128,12 +128,12 @@ func TestCallsInFlightAreBounded(t *testing.T) {
 	answers := make(chan error, maxInFlight+extra)
 	for range maxInFlight + extra {
 		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 			defer cancel()
 			answers <- p.RPC().Call(ctx, testService, "block", &ttrpc.Request{}, &ttrpc.Response{})
 		}()
 	}
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience)
 	for p.started.Load() < maxInFlight && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)
 	}
@@ -194,7 +194,7 @@ func FuzzServe(f *testing.F) {
 		select {
 		case err := <-done:
 			t.Logf("serving ended with: %v", err)
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("Serve did not end with its input")
 		}
 	})

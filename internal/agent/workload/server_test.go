@@ -87,7 +87,7 @@ func ask(t *testing.T, dir, text string) []byte {
 	t.Helper()
 	c := dial(t, dir)
 	_, _ = io.WriteString(c, text) // the other end may have had enough
-	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	b, err := io.ReadAll(c)
 	if err != nil && !errors.Is(err, unix.ECONNRESET) {
 		t.Fatal(err)
@@ -220,7 +220,7 @@ func TestCloseEndsConnections(t *testing.T) {
 	if err := s.Close(idA); err != nil {
 		t.Fatal(err)
 	}
-	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	_, err := c.Read(make([]byte, 1))
 	if err == nil || os.IsTimeout(err) {
 		t.Errorf("reading from a closed socket: %v", err)

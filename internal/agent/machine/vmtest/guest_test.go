@@ -37,6 +37,11 @@ func runGuestTests(t *testing.T) {
 	if err := json.Unmarshal(text, &g.plan); err != nil {
 		t.Fatal(err)
 	}
+	for serial := range g.plan.Layers { // the kernel finds disks one by one; later a missing one is waited for shortly
+		if _, err := (block.Finder{Wait: 2 * time.Minute}).Find(context.Background(), serial); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, tc := range []struct {
 		name string
 		run  func(*testing.T)

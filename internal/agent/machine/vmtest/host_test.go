@@ -81,7 +81,7 @@ func bootMachine(t *testing.T, dir string, plan plan, disks []disk) string {
 		args = append(args, "-drive", fmt.Sprintf("if=none,id=d%d,format=raw,file=%s,readonly=%s", i, d.path, ro),
 			"-device", fmt.Sprintf("scsi-hd,bus=scsi.0,lun=%d,drive=d%d,serial=%s", i, i, d.serial))
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 12*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 18*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

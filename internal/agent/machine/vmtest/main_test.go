@@ -72,7 +72,7 @@ func runInGuest(m *testing.M) error {
 			return err
 		}
 	}
-	os.Args = []string{program, "-test.v", "-test.run=^TestGuest$", "-test.timeout=4m"}
+	os.Args = []string{program, "-test.v", "-test.run=^TestGuest$", "-test.timeout=12m"}
 	flag.Parse()
 	code := m.Run()
 	fmt.Printf("\n%s %d\n", exitLine, code)
