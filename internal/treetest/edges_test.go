@@ -87,9 +87,10 @@ var rooms = map[string][]string{
 	"internal/volume/blob":       {"internal/retry", "internal/wholefile", "release"},
 	"internal/volume/blobtest":   {"internal/testcap"}, // tests alone
 	"internal/volume/blockcache": {"internal/volume/blob"},
-	"internal/volume/xts":        {},
+	"internal/volume/wide":       {},
+	"internal/volume/xts":        {"internal/volume/wide"},
 	"internal/volume/luks2":      {"internal/strictjson", "internal/volume/xts"},
-	"internal/volume/shadow":     {},
+	"internal/volume/shadow":     {"internal/volume/wide"},
 	"internal/volume/erofs":      {},
 	"internal/volume/sealed":     {"internal/verity", "internal/volume/erofs", "internal/volume/xts"},
 	"internal/volume/fusefile":   {},

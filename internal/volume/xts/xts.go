@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package xts is AES in XTS mode (IEEE 1619, SP 800-38E) over many sectors at once, on top of crypto/aes. That package decrypts
-// one block at a time, which leaves most of a processor idle: where one can do 32 blocks of AES-256 at a time, a few lines of
-// assembly do. They have no branch and no memory access that depends on keys or data.
+// one block at a time, which leaves most of a processor idle: where one can do more of AES-256, package wide does.
 //
 // XTS hides what a sector holds and nothing else: it does not tell whether a sector was changed, moved or put back. The
 // package trusts its caller to number sectors, never keeps a key but in its expanded form, and never allocates for a sector.
@@ -16,6 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"cofferdam.dev/internal/volume/wide"
 )
 
 const (
@@ -34,7 +35,7 @@ var ErrKey = errors.New("not a key for AES-XTS")
 // Cipher encrypts and decrypts sectors under one key. It is safe for concurrent use.
 type Cipher struct {
 	data, tweak cipher.Block
-	wide        *wide // does the work of data for whole units; nil if there is none
+	wide        *wide.Sectors // does the work of data for whole units; nil if there is none
 }
 
 // scratch holds the tweaks of one sector, and the place in which the first is made. On the stack it would escape through
@@ -64,7 +65,7 @@ func New(key []byte) (*Cipher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKey, err)
 	}
-	return &Cipher{data, tweak, newWide(key[:half])}, nil
+	return &Cipher{data, tweak, wide.NewSectors(key[:half])}, nil
 }
 
 // Encrypt encrypts whole sectors of the given size in bytes from src to dst, which overlap entirely or not at all. The
@@ -109,8 +110,8 @@ func check(dst, src []byte, sectorSize int) error {
 // encrypt encrypts one data unit, whose tweak value is given as two halves of 64 bits.
 func (c *Cipher) encrypt(s *scratch, dst, src []byte, low, high uint64) {
 	c.begin(s, low, high)
-	if c.wide != nil && len(src)%Unit == 0 {
-		c.wide.encrypt(dst, src, &s.first)
+	if c.wide != nil && len(src)%wide.Unit == 0 {
+		c.wide.Encrypt(dst, src, &s.first)
 		return
 	}
 	tweaks := s.expand(len(src))
@@ -123,8 +124,8 @@ func (c *Cipher) encrypt(s *scratch, dst, src []byte, low, high uint64) {
 
 func (c *Cipher) decrypt(s *scratch, dst, src []byte, low, high uint64) {
 	c.begin(s, low, high)
-	if c.wide != nil && len(src)%Unit == 0 {
-		c.wide.decrypt(dst, src, &s.first)
+	if c.wide != nil && len(src)%wide.Unit == 0 {
+		c.wide.Decrypt(dst, src, &s.first)
 		return
 	}
 	tweaks := s.expand(len(src))
