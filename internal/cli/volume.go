@@ -30,7 +30,7 @@ import (
 func (a *app) volumeCommand() *cobra.Command {
 	return noun("volume", "Make encrypted volumes, and use them on storage that nobody trusts",
 		a.volumeCreateCommand(), a.volumeEncryptCommand(), a.volumeInspectCommand(), a.volumeVerifyCommand(), a.volumeMountCommand(),
-		a.volumeUploadCommand(), a.volumeRekeyCommand(), a.volumeConvertCommand(), a.volumeSnapshotCommand())
+		a.volumeUploadCommand(), a.volumeKeyCommand(), a.volumeResizeCommand(), a.volumeRekeyCommand(), a.volumeConvertCommand(), a.volumeSnapshotCommand())
 }
 
 // aboutVolume is what the help of each of these commands says about descriptors.
@@ -195,6 +195,9 @@ func (a *app) attachVolume(ctx context.Context, cmd *cobra.Command, image string
 }
 
 func (a *app) openUnpinned(ctx context.Context, cmd *cobra.Command, image string, o *volumeOptions, bo blob.Options) (*attach.Volume, error) {
+	if o.key.unwrap {
+		return nil, usage(cmd, "--unwrap needs the descriptor, which has what the vault unwraps")
+	}
 	secret, err := o.key.secret(a, cmd)
 	if err != nil {
 		return nil, err
@@ -241,7 +244,7 @@ func volumeFailure(err error) error {
 		{descriptor.ErrKey, "what opens this volume; `cofferdam volume key list IMAGE` says of which kinds that is"},
 		{luks2.ErrKey, "--key-file or --passphrase-file of this volume"},
 		{descriptor.ErrChanged, "the descriptor as its owner wrote it"},
-		{luks2.ErrPin, "the storage as its owner wrote it, or a new descriptor if it was changed on purpose"},
+		{luks2.ErrPin, "the storage as its owner wrote it; or, where a command that changes the volume was interrupted, that again"},
 		{attach.ErrMismatch, "the descriptor that belongs to this storage"},
 	}
 	i := slices.IndexFunc(fixes, func(f struct {

@@ -45,7 +45,7 @@ must not get lost until then.
 	o.flags(c)
 	o.vault.flags(c)
 	o.key.makeFlags(c, &o.vault)
-	c.Flags().BoolVar(&o.key.unwrap, "unwrap", false, "with --to plain: have --vault unwrap the secret of a key that was made with --wrap-kid")
+	c.Flags().BoolVar(&o.key.unwrap, "unwrap", false, "with --to plain: have --vault unwrap the secret, of a key that --wrap-kid made")
 	a.outputFlag(c)
 	return c
 }

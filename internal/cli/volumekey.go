@@ -54,7 +54,7 @@ func (o *volumeKeyOptions) fileFlags(c *cobra.Command) {
 func (o *volumeKeyOptions) openFlags(c *cobra.Command, asked *vaultOptions) {
 	o.fileFlags(c)
 	o.asked = asked
-	c.Flags().BoolVar(&o.unwrap, "unwrap", false, "have --vault unwrap the secret of a key that was made with --wrap-kid")
+	c.Flags().BoolVar(&o.unwrap, "unwrap", false, "have --vault unwrap the secret, of a key that --wrap-kid made")
 }
 
 func (o *volumeKeyOptions) makeFlags(c *cobra.Command, asked *vaultOptions) {
@@ -73,7 +73,7 @@ func (o *volumeKeyOptions) newFlags(c *cobra.Command, asked *vaultOptions) {
 func (o *volumeKeyOptions) vaultFlags(c *cobra.Command, prefix string, asked *vaultOptions) {
 	o.asked = asked
 	f := c.Flags()
-	f.StringVar(&o.wrapKid, prefix+"wrap-kid", "", "NAME or NAME/VERSION of a key of --vault that wraps a secret, for --unwrap")
+	f.StringVar(&o.wrapKid, prefix+"wrap-kid", "", "NAME or NAME/VERSION of a key of --vault that wraps a secret, which --unwrap gets back")
 	f.StringVar(&o.kid, prefix+"kid", "", "NAME or NAME/VERSION of the vault's key that --"+prefix+"key-file is")
 	f.StringVar(&o.vault, prefix+"key-vault", "", "host name or URL of the vault that releases the key")
 	f.StringVar(&o.authority, prefix+"authority", "", "host name or URL of the attestation service that the group asks")

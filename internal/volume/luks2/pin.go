@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 
 	"cofferdam.dev/internal/strictjson"
@@ -75,6 +76,18 @@ func (h *Header) Verify(p Pin, key VolumeKey) error {
 		return fmt.Errorf("verifying a volume: %w", err)
 	}
 	return nil
+}
+
+// VerifyResizable is Verify of a header that is about to get another size: the one that it has may be any, as an interrupted
+// Resize leaves it.
+func (h *Header) VerifyResizable(p Pin, key VolumeKey) error {
+	own := *h
+	if s := own.m.Segments[0]; h.dataSize() != p.Size && p.Size > 0 {
+		own.m.Segments = maps.Clone(h.m.Segments)
+		s.Size = extent(p.Size)
+		own.m.Segments[0] = s
+	}
+	return own.Verify(p, key)
 }
 
 func (h *Header) verify(p Pin, key VolumeKey) error {
