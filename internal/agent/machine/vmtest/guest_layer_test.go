@@ -104,7 +104,7 @@ func (g *guest) testLayerRefused(t *testing.T) {
 // testLayerNotUndone holds the mapped device of a layer that does not open: it stays, and the error says so.
 func (g *guest) testLayerNotUndone(t *testing.T) {
 	base := g.plan.Layers["base"]
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); { // until the device is caught while it exists
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); { // until the device is caught while it exists
 		held, stop := make(chan *os.File, 1), make(chan struct{})
 		go func() {
 			defer close(held)
