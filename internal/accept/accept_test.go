@@ -17,8 +17,8 @@ import (
 	"cofferdam.dev/internal/testcap"
 )
 
-// patience bounds one command. An emulated guest on a loaded machine can take ten times its usual three seconds.
-const patience = 3 * time.Minute
+// patience bounds one command. An emulated guest on a loaded machine can take many times its usual three seconds.
+const patience = 6 * time.Minute
 
 func needVM(t testing.TB) {
 	t.Helper()

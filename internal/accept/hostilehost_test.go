@@ -221,7 +221,7 @@ func TestHostileHost(t *testing.T) {
 	x.volumes()
 	x.floods()
 	x.pauses()
-	exit := x.vm.PowerOff(t.Context(), 0)
+	exit := x.vm.PowerOff(t.Context(), patience)
 	if exit.Err() != nil {
 		t.Errorf("after all that the guest did not power off in order: %v", exit.Err())
 	}

@@ -65,12 +65,12 @@ func TestRedis(t *testing.T) {
 
 // redis sends one inline command and returns the first line of the answer.
 func redis(port int, command string) (string, error) {
-	c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), 5*time.Second)
+	c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), time.Minute)
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = c.Close() }()
-	err = c.SetDeadline(time.Now().Add(20 * time.Second))
+	err = c.SetDeadline(time.Now().Add(time.Minute))
 	if err != nil {
 		return "", err
 	}
@@ -88,7 +88,7 @@ func TestNginx(t *testing.T) {
 	h, port := home(t), freePort(t)
 	detach(t, h, "nginx", "-p", publish(port, 80), ref("nginx"))
 
-	client := &http.Client{Timeout: 20 * time.Second}
+	client := &http.Client{Timeout: time.Minute}
 	eventually(t, "nginx serves its page", func() error {
 		resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/", port))
 		if err != nil {

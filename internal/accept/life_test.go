@@ -65,6 +65,7 @@ spec:
     command: [sh, -c, "rm -f /shared/sick; trap 'echo it was sick >/dev/termination-log; exit 3' TERM; echo at work; while :; do sleep 0.2; done"]
     terminationMessagePath: /dev/termination-log
     volumeMounts: [{name: shared, mountPath: /shared}]
+    startupProbe: {exec: {command: [test, "!", -e, /shared/sick]}, periodSeconds: 1, failureThreshold: 1000, timeoutSeconds: 30}
     livenessProbe: {exec: {command: [test, "!", -e, /shared/sick]}, periodSeconds: 1, failureThreshold: 2, timeoutSeconds: 30}
   - name: broken
     image: IMAGE
@@ -143,7 +144,7 @@ func (l *life) ok(err error) {
 
 // get fetches a file from the group's server, by IPv6.
 func (l *life) get(path string) (string, error) {
-	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(fmt.Sprintf("http://[::1]:%d/%s", l.published, path))
 	if err != nil {
 		return "", err
@@ -189,6 +190,7 @@ func (l *life) probes() {
 		}
 		return nil
 	})
+	l.wrote("worker", "at work\n")
 	l.exec("web", "touch", "/shared/sick")
 	expectEvent(l.t, l.home, "shop", "worker", "Unhealthy", "Liveness probe failed")
 	expectEvent(l.t, l.home, "shop", "worker", "Killing", "failed its liveness probe")
@@ -234,12 +236,26 @@ func (l *life) streams() {
 		l.t.Errorf("a file that was copied out: %q, %v", got, err)
 	}
 	l.attach()
-	out := must(l.t, l.home, "group", "logs", "shop").stdout
-	for _, want := range []string{"prepare | prepared\n", "web     | serving\n", "worker  | at work\n", "talker  | heard ahoy\n"} {
-		if !strings.Contains(out, want) {
-			l.t.Errorf("%q is not in %q", want, out)
+	eventually(l.t, "the containers write", func() error {
+		out := must(l.t, l.home, "group", "logs", "shop").stdout
+		for _, want := range []string{"prepare | prepared\n", "web     | serving\n", "worker  | at work\n", "talker  | heard ahoy\n"} {
+			if !strings.Contains(out, want) {
+				return fmt.Errorf("%q is not in %q", want, out)
+			}
 		}
-	}
+		return nil
+	})
+}
+
+// wrote waits until a container has written exactly this: what it wrote and what it did come by different ways.
+func (l *life) wrote(container, want string) {
+	l.t.Helper()
+	eventually(l.t, container+" writes", func() error {
+		if out := must(l.t, l.home, "group", "logs", "--container", container, "shop").stdout; out != want {
+			return fmt.Errorf("it wrote %q, want %q", out, want)
+		}
+		return nil
+	})
 }
 
 // attach says a line to a container and hears it from there, then leaves.
@@ -283,9 +299,7 @@ func (l *life) operates() {
 		_, err := l.get("page")
 		return err
 	})
-	if out := must(l.t, l.home, "group", "logs", "--container", "web", "shop").stdout; out != "serving\nabout to stop\nserving\n" {
-		l.t.Errorf("the server wrote %q", out)
-	}
+	l.wrote("web", "serving\nabout to stop\nserving\n")
 	must(l.t, l.home, "group", "stop", "shop")
 	r := record(l.t, l.home, "shop")
 	if r.State != group.StateExited {

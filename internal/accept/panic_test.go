@@ -52,6 +52,7 @@ func TestPanic(t *testing.T) {
 	if !strings.Contains(out, "the guest's kernel panicked") {
 		t.Errorf("the record does not say that the kernel panicked:\n%s", out)
 	}
+	nothingRuns(t, h) // the record says so while the supervisor is still there
 	must(t, h, "group", "rm", plan.Name)
 }
 
