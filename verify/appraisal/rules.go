@@ -25,8 +25,8 @@ const (
 	// maxModules and maxModuleSize bound what is compiled, which takes time that grows faster than the text.
 	maxModules    = 16
 	maxModuleSize = 64 << 10
-	// maxRuleTime bounds an evaluation.
-	maxRuleTime = time.Second
+	// maxRuleTime bounds an evaluation. It is far more than one takes, since a machine that is busy with others is slow.
+	maxRuleTime = 10 * time.Second
 	// maxDenials bounds what is told about what was denied; more deny as well.
 	maxDenials = 50
 	// maxDenialSize bounds the text of one.
@@ -66,7 +66,10 @@ func capabilities() *ast.Capabilities {
 }
 
 // rules are compiled modules.
-type rules struct{ query rego.PreparedEvalQuery }
+type rules struct {
+	query rego.PreparedEvalQuery
+	limit time.Duration // of one evaluation
+}
 
 // compileRules returns nil where there are no modules.
 func compileRules(ctx context.Context, texts []string) (*rules, error) {
@@ -95,7 +98,7 @@ func compileRules(ctx context.Context, texts []string) (*rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &rules{query}, nil
+	return &rules{query, maxRuleTime}, nil
 }
 
 func parseModule(name, text string) (*ast.Module, error) {
@@ -164,7 +167,7 @@ func (r *rules) evaluate(ctx context.Context, v *verify.Verdict) ([]denial, erro
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, maxRuleTime)
+	ctx, cancel := context.WithTimeout(ctx, r.limit)
 	defer cancel()
 	results, err := r.query.Eval(ctx, rego.EvalInput(input))
 	if err != nil {
