@@ -22,6 +22,8 @@ import (
 const (
 	// maxProbeOutput is how much of a probe's output is kept, in bytes: it is the tenant's, and goes into a message.
 	maxProbeOutput = 1 << 10
+	// maxLate is how long the output of a command that has ended may take to arrive, as on a machine that is busy.
+	maxLate = 5 * time.Second
 	// hookTimeout bounds a PostStart hook. No description can.
 	hookTimeout = 10 * time.Minute
 	// afterHook is the least time that a container has to stop when its PreStop hook took all of it, as with the kubelet.
@@ -144,7 +146,7 @@ func (s *supervisor) actExec(ctx context.Context, c *container, r *run, command 
 		}
 		return err
 	}
-	late := time.AfterFunc(time.Second, p.CloseStreams) // what it started may hold its output open
+	late := time.AfterFunc(maxLate, p.CloseStreams) // what it started may hold its output open
 	reads.Wait()
 	late.Stop()
 	if code := resp.GetExitCode(); code != 0 {

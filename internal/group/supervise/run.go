@@ -197,8 +197,9 @@ func (s *supervisor) awaitEnd(c *container, r *run) {
 	}
 }
 
-// lastMessageWait is how long the end of a container's output is waited for, to be its message.
-const lastMessageWait = 2 * time.Second
+// lastMessageWait is how long the end of a container's output is waited for, to be its message. It comes at once, but on a
+// machine that is busy.
+const lastMessageWait = 10 * time.Second
 
 // lastWords is what an ended container left as its message: in its file, or else, if it failed, at the end of its output.
 func (s *supervisor) lastWords(c *container, r *run) string {
