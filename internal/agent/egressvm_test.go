@@ -74,7 +74,7 @@ func TestRealEgress(t *testing.T) {
 	if got := strings.Join(out, "\n"); got != strings.Join(want, "\n") {
 		t.Errorf("the container says\n%s\nwant\n%s", got, strings.Join(want, "\n"))
 	}
-	exit := vm.PowerOff(ctx, time.Minute)
+	exit := vm.PowerOff(ctx, 5*time.Minute)
 	if exit.Err() != nil {
 		t.Errorf("power-off: %v", exit.Err())
 	}

@@ -253,7 +253,7 @@ func TestRealGuest(t *testing.T) {
 	must(t, err)
 	t.Logf("memory: %d MiB, %d available", props.GetMemoryTotalBytes()>>20, props.GetMemoryAvailableBytes()>>20)
 	must(t, g.ShutdownContainer(ctx, podID))
-	exit := vm.PowerOff(ctx, time.Minute)
+	exit := vm.PowerOff(ctx, 5*time.Minute)
 	if exit.Err() != nil {
 		t.Errorf("power-off: %v", exit.Err())
 	}

@@ -155,7 +155,7 @@ func TestRealVolumes(t *testing.T) {
 	wantCode(t, err, guestv1.CodeWrongState)
 	volumeStall(ctx, t, g, root.Targets, hang, stall)
 	endShare()
-	exit := vm.PowerOff(ctx, time.Minute)
+	exit := vm.PowerOff(ctx, 5*time.Minute)
 	if exit.Err() != nil {
 		t.Errorf("power-off: %v", exit.Err())
 	}

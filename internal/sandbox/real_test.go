@@ -81,7 +81,7 @@ func TestRealGuest(t *testing.T) {
 		}
 	}
 	t.Logf("a call takes %v", time.Since(begin)/calls)
-	exit := vm.PowerOff(t.Context(), time.Minute)
+	exit := vm.PowerOff(t.Context(), 5*time.Minute)
 	if exit.Err() != nil {
 		t.Errorf("exit is %q: %v", exit.Reason, exit.Err())
 	}

@@ -72,7 +72,7 @@ func TestRealBridge(t *testing.T) {
 			t.Fatalf("connecting to the guest: %v, want %v", err, syscall.ECONNREFUSED)
 		}
 	}
-	if exit := vm.PowerOff(t.Context(), time.Minute); exit.Err() != nil {
+	if exit := vm.PowerOff(t.Context(), 5*time.Minute); exit.Err() != nil {
 		t.Errorf("exit is %q: %v", exit.Reason, exit.Err())
 	}
 	if i, err := net.InterfaceByName("cofferdam0"); err == nil {

@@ -19,7 +19,7 @@ import (
 const DefaultBinary = "qemu-system-x86_64"
 
 // probeTimeout bounds each question to the emulator.
-const probeTimeout = 20 * time.Second
+const probeTimeout = time.Minute
 
 // Version is a version of QEMU.
 type Version struct{ Major, Minor, Patch int }
