@@ -285,7 +285,7 @@ func (g *guest) act(p *proc) bool {
 		p.finish(137, true)
 	case CommandDiskFull:
 		g.m.noSpace()
-		time.AfterFunc(time.Second, func() { p.finish(1, false) }) // the process fails a while after its writes
+		time.AfterFunc(3*time.Second, func() { p.finish(1, false) }) // a while after its writes: the host hears of both by different ways
 	case CommandFullPanic:
 		g.m.noSpace()
 		g.m.end("guest-panic", true)
