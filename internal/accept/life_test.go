@@ -58,15 +58,15 @@ spec:
     command: [sh, -c, "echo serving; trap 'exit 0' TERM; httpd -f -p 8080 -h /shared/www & wait"]
     ports: [{name: http, containerPort: 8080}]
     volumeMounts: [{name: shared, mountPath: /shared}]
-    readinessProbe: {httpGet: {path: /ready, port: http}, periodSeconds: 1, timeoutSeconds: 30}
+    readinessProbe: {httpGet: {path: /ready, port: http}, periodSeconds: 1, timeoutSeconds: 300}
     lifecycle: {preStop: {exec: {command: [sh, -c, "echo about to stop >/proc/1/fd/1"]}}}
   - name: worker
     image: IMAGE
     command: [sh, -c, "rm -f /shared/sick; trap 'echo it was sick >/dev/termination-log; exit 3' TERM; echo at work; while :; do sleep 0.2; done"]
     terminationMessagePath: /dev/termination-log
     volumeMounts: [{name: shared, mountPath: /shared}]
-    startupProbe: {exec: {command: [test, "!", -e, /shared/sick]}, periodSeconds: 1, failureThreshold: 1000, timeoutSeconds: 30}
-    livenessProbe: {exec: {command: [test, "!", -e, /shared/sick]}, periodSeconds: 1, failureThreshold: 2, timeoutSeconds: 30}
+    startupProbe: {exec: {command: [test, "!", -e, /shared/sick]}, periodSeconds: 1, failureThreshold: 1000, timeoutSeconds: 300}
+    livenessProbe: {exec: {command: [test, "!", -e, /shared/sick]}, periodSeconds: 1, failureThreshold: 2, timeoutSeconds: 300}
   - name: broken
     image: IMAGE
     command: [sh, -c, "exit 4"]
