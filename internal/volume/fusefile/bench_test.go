@@ -62,10 +62,10 @@ func subjects(b *testing.B) map[string]Device {
 	for _, kind := range []descriptor.Kind{descriptor.LUKS2, descriptor.Shadow} {
 		out[string(kind)] = encrypted(b, filepath.Join(dir, string(kind)), kind)
 	}
-	data := make([]byte, maxRequest)
-	_, _ = rand.NewChaCha8([32]byte{}).Read(data) // never fails
+	data, random := make([]byte, maxRequest), rand.NewChaCha8([32]byte{})
 	for name, d := range out {
 		for off := int64(0); off < benchSize; off += maxRequest {
+			_, _ = random.Read(data) // never fails
 			if err := d.WriteAt(b.Context(), data, off); err != nil {
 				b.Fatalf("%s: %v", name, err)
 			}
@@ -74,6 +74,7 @@ func subjects(b *testing.B) map[string]Device {
 			b.Fatal(err)
 		}
 	}
+	out["sealed"] = sealedSubject(b, dir)
 	return out
 }
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package wide does with AES-256 what crypto/aes does one block at a time, or eight at best, many blocks at a time: sectors of
-// XTS, and the opening of large messages of GCM. It has assembly for processors with VAES and VPCLMULQDQ on registers of 512
-// bits, and nothing for others: callers have another way.
+// Package wide does for volumes what the standard library does for one block at a time, or leaves most of a processor idle
+// with: sectors of AES-256-XTS 32 blocks at a time, the opening of large messages of AES-256-GCM 16 blocks at a time, and SHA-256
+// of two messages at a time. It has assembly for processors with the instructions (VAES and VPCLMULQDQ on registers of 512
+// bits; SHA extensions), and nothing for others: callers have another way.
 //
 // It trusts its callers with lengths and with what keys are for. It never branches on a key or on data, or looks anything up
-// by them, and returns no part of a message whose tag is wrong.
+// by them, and leaves nothing of a message whose tag is wrong.
 package wide
 
 import "crypto/aes"

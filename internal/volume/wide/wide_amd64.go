@@ -105,6 +105,15 @@ func (g *GCM) Open(message []byte, nonce *[NonceSize]byte, tag *[TagSize]byte, d
 	return true
 }
 
+// NewPair returns what hashes pairs, or nil if the processor has no SHA extensions or the salt is not of 32 bytes.
+func NewPair(salt []byte) *Pair {
+	const sha = 1 << 29 // in EBX of leaf 7
+	if features()&sha == 0 || !cpu.X86.HasSSE41 || !cpu.X86.HasSSSE3 || len(salt) != saltSize {
+		return nil
+	}
+	return &Pair{[saltSize]byte(salt)}
+}
+
 // expand makes the round keys (FIPS 197, section 5.2).
 func expand(k *roundKeys, key []byte) {
 	const n = KeySize / 4
@@ -158,3 +167,11 @@ func subWord(w uint32) uint32
 //
 //go:noescape
 func unmix(dst, src *[blockSize]byte)
+
+// hashPair adds blocks of two messages to two states.
+//
+//go:noescape
+func hashPair(k *[64]uint32, s, t *[8]uint32, p, q *byte, count int)
+
+// features is what EBX says in leaf 7 of CPUID.
+func features() uint32
