@@ -237,7 +237,7 @@ func volumeFailure(err error) error {
 	}{
 		{shadow.ErrRolledBack, "the storage was put back, or two writers were at it: the newest copy, or --without-anchor to look at this one"},
 		{shadow.ErrNoRecord, "--anchors DIR, where the volume was made or written last"},
-		{shadow.ErrForeignAnchor, "the anchor of this volume: the record there is older than the storage"},
+		{shadow.ErrForeignAnchor, "the anchor of this volume; or, if it was restored from a backup and this is the last state, `cofferdam volume snapshot --without-anchor` makes a new volume of it"},
 		{shadow.ErrNoVolume, "the storage that belongs to this descriptor"},
 		{sealed.ErrDamaged, "a copy of the storage that nobody changed, and the descriptor that belongs to it"},
 		{shadow.ErrDamaged, "a copy of the storage that nobody changed"},
