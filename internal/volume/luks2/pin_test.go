@@ -327,10 +327,30 @@ func TestResize(t *testing.T) {
 		if err := h.Verify(pin, key); c.want != testData && !errors.Is(err, ErrPin) {
 			t.Errorf("%+v: the old pin: %v", c, err)
 		}
+		if err := h.VerifyResizable(pin, key); err != nil {
+			t.Errorf("%+v: the old pin but for the size: %v", c, err)
+		}
 	}
 	for _, c := range []struct{ device, data int64 }{{testOffset + 8192, 12288}, {testOffset + 8192, 512}, {testOffset, 0}, {-1, 0}, {testOffset + 8192, -4096}} {
 		if err := h.Resize(f, c.device, c.data); !errors.Is(err, ErrFormat) {
 			t.Errorf("%+v: %v", c, err)
 		}
+	}
+	for name, change := range map[string]func(p *Pin){
+		"offset": func(p *Pin) { p.Offset += 4096 }, "size": func(p *Pin) { p.Size += 4096 }, "sequence": func(p *Pin) { p.Sequence += 100 }, "zero": func(p *Pin) { *p = Pin{} },
+	} {
+		p := pin
+		change(&p)
+		if err := h.VerifyResizable(p, key); !errors.Is(err, ErrPin) {
+			t.Errorf("a pin with another %s, but for the size: %v", name, err)
+		}
+	}
+	before, err := h.Pin(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forge(t, f, []byte(strings.Replace(document(t, f), `"sector_size":4096`, `"sector_size":512`, 1)), nil)
+	if err := reopen(t, f).VerifyResizable(before, key); !errors.Is(err, ErrPin) || !strings.Contains(err.Error(), "sector size") {
+		t.Errorf("another sector size: %v", err)
 	}
 }
