@@ -37,11 +37,11 @@ run: setup build guest $(addprefix $(IMAGES)/,redis.tar openssl.tar sidecar.tar)
 
 .PHONY: test
 test: setup setup-test build guest images ## run all tests (real VMs included)
-	COFFERDAM_CACHE=$(CACHE) go test -timeout 20m ./...
+	COFFERDAM_CACHE=$(CACHE) go test -timeout 60m ./...
 
 .PHONY: race
 race: setup setup-test build guest images ## run the tests of the concurrent parts under the race detector
-	CGO_ENABLED=1 COFFERDAM_CACHE=$(CACHE) go test -race -short -timeout 20m ./attest/... ./collateral/... ./internal/agent/... ./internal/attestsvc/... ./internal/audit/... ./internal/auth/... ./internal/channel/... ./internal/devdomain/... ./internal/group/... ./internal/groupapi/... ./internal/kbs/... ./internal/layer/... ./internal/sandbox/... ./internal/serve/... ./internal/sidecar/... ./internal/simsp/... ./internal/store/... ./internal/token/... ./internal/vault/... ./internal/volume/blob/... ./internal/volume/blockcache/... ./internal/volume/shadow/... ./policy/... ./ratls/... ./release/... ./verify/...
+	CGO_ENABLED=1 COFFERDAM_CACHE=$(CACHE) go test -race -short -timeout 60m ./attest/... ./collateral/... ./internal/agent/... ./internal/attestsvc/... ./internal/audit/... ./internal/auth/... ./internal/channel/... ./internal/devdomain/... ./internal/group/... ./internal/groupapi/... ./internal/kbs/... ./internal/layer/... ./internal/sandbox/... ./internal/serve/... ./internal/sidecar/... ./internal/simsp/... ./internal/store/... ./internal/token/... ./internal/vault/... ./internal/volume/blob/... ./internal/volume/blockcache/... ./internal/volume/shadow/... ./policy/... ./ratls/... ./release/... ./verify/...
 
 .PHONY: oracle
 oracle: ## have independent programs talk to ours: an enforcer of policies, Azure's and Amazon's clients (modules of their own, for tests only)
