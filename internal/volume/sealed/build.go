@@ -188,6 +188,9 @@ func (b *builder) finish(err error) (Facts, error) {
 	if err == nil {
 		err = b.failure()
 	}
+	if err == nil {
+		err = context.Cause(b.ctx) // every piece may have been under way when it ended
+	}
 	if err != nil {
 		return Facts{}, err
 	}
