@@ -29,7 +29,7 @@ import (
 
 func (a *app) volumeCommand() *cobra.Command {
 	return noun("volume", "Make encrypted volumes, and use them on storage that nobody trusts",
-		a.volumeCreateCommand(), a.volumeEncryptCommand(), a.volumeInspectCommand(), a.volumeVerifyCommand(), a.volumeMountCommand(),
+		a.volumeCreateCommand(), a.volumeEncryptCommand(), a.volumeAdoptCommand(), a.volumeInspectCommand(), a.volumeVerifyCommand(), a.volumeMountCommand(),
 		a.volumeUploadCommand(), a.volumeKeyCommand(), a.volumeResizeCommand(), a.volumeRekeyCommand(), a.volumeConvertCommand(), a.volumeSnapshotCommand())
 }
 
@@ -224,7 +224,7 @@ func (a *app) warnOf(v *attach.Volume) {
 
 func missingDescriptor(err error) error {
 	if errors.Is(err, os.ErrNotExist) {
-		return fixed(err, "--descriptor FILE; for a LUKS2 volume of someone else that has none, --without-pin")
+		return fixed(err, "--descriptor FILE; a LUKS2 volume that has none gets one by `cofferdam volume adopt`, or is mounted with --without-pin")
 	}
 	return err
 }

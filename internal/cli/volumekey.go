@@ -84,22 +84,15 @@ func (o *volumeKeyOptions) vaultFlags(c *cobra.Command, prefix string, asked *va
 
 // openers are the ways to the key of a new volume. The caller overwrites their secrets.
 func (o *volumeKeyOptions) openers(ctx context.Context, a *app, cmd *cobra.Command) ([]attach.Opener, error) {
-	var list []attach.Opener
-	if o.keyFile != "" {
-		opener, err := o.fileOpener(cmd)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, opener)
-	} else if o.kid != "" {
+	if o.kid != "" && o.keyFile == "" {
 		return nil, usage(cmd, "--kid needs --key-file: the bytes that the vault's key has; for a key that stays in its vault there is --wrap-kid")
 	}
-	if o.passphraseFile != "" || o.keyFile == "" && o.wrapKid == "" {
-		passphrase, err := o.passphrase(a, cmd, true)
-		if err != nil {
+	var list []attach.Opener
+	if o.passphraseFile != "" || o.keyFile != "" || o.wrapKid == "" {
+		var err error
+		if list, err = o.said(a, cmd, true); err != nil {
 			return nil, err
 		}
-		list = append(list, attach.Opener{Slot: descriptor.Slot{Kind: descriptor.PassphraseSlot, Costs: descriptor.DefaultCosts()}, Secret: passphrase})
 	}
 	if o.wrapKid != "" {
 		opener, err := o.wrap(ctx, a, cmd)
@@ -107,6 +100,26 @@ func (o *volumeKeyOptions) openers(ctx context.Context, a *app, cmd *cobra.Comma
 			return nil, err
 		}
 		list = append(list, opener)
+	}
+	return list, nil
+}
+
+// said are the ways that the key file and the passphrase are, or the passphrase that a person types: a new one twice.
+func (o *volumeKeyOptions) said(a *app, cmd *cobra.Command, fresh bool) ([]attach.Opener, error) {
+	var list []attach.Opener
+	if o.keyFile != "" {
+		opener, err := o.fileOpener(cmd)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, opener)
+	}
+	if o.passphraseFile != "" || o.keyFile == "" {
+		passphrase, err := o.passphrase(a, cmd, fresh)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, attach.Opener{Slot: descriptor.Slot{Kind: descriptor.PassphraseSlot, Costs: descriptor.DefaultCosts()}, Secret: passphrase})
 	}
 	return list, nil
 }

@@ -372,7 +372,10 @@ func lockDescriptor(name string) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the volume's descriptor: %w", err)
 	}
-	unlock := func() { _ = f.Close() } // which ends the lock
+	unlock := func() {
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN) // closing it ends it, too, but not while a process that was just started has a copy
+		_ = f.Close()                             // it was only read
+	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil {
 		err = stillNamed(f, name)

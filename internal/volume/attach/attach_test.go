@@ -320,12 +320,16 @@ func TestWithoutPin(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = src.Close() }()
-	d, err := Describe(t.Context(), src, secret, []Opener{{descriptor.Slot{Kind: descriptor.FileSlot}, secret}}, time.Now())
+	d, err := Describe(t.Context(), src, []Opener{{descriptor.Slot{Kind: descriptor.FileSlot}, secret}}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.d = d; o.read(t) != 9 {
-		t.Error("what was described does not open")
+	if o.d = d; o.read(t) != 9 || d.Slots[0].KeySlot == nil || *d.Slots[0].KeySlot != 0 {
+		t.Errorf("what was described does not open, or has no key slot: %+v", d.Slots)
+	}
+	other := []Opener{{descriptor.Slot{Kind: descriptor.FileSlot}, bytes.Repeat([]byte{1}, 32)}}
+	if _, err := Describe(t.Context(), src, other, time.Now()); !errors.Is(err, luks2.ErrKey) {
+		t.Errorf("described with another secret: %v", err)
 	}
 }
 

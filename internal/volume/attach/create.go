@@ -199,27 +199,33 @@ func parseUUID(s string) (id [16]byte, err error) {
 	return id, nil
 }
 
-// Describe makes the descriptor of a LUKS2 volume that exists and that nobody has pinned yet, opened by one of its own
-// passphrases. The header is believed as it is found: this is for whoever has the volume from its owner.
-func Describe(ctx context.Context, storage blob.Source, secret []byte, openers []Opener, now time.Time) (*descriptor.Descriptor, error) {
-	d, err := describe(ctx, storage, secret, openers, now)
+// Describe makes the descriptor of a LUKS2 volume that exists and that nobody has pinned yet. Each opener has the secret of one
+// of its key slots. The header is believed as it is found: this is for whoever has the volume from its owner.
+func Describe(ctx context.Context, storage blob.Source, openers []Opener, now time.Time) (*descriptor.Descriptor, error) {
+	d, err := describe(ctx, storage, openers, now)
 	if err != nil {
 		return nil, fmt.Errorf("describing a volume: %w", err)
 	}
 	return d, nil
 }
 
-func describe(ctx context.Context, storage blob.Source, secret []byte, openers []Opener, now time.Time) (*descriptor.Descriptor, error) {
+func describe(ctx context.Context, storage blob.Source, openers []Opener, now time.Time) (*descriptor.Descriptor, error) {
 	r := blob.ReaderAt(ctx, storage)
 	h, err := luks2.Open(r, storage.Size())
 	if err != nil {
 		return nil, err
 	}
-	volume, err := h.Unlock(r, secret)
-	if err != nil {
-		return nil, err
+	openers = slices.Clone(openers)
+	var volume luks2.VolumeKey
+	defer func() { volume.Destroy() }()
+	for i := range openers {
+		volume.Destroy() // the header has one, whatever opened it
+		id := 0
+		if volume, id, err = h.Find(r, openers[i].Secret); err != nil {
+			return nil, err
+		}
+		openers[i].Slot.KeySlot = &id
 	}
-	defer volume.Destroy()
 	return DescribeHeader(h, volume, openers, now)
 }
 
