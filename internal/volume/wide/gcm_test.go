@@ -62,6 +62,30 @@ func TestOpen(t *testing.T) {
 	})
 }
 
+// TestEveryBit changes each bit of a message, of its tag, its nonce and its additional data.
+func TestEveryBit(t *testing.T) {
+	t.Parallel()
+	needs(t)
+	key := make([]byte, KeySize)
+	var nonce [NonceSize]byte
+	data := make([]byte, 37)
+	sealed := oracle(t, key).Seal(nil, nonce[:], make([]byte, Step), data)
+	g, tag := NewGCM(key), [TagSize]byte(sealed[Step:])
+	for name, p := range map[string][]byte{"message": sealed[:Step], "tag": tag[:], "nonce": nonce[:], "additional data": data} {
+		for bit := range 8 * len(p) {
+			p[bit/8] ^= 1 << (bit % 8)
+			message := bytes.Clone(sealed[:Step])
+			if g.Open(message, &nonce, &tag, data) || !bytes.Equal(message, make([]byte, Step)) {
+				t.Fatalf("bit %d of the %s: it was opened, or something was left of it", bit, name)
+			}
+			p[bit/8] ^= 1 << (bit % 8)
+		}
+	}
+	if !g.Open(sealed[:Step], &nonce, &tag, data) {
+		t.Error("with nothing changed it was not opened")
+	}
+}
+
 func BenchmarkOpen(b *testing.B) {
 	needs(b)
 	key := make([]byte, KeySize)

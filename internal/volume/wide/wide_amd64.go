@@ -82,10 +82,13 @@ func (g *GCM) Open(message []byte, nonce *[NonceSize]byte, tag *[TagSize]byte, d
 		return false
 	}
 	var hash, block [blockSize]byte
+	dataBits := uint64(len(data)) * 8
 	last := &g.powers[step-1]
-	for at := 0; at < len(data); at += blockSize {
-		clear(block[:])
-		copy(block[:], data[at:])
+	for ; len(data) >= blockSize; data = data[blockSize:] {
+		hashBlock(last, &hash, (*[blockSize]byte)(data))
+	}
+	if len(data) > 0 {
+		copy(block[:], data)
 		hashBlock(last, &hash, &block)
 	}
 	copy(block[:], nonce[:])
@@ -94,7 +97,7 @@ func (g *GCM) Open(message []byte, nonce *[NonceSize]byte, tag *[TagSize]byte, d
 	mask := block
 	binary.BigEndian.PutUint32(mask[NonceSize:], 1)
 	encryptBlock(&g.keys, &mask)
-	binary.BigEndian.PutUint64(block[:8], uint64(len(data))*8)
+	binary.BigEndian.PutUint64(block[:8], dataBits)
 	binary.BigEndian.PutUint64(block[8:], uint64(len(message))*8)
 	hashBlock(last, &hash, &block)
 	subtle.XORBytes(hash[:], hash[:], mask[:])
