@@ -16,7 +16,7 @@ import (
 // Defaults of Options.
 const (
 	DefaultMinimumAPI = "0.10.0"
-	DefaultDeadline   = 10 * time.Second
+	DefaultDeadline   = 2 * time.Minute // a busy machine needs long for what takes a second of a processor
 
 	// MaxTextSize bounds the text of a policy or fragment.
 	MaxTextSize = policy.MaxTextSize
