@@ -66,13 +66,13 @@ func (a *app) showVolume(ctx context.Context, v *attach.Volume, dir string, loop
 	var end func(context.Context) error
 	where := dir
 	if loop {
-		m, err := mount.Mount(ctx, v, dir, mount.Options{Write: v.Facts.Writable, File: fo})
+		m, err := mount.Mount(ctx, v.Device, dir, mount.Options{Write: v.Facts.Writable, File: fo})
 		if err != nil {
 			return err
 		}
 		s, end = m, m.Close
 	} else {
-		m, err := fusefile.Serve(dir, v, fo)
+		m, err := fusefile.Serve(dir, v.Device, fo)
 		if err != nil {
 			return err
 		}
