@@ -15,8 +15,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 )
 
-// dialTimeout bounds how long one side may take to accept a connection. An emulated guest can be slow.
-const dialTimeout = 30 * time.Second
+// dialTimeout bounds how long one side may take to accept a connection, as Linux does by itself. An emulated guest can be slow,
+// and one that gets many connections at a time drops some, which are asked for again after longer and longer pauses.
+const dialTimeout = 2 * time.Minute
 
 // flowIdle is how long a datagram flow is remembered without traffic.
 const flowIdle = 90 * time.Second
