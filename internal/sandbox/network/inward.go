@@ -15,8 +15,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 )
 
-// dialTimeout bounds how long one side may take to accept a connection, as Linux does by itself. An emulated guest can be slow,
-// and one that gets many connections at a time drops some, which are asked for again after longer and longer pauses.
+// dialTimeout bounds how long one side may take to accept a connection, about as long as Linux does by itself. An emulated guest
+// can be slow, and packets that are lost are sent again after longer and longer pauses.
 const dialTimeout = 2 * time.Minute
 
 // flowIdle is how long a datagram flow is remembered without traffic.

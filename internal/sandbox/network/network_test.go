@@ -26,7 +26,6 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
-	"gvisor.dev/gvisor/pkg/waiter"
 
 	"cofferdam.dev/internal/testcap"
 )
@@ -87,19 +86,10 @@ func at(ip string, port uint16) tcpip.FullAddress {
 
 func (m *machine) listen(t *testing.T, port uint16) *gonet.TCPListener {
 	t.Helper()
-	const backlog = 1024 // as servers have; gonet.ListenTCP takes no more than ten at a time
-	var queue waiter.Queue
-	ep, e := m.stack.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, &queue)
-	if e == nil {
-		e = ep.Bind(at(GuestIP, port))
+	l, err := gonet.ListenTCP(m.stack, at(GuestIP, port), ipv4.ProtocolNumber)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if e == nil {
-		e = ep.Listen(backlog)
-	}
-	if e != nil {
-		t.Fatal(e)
-	}
-	l := gonet.NewTCPListener(m.stack, &queue, ep)
 	t.Cleanup(func() { _ = l.Close() })
 	return l
 }
