@@ -22,7 +22,7 @@ import (
 
 // recipeVersion is raised when the code of the build changes what it makes of the same inputs; checkRecipe in the tests says when.
 // Otherwise a machine that has an older image would take it for the new one.
-const recipeVersion = "4"
+const recipeVersion = "5"
 
 // MaxInitrd bounds the initramfs: its size is boot time and guest memory.
 const MaxInitrd = 40 << 20

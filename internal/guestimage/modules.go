@@ -31,7 +31,7 @@ func moduleGroups() []moduleGroup {
 			"layer disks, their verification, the container's root, the network"},
 		{"scratch", []string{"dm_integrity", "dm_crypt", "authenc", "xts", "aesni_intel"},
 			"disks with an ephemeral key and authenticated sectors"},
-		{"volumes", []string{"loop", "erofs"},
+		{"volumes", []string{"loop", "erofs", "dm_crypt", "xts", "aesni_intel"},
 			"privileged containers that mount the filesystems of encrypted volumes"},
 		{"panic", []string{"pvpanic_pci"},
 			"tells QEMU of a kernel panic, so that the host can tell it from a restart"},

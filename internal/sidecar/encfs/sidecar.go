@@ -98,8 +98,14 @@ type Status struct {
 	Filesystem string `json:"filesystem,omitempty"`
 	// Volume is what is known of the volume, and what of it is not protected.
 	Volume *attach.Facts `json:"volume,omitempty"`
+	// Kernel says that the kernel's own drivers decrypt and verify it, and Damaged that they have found something else than was
+	// sealed. Our own code counts that as errors.
+	Kernel  bool `json:"kernel"`
+	Damaged bool `json:"damaged,omitempty"`
 	// Errors counts requests that failed since it is mounted.
 	Errors int64 `json:"errors"`
+
+	mounted *mount.Filesystem
 }
 
 // New returns a sidecar that has mounted nothing yet.
@@ -124,8 +130,13 @@ func New(o Options) (*Sidecar, error) {
 // Status returns where all filesystems stand.
 func (s *Sidecar) Status() []Status {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.state)
+	list := slices.Clone(s.state)
+	s.mu.Unlock()
+	for i := range list {
+		st := &list[i]
+		st.Damaged = st.mounted != nil && st.mounted.Damaged()
+	}
+	return list
 }
 
 func (s *Sidecar) set(i int, change func(*Status)) {
@@ -189,9 +200,11 @@ func (s *Sidecar) mount(ctx context.Context, i int, f *Filesystem) error {
 	if err := expose(o.link, filepath.Base(o.dir)); err != nil {
 		return err
 	}
-	s.set(i, func(st *Status) { st.State, st.Filesystem, st.Volume = Mounted, o.mount.Type, &v.Facts })
+	s.set(i, func(st *Status) {
+		st.State, st.Filesystem, st.Volume, st.Kernel, st.mounted = Mounted, o.mount.Type, &v.Facts, o.mount.Kernel, o.mount
+	})
 	s.opts.Log.Info("a filesystem is mounted", slog.Int("index", i), slog.String("type", o.mount.Type), slog.String("kind", string(v.Facts.Kind)),
-		slog.Bool("authenticated", v.Facts.Authenticated), slog.Bool("anchored", v.Facts.Anchored))
+		slog.Bool("authenticated", v.Facts.Authenticated), slog.Bool("anchored", v.Facts.Anchored), slog.Bool("kernel", o.mount.Kernel))
 	for _, w := range v.Facts.Warnings {
 		s.opts.Log.Warn("a volume is not protected", slog.Int("index", i), slog.String("how", w))
 	}
@@ -206,12 +219,20 @@ func (s *Sidecar) mountOn(ctx context.Context, o *opened, f *Filesystem) (*mount
 	if err := os.MkdirAll(o.dir, 0o755); err != nil { //nolint:gosec // containers with other users find the filesystem there
 		return nil, err
 	}
-	return mount.Mount(ctx, o.volume, o.dir, mount.Options{Write: f.ReadWrite, Files: s.opts.Files, File: fusefile.Options{
+	mo := mount.Options{Write: f.ReadWrite, Files: s.opts.Files, File: fusefile.Options{
 		Failed: func(operation string, err error) {
 			s.set(o.index, func(st *Status) { st.Errors++ })
 			s.opts.Log.Error("a request of a filesystem failed", slog.Int("index", o.index), slog.String("operation", operation), slog.Any("error", err))
 		},
-	}})
+	}}
+	if k := o.volume.Kernel(); k != nil {
+		defer k.Destroy()
+		mo.Plan, mo.Below = k.Plan, k.Below
+		mo.Without = func(err error) {
+			s.opts.Log.Info("a volume is decrypted here, not by the kernel", slog.Int("index", o.index), slog.Any("reason", err))
+		}
+	}
+	return mount.Mount(ctx, o.volume.Device, o.dir, mo)
 }
 
 // expose makes the link by which containers find a filesystem, all at once: it is not there before the filesystem is.

@@ -74,6 +74,7 @@ type Volume struct {
 	Sealed *sealed.Device
 
 	storage blob.Source
+	kernel  *Kernel
 }
 
 // Close flushes a volume that was open for writing, and closes its storage. Other calls must have ended.
@@ -82,6 +83,7 @@ func (v *Volume) Close(ctx context.Context) error {
 	if v.Facts.Writable {
 		err = v.Flush(ctx)
 	}
+	v.Kernel().Destroy()
 	return errors.Join(err, v.storage.Close())
 }
 
@@ -132,19 +134,27 @@ func open(ctx context.Context, storage blob.Source, o Options) (*Volume, error) 
 		return nil, err
 	}
 	v := &Volume{storage: storage, Facts: Facts{Kind: d.Kind, ID: d.UUID(), Size: d.Size, Writable: o.Write, Storage: storage.Identity()}}
-	var err error
-	switch d.Kind {
-	case descriptor.LUKS2:
-		err = v.openLUKS2(ctx, o)
-	case descriptor.Shadow:
-		err = v.openShadow(ctx, o)
-	case descriptor.Sealed:
-		err = v.openSealed(ctx, o)
+	err := v.openKind(ctx, o)
+	if err == nil {
+		err = v.checkSize(d.Size)
 	}
 	if err != nil {
+		v.Kernel().Destroy()
 		return nil, err
 	}
-	return v, v.checkSize(d.Size)
+	return v, nil
+}
+
+func (v *Volume) openKind(ctx context.Context, o Options) error {
+	switch o.Descriptor.Kind {
+	case descriptor.LUKS2:
+		return v.openLUKS2(ctx, o)
+	case descriptor.Shadow:
+		return v.openShadow(ctx, o)
+	case descriptor.Sealed:
+		return v.openSealed(ctx, o)
+	}
+	return fmt.Errorf("a volume of kind %.32q: %w", o.Descriptor.Kind, errors.ErrUnsupported)
 }
 
 // checkSize holds a volume's size against its descriptor's.
@@ -235,6 +245,7 @@ func (v *Volume) openLUKS2(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	v.kernel = luksKernel(*o.Descriptor.Pin, key, v.storage, o.Write)
 	v.Device, v.Facts.Pinned = luksDevice{d}, true
 	v.Facts.Warnings = append(v.Facts.Warnings, "unauthenticated: LUKS2 hides data, and does not find changes of them")
 	return nil
@@ -270,8 +281,12 @@ func openUnpinned(ctx context.Context, storage blob.Source, secret []byte, write
 	if err != nil {
 		return nil, err
 	}
+	found, err := h.Pin(key)
+	if err != nil {
+		return nil, err
+	}
 	info := h.Info()
-	return &Volume{Device: luksDevice{d}, storage: storage, Facts: Facts{
+	return &Volume{Device: luksDevice{d}, storage: storage, kernel: luksKernel(found, key, storage, write), Facts: Facts{
 		Kind: descriptor.LUKS2, ID: info.UUID, Size: d.Size(), Writable: write, Storage: storage.Identity(),
 		Warnings: []string{
 			"unpinned: the header is believed as the storage gives it out",

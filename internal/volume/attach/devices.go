@@ -13,7 +13,7 @@ import (
 	"cofferdam.dev/internal/volume/shadow"
 )
 
-// blocks are the storage of a shadow volume: what lies beyond its end is zeros, and can not be written.
+// blocks are the storage of a shadow volume, or of what the kernel decrypts: what lies beyond its end is zeros, and can not be written.
 type blocks struct {
 	blob.Source
 	w blob.Writable // nil when it is only read
@@ -35,6 +35,12 @@ func writable(s blob.Source, write bool) (blob.Writable, error) {
 	}
 	return w, nil
 }
+
+// sectorSize is what storage is read and written in multiples of, in bytes.
+const sectorSize = 512
+
+// BlockSize is that of storage.
+func (*blocks) BlockSize() int { return sectorSize }
 
 // ReadAt fills p.
 func (b *blocks) ReadAt(ctx context.Context, p []byte, off int64) error {

@@ -53,6 +53,7 @@ func (v *Volume) openSealed(ctx context.Context, o Options) error {
 		return err
 	}
 	v.Device, v.Sealed = sealedDevice{d}, d
+	v.kernel = sealedKernel(key, f, v.storage)
 	v.Facts.Authenticated, v.Facts.Pinned = true, true
 	return nil
 }

@@ -47,7 +47,9 @@ func node(path string, kind, major, minor uint32) error {
 // loop is a loop device, which ends when the last one closes it. The mount holds it open, too.
 type loop struct {
 	path string
-	f    *os.File
+	// number is MAJOR:MINOR.
+	number string
+	f      *os.File
 }
 
 // newLoop puts a loop device on a file.
@@ -112,7 +114,7 @@ func tryLoop(control, f *os.File, mode int) (*loop, error) {
 	}
 	// The file's own reading ahead is passed by, too. Without this, reading is slower.
 	_ = unix.IoctlSetInt(int(d.Fd()), unix.BLKRASET, fusefile.DefaultReadAhead/sector)
-	return &loop{path, d}, nil
+	return &loop{path, fmt.Sprintf("%d:%d", loopMajor, n), d}, nil
 }
 
 func (l *loop) Close() error { return l.f.Close() }

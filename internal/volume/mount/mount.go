@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cofferdam.dev/internal/volume/fusefile"
+	"cofferdam.dev/internal/volume/mapped"
 )
 
 // Filesystems that are known, by the kernel's names.
@@ -30,6 +31,11 @@ type Options struct {
 	Files string
 	// File is how the volume is shown as a file. Its Write is set as above.
 	File fusefile.Options
+	// Plan has the kernel's own drivers open the volume, over the storage Below, which is then what is shown as a file. Where they
+	// can not, the volume is shown as ever, and Without, if it is set, is told why.
+	Plan    *mapped.Plan
+	Below   fusefile.Device
+	Without func(error)
 }
 
 // Filesystem is a filesystem that is mounted.
@@ -38,11 +44,18 @@ type Filesystem struct {
 	Type string
 	// Dir is where it is mounted.
 	Dir string
+	// Kernel says that the kernel's own drivers have opened the volume.
+	Kernel bool
 
 	files string // private directory of the file
 	file  *fusefile.Mount
 	gone  chan struct{}
+
+	mapped *mapped.Device // nil without the kernel's drivers
 }
+
+// Damaged says whether the kernel's drivers have found that the storage holds something else than was sealed.
+func (m *Filesystem) Damaged() bool { return m.mapped != nil && m.mapped.Damaged() }
 
 // Detect says which filesystem a volume holds, by its superblock.
 func Detect(ctx context.Context, d fusefile.Device) (string, error) {
@@ -72,7 +85,7 @@ func Mount(ctx context.Context, d fusefile.Device, dir string, o Options) (*File
 	return m, nil
 }
 
-func mount(ctx context.Context, d fusefile.Device, dir string, o Options) (mounted *Filesystem, err error) {
+func mount(ctx context.Context, d fusefile.Device, dir string, o Options) (*Filesystem, error) {
 	kind, err := Detect(ctx, d)
 	if err != nil {
 		return nil, err
@@ -83,6 +96,21 @@ func mount(ctx context.Context, d fusefile.Device, dir string, o Options) (mount
 	if err := Nodes(); err != nil {
 		return nil, err
 	}
+	if o.Plan != nil {
+		m, err := mountOn(ctx, o.Below, kind, dir, o)
+		if err == nil {
+			return m, nil
+		}
+		if o.Without != nil {
+			o.Without(err)
+		}
+		o.Plan = nil
+	}
+	return mountOn(ctx, d, kind, dir, o)
+}
+
+// mountOn shows a device as a file, and mounts what is in it, through the kernel's drivers if there is a plan for them.
+func mountOn(ctx context.Context, shown fusefile.Device, kind, dir string, o Options) (mounted *Filesystem, err error) {
 	m := &Filesystem{Type: kind, Dir: dir, gone: make(chan struct{})}
 	if m.files, err = os.MkdirTemp(o.Files, ".cofferdam-volume-"); err != nil {
 		return nil, err
@@ -94,7 +122,7 @@ func mount(ctx context.Context, d fusefile.Device, dir string, o Options) (mount
 	}()
 	o.File.Write = o.Write
 	o.File.Closed = sync.OnceFunc(func() { close(m.gone) }) // the loop device has the file open, and nobody else
-	if m.file, err = fusefile.Serve(m.files, d, o.File); err != nil {
+	if m.file, err = fusefile.Serve(m.files, shown, o.File); err != nil {
 		return nil, err
 	}
 	l, err := newLoop(m.file.Path(), o.Write)
@@ -102,17 +130,41 @@ func mount(ctx context.Context, d fusefile.Device, dir string, o Options) (mount
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }() // the mount holds it open, if there is one
+	source := l.path
+	if o.Plan != nil {
+		if m.mapped, err = mapped.Open(ctx, o.Plan, l.number, o.Write); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if err != nil { // nobody uses it
+				err = errors.Join(err, m.mapped.Close(context.WithoutCancel(ctx)))
+			}
+		}()
+		source, m.Kernel = m.mapped.Path(), true
+	}
+	if err := mountSource(source, dir, kind, o.Write); err != nil {
+		return nil, err
+	}
+	if m.mapped != nil {
+		if err := m.mapped.Release(); err != nil {
+			return nil, errors.Join(err, unix.Unmount(dir, 0))
+		}
+	}
+	return m, nil
+}
+
+func mountSource(source, dir, kind string, write bool) error {
 	flags, data := uintptr(unix.MS_NODEV|unix.MS_NOSUID), ""
-	if !o.Write {
+	if !write {
 		flags |= unix.MS_RDONLY
 		if kind == Ext4 {
 			data = "noload" // its journal can not be replayed
 		}
 	}
-	if err := unix.Mount(l.path, dir, kind, flags, data); err != nil {
-		return nil, fmt.Errorf("mounting %s of %s: %w", kind, l.path, err)
+	if err := unix.Mount(source, dir, kind, flags, data); err != nil {
+		return fmt.Errorf("mounting %s of %s: %w", kind, source, err)
 	}
-	return m, nil
+	return nil
 }
 
 // sector is the logical block size of the loop device, in bytes. Small filesystems have blocks that are smaller than the
@@ -164,6 +216,11 @@ func (m *Filesystem) Done() <-chan struct{} { return m.gone }
 // end undoes what is below the mount. The loop device lets go of the file when its last user has closed it, which the kernel
 // does a moment after it was unmounted.
 func (m *Filesystem) end() error {
+	if m.mapped != nil {
+		if err := m.mapped.Close(context.Background()); err != nil {
+			return err
+		}
+	}
 	if m.file != nil {
 		ctx, stop := context.WithTimeout(context.Background(), settle)
 		defer stop()

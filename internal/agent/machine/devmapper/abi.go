@@ -53,11 +53,12 @@ func (c command) request() uintptr {
 
 // Flags of struct dm_ioctl.
 const (
-	flagReadOnly      = 1 << 0
-	flagStatusTable   = 1 << 4
-	flagActivePresent = 1 << 5
-	flagBufferFull    = 1 << 8
-	flagSecureData    = 1 << 15
+	flagReadOnly       = 1 << 0
+	flagStatusTable    = 1 << 4
+	flagActivePresent  = 1 << 5
+	flagBufferFull     = 1 << 8
+	flagSecureData     = 1 << 15
+	flagDeferredRemove = 1 << 17
 )
 
 // errAnswer says that the kernel's answer has not the form that its header file defines.

@@ -143,6 +143,15 @@ func (c *Client) Remove(ctx context.Context, d Device) error {
 	}
 }
 
+// RemoveUnused removes d as soon as nobody uses it any more, which may be at once. It does not wait.
+func (c *Client) RemoveUnused(d Device) error {
+	_, err := c.do(cmdDevRemove, d.Name, flagDeferredRemove, nil, 0)
+	if err != nil {
+		return fmt.Errorf("removing mapped device %s when it is unused: %w", d.Name, err)
+	}
+	return nil
+}
+
 const (
 	removeTimeout = 2 * time.Second
 	removeRetry   = 20 * time.Millisecond
