@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"cofferdam.dev/internal/volume/xts"
 )
@@ -23,6 +24,8 @@ type Device struct {
 
 	// partial is held for writes of whole sectors by many, for writes of parts of sectors by one.
 	partial sync.RWMutex
+	// running is how many requests are under way.
+	running atomic.Int32
 }
 
 // ErrReadOnly says that the storage below a device can not be written.
@@ -104,6 +107,8 @@ func (d *Device) WriteAt(p []byte, off int64) (int, error) {
 
 // each divides a request into parts of sectors at its ends, and whole ones between. It returns how many bytes are done.
 func (d *Device) each(p []byte, off int64, write bool) (int, error) {
+	workers := runtime.GOMAXPROCS(0) / int(d.running.Add(1))
+	defer d.running.Add(-1)
 	done := 0
 	for done < len(p) {
 		at := off + int64(done)
@@ -125,7 +130,7 @@ func (d *Device) each(p []byte, off int64, write bool) (int, error) {
 			done += n
 			continue
 		}
-		well, err := parallel(rest[:n], at, func(p []byte, off int64) error { return d.whole(p, off, write) })
+		well, err := parallel(rest[:n], at, workers, func(p []byte, off int64) error { return d.whole(p, off, write) })
 		done += well
 		if err != nil {
 			return done, err
@@ -152,11 +157,12 @@ func (d *Device) part(p []byte, off int64, write bool) error {
 	return d.readPart(p, off)
 }
 
-// parallel runs f over chunks, several at a time when there are several. It returns how many bytes from the beginning are
+// parallel runs f over chunks, by up to as many workers at a time. With other requests under way there is one: what is not handed
+// from one processor to another is still in its cache when it is needed next. It returns how many bytes from the beginning are
 // done without an error, and the first error.
-func parallel(p []byte, off int64, f func(p []byte, off int64) error) (int, error) {
+func parallel(p []byte, off int64, workers int, f func(p []byte, off int64) error) (int, error) {
 	n := (len(p) + chunk - 1) / chunk
-	workers := min(n, runtime.GOMAXPROCS(0))
+	workers = min(n, workers)
 	if workers <= 1 {
 		for at := 0; at < len(p); at += chunk {
 			if err := f(p[at:min(at+chunk, len(p))], off+int64(at)); err != nil {

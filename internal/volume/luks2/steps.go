@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 )
 
 // offset is where in the volume the encrypted data begin.
@@ -19,7 +20,7 @@ func (c *Conversion) headSize() int64 { return min(2*c.header.b.size, c.s.Size) 
 
 // crypt encrypts or decrypts data in place that begin at an offset.
 func (c *Conversion) crypt(b []byte, off int64, with func(dst, src []byte, sectorSize int, number uint64) error) error {
-	_, err := parallel(b, off, func(p []byte, off int64) error {
+	_, err := parallel(b, off, runtime.GOMAXPROCS(0), func(p []byte, off int64) error {
 		return with(p, p, c.header.m.Segments[0].SectorSize, number(off))
 	})
 	return err

@@ -9,6 +9,7 @@ import (
 	"io"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"cofferdam.dev/internal/verity"
 )
@@ -48,6 +49,8 @@ type Device struct {
 	facts  Facts
 	top    block
 	cache  *cache
+	// running is how many reads are being verified.
+	running atomic.Int32
 }
 
 var _ io.ReaderAt = (*Device)(nil)
@@ -202,10 +205,13 @@ func (d *Device) readWithLeaves(ctx context.Context, p []byte, first uint64, lea
 	return err
 }
 
-// verify decrypts blocks of data and compares them with their digests, on as many processors as there are.
+// verify decrypts blocks of data and compares them with their digests, on as many processors as there are for each of the reads
+// that are under way: what is not handed from one to another is still in its cache when it is needed next.
 func (d *Device) verify(p []byte, first uint64, leaves []*block) error {
 	count := uint64(len(p) / BlockSize)
-	shares := min(uint64(runtime.GOMAXPROCS(0)), max(count/minShare, 1)) // positive
+	processors := runtime.GOMAXPROCS(0) / int(d.running.Add(1))
+	defer d.running.Add(-1)
+	shares := min(uint64(max(processors, 1)), max(count/minShare, 1)) // positive
 	if shares == 1 {
 		return d.verifyShare(p, first, first/fanOut, leaves)
 	}
