@@ -252,7 +252,7 @@ func (k *kept) template(config string) []byte {
 	return b
 }
 
-// logged waits until the application, or else a container, has written a line, and returns all that it has written.
+// logged waits until the application has written a line, and returns all that it has written.
 func (k *kept) logged(text string) string {
 	k.t.Helper()
 	var all string
@@ -262,10 +262,11 @@ func (k *kept) logged(text string) string {
 		if strings.Contains(all, text+"\n") {
 			return nil
 		}
+		err := fmt.Errorf("%q is not in %q", text, all)
 		if c := containerOf(k.t, k.home, "kept", "encfs"); c.State == group.StateExited {
-			k.t.Fatalf("the sidecar has ended:\n%s", k.sidecar())
+			err = fmt.Errorf("%w; the sidecar has ended:\n%s", err, k.sidecar())
 		}
-		return fmt.Errorf("%q is not in %q", text, all)
+		return err
 	})
 	return all
 }
