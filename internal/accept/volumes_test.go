@@ -35,7 +35,8 @@ const (
 )
 
 // keeper is the application of a group with encrypted volumes: it says what it finds in them, and then writes.
-const keeper = `trap 'exit 0' TERM
+const keeper = `exec 2>&1
+trap 'exit 0' TERM
 at=/mnt/remote
 until test -e $at/book && test -e $at/notes; do sleep 0.2; done
 for v in book notes; do
@@ -346,16 +347,22 @@ func (k *kept) again() {
 	if strings.Contains(said, "book is whole") {
 		k.t.Error("a block that the storage has changed was read")
 	}
-	log := k.sidecar()
-	if !strings.Contains(log, "the storage returned what was not written there last") {
-		k.t.Errorf("the sidecar does not say what is wrong:\n%s", log)
-	}
-	// The kernel knows LUKS2, and our code the rest.
-	for _, want := range []string{`"kind":"shadow","authenticated":true,"anchored":true,"kernel":false`, `"kind":"luks2","authenticated":false,"anchored":false,"kernel":true`} {
-		if n := strings.Count(log, want); n != 2 {
-			k.t.Errorf("the sidecar says %s %d times, want 2:\n%s", want, n, log)
+	// The kernel knows LUKS2, and our code the rest. What the sidecar says comes by another way than what the application does.
+	k.said("the storage returned what was not written there last", 1)
+	k.said(`"kind":"shadow","authenticated":true,"anchored":true,"kernel":false`, 2)
+	k.said(`"kind":"luks2","authenticated":false,"anchored":false,"kernel":true`, 2)
+}
+
+// said waits until the sidecar has said something so many times.
+func (k *kept) said(text string, times int) {
+	k.t.Helper()
+	eventually(k.t, "the sidecar says it", func() error {
+		log := k.sidecar()
+		if n := strings.Count(log, text); n < times {
+			return fmt.Errorf("%s is there %d times, want %d:\n%s", text, n, times, log)
 		}
-	}
+		return nil
+	})
 }
 
 // rollback restarts the sidecar, and has the storage put the volume back to what it was at first when it is opened again.
@@ -381,7 +388,5 @@ func (k *kept) rollback(first []byte) {
 		}
 		return nil
 	})
-	if log := k.sidecar(); !strings.Contains(log, "the storage holds an older state, or another history") {
-		k.t.Errorf("the sidecar does not say why:\n%s", log)
-	}
+	k.said("the storage holds an older state, or another history", 1)
 }
