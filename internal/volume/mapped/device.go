@@ -71,6 +71,9 @@ func client() (*devmapper.Client, error) {
 			err = unix.Mknod(control, unix.S_IFCHR|0o600, int(unix.Mkdev(miscMajor, mapperMinor)))
 		}
 		made = err == nil
+		if errors.Is(err, os.ErrExist) {
+			err = nil // somebody else was faster
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
