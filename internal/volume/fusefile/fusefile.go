@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -120,12 +121,20 @@ func serve(dir string, d Device, o Options) (*Mount, error) {
 		return nil, err
 	}
 	go s.Serve()
-	if err := s.WaitMount(); err != nil {
+	if err := waitMount(s); err != nil {
 		return nil, errors.Join(err, s.Unmount())
 	}
 	m := &Mount{dir, s}
 	m.readAhead(o.ReadAhead)
 	return m, nil
+}
+
+// waitMount waits until the file is shown. The library opens a file of the mount for a moment, in a way that processes inherit
+// it which are started just then: they would keep the mount busy for as long as they live. So none is started.
+func waitMount(s *fuse.Server) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return s.WaitMount()
 }
 
 // readAhead raises what the kernel reads ahead over its own limit. Without the right to it reading is slower.
