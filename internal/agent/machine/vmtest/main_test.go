@@ -72,7 +72,8 @@ func runInGuest(m *testing.M) error {
 			return err
 		}
 	}
-	os.Args = []string{program, "-test.v", "-test.run=^TestGuest$", "-test.timeout=12m"}
+	// The host bounds the time: on a machine that is busy while the guest measures its clock, that goes several times too fast.
+	os.Args = []string{program, "-test.v", "-test.run=^TestGuest$", "-test.timeout=0"}
 	flag.Parse()
 	code := m.Run()
 	fmt.Printf("\n%s %d\n", exitLine, code)
