@@ -16,7 +16,7 @@ type Puncher interface {
 // hole is a part of the image that no committed state needs, in bytes.
 type hole struct{ off, length int64 }
 
-// freed notes blocks of a leaf that had content and are discarded. Their places are free when that is committed: until then
+// free discards a block of a leaf, and notes that it had content. Its places are free when that is committed: until then
 // the committed state may refer to one of them.
 func (n *node) free(j uint64) {
 	if n.was[j] != none || !n.entries[j].empty() {
