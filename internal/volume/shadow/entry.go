@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 )
 
 // entry describes one item: its place, its epoch, its nonce and its tag. The zero entry is an item that was never
@@ -45,7 +46,7 @@ func seal(c *itemCipher, e *entry, out, plain []byte, l *label) {
 	copy(e.tag(), sealed[len(plain):])
 }
 
-// open decrypts buf[:BlockSize] in place. The 16 bytes behind it are borrowed, and what they held is put back.
+// open decrypts buf[:BlockSize] in place. If there are bytes behind it they are borrowed, and what they held is put back.
 func open(c *itemCipher, e *entry, buf []byte, l *label) error {
 	if c.wide != nil {
 		if !c.wide.Open(buf[:BlockSize], (*[nonceSize]byte)(e.nonce()), (*[tagSize]byte)(e.tag()), l[:]) {
@@ -53,11 +54,27 @@ func open(c *itemCipher, e *entry, buf []byte, l *label) error {
 		}
 		return nil
 	}
+	if len(buf) >= BlockSize+tagSize {
+		return openBorrowing(c, e, buf, l)
+	}
+	room := rooms.Get().(*[BlockSize + tagSize]byte) // nothing else is put there
+	defer rooms.Put(room)
+	copy(room[:], buf[:BlockSize])
+	err := openBorrowing(c, e, room[:], l)
+	copy(buf, room[:BlockSize])
+	return err
+}
+
+// rooms are for blocks with nothing behind them.
+var rooms = sync.Pool{New: func() any { return new([BlockSize + tagSize]byte) }}
+
+func openBorrowing(c *itemCipher, e *entry, buf []byte, l *label) error {
 	var kept [tagSize]byte
 	behind := buf[BlockSize : BlockSize+tagSize]
 	copy(kept[:], behind)
 	copy(behind, e.tag())
-	_, err := c.Open(buf[:0], e.nonce(), buf[:BlockSize+tagSize], l[:])
+	data := *l // so that the caller's need not be on the heap
+	_, err := c.AEAD.Open(buf[:0], e.nonce(), buf[:BlockSize+tagSize], data[:])
 	copy(behind, kept[:])
 	return err
 }

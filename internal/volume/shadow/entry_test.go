@@ -39,10 +39,14 @@ func TestOpenBothWays(t *testing.T) {
 		if bit := rapid.IntRange(0, 16*BlockSize).Draw(r, "damage"); bit < 8*BlockSize {
 			out[bit/8] ^= 1 << (bit % 8)
 		}
-		again := bytes.Clone(out)
-		errFast, errSlow := open(fast, &e, out, &other), open(slow, &e, again, &other)
-		if (errFast == nil) != (errSlow == nil) || !bytes.Equal(out[:BlockSize], again[:BlockSize]) {
-			r.Fatalf("%v and %v, the same content: %v", errFast, errSlow, bytes.Equal(out, again))
+		again, short := bytes.Clone(out), bytes.Clone(out[:BlockSize])
+		errFast := open(fast, &e, out, &other)
+		for _, buf := range [][]byte{again, short} {
+			behind := bytes.Clone(buf[BlockSize:])
+			errSlow := open(slow, &e, buf, &other)
+			if (errFast == nil) != (errSlow == nil) || !bytes.Equal(out[:BlockSize], buf[:BlockSize]) || !bytes.Equal(behind, buf[BlockSize:]) {
+				r.Fatalf("with %d bytes behind it: %v and %v, the same content: %v", len(behind), errFast, errSlow, bytes.Equal(out[:BlockSize], buf[:BlockSize]))
+			}
 		}
 		if errFast == nil && !bytes.Equal(out[:BlockSize], plain) {
 			r.Fatal("it was opened to something else")
