@@ -52,8 +52,7 @@ volumes: {data: {}}
 		b.Fatal(err)
 	}
 	ended(b, h, "reader")
-	// The scratch disk has the guest load dm-crypt and the ciphers.
-	must(b, h, "group", "up", "--memory", "1g", "--scratch", "256m", file)
+	must(b, h, "group", "up", "--memory", "1g", file)
 	pid := record(b, h, "reader").MachinePID
 	for _, w := range readWays {
 		eventually(b, "the way "+w+" is there", func() error {
