@@ -139,7 +139,7 @@ func TestIPv6Outward(t *testing.T) {
 		defer func() { _ = c.Close() }()
 		_, _ = c.Write([]byte("hello"))
 		_ = c.CloseWrite()
-		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(loadPatience))
 		got, err := io.ReadAll(c)
 		if err != nil || string(got) != "echo: hello" {
 			t.Errorf("answer is %q, %v", got, err)

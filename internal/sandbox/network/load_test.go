@@ -173,16 +173,25 @@ func exchange(to, text string) (string, error) {
 		return "", err
 	}
 	defer func() { _ = c.Close() }()
-	buf := make([]byte, 64)
+	got, err := asked(c, []byte(text), []byte(text))
+	return string(got), err
+}
+
+// asked is exchange on a connection that is there. Answers without a mark are passed over: they are late, to something else.
+func asked(c net.Conn, question, mark []byte) ([]byte, error) {
+	buf := make([]byte, 512)
 	for end := time.Now().Add(loadPatience); ; {
-		_, err = c.Write([]byte(text))
+		_, err := c.Write(question)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		_ = c.SetReadDeadline(time.Now().Add(time.Second))
 		n, err := c.Read(buf)
+		for err == nil && !bytes.Contains(buf[:n], mark) {
+			n, err = c.Read(buf)
+		}
 		if err == nil || time.Now().After(end) {
-			return string(buf[:n]), err
+			return buf[:n], err
 		}
 	}
 }
