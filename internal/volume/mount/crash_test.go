@@ -183,7 +183,7 @@ func (i *image) repair(t *testing.T) {
 		t.Fatalf("e2fsck: %v: %s", err, replay)
 	}
 	check, err := exec.Command("e2fsck", "-fn", m.Path()).CombinedOutput()
-	if err := errors.Join(err, m.Close(), v.Close(context.WithoutCancel(t.Context()))); err != nil || strings.Contains(string(check), "Fix?") {
+	if err := errors.Join(err, unshow(m), v.Close(context.WithoutCancel(t.Context()))); err != nil || strings.Contains(string(check), "Fix?") {
 		t.Fatalf("e2fsck: %v: %s", err, check)
 	}
 }

@@ -89,10 +89,17 @@ func (i *image) program(t testing.TB, write bool, args ...string) string {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(args[0], append(args[1:], m.Path())...).CombinedOutput()
-	if err := errors.Join(err, m.Close(), v.Close(context.WithoutCancel(t.Context()))); err != nil {
+	if err := errors.Join(err, unshow(m), v.Close(context.WithoutCancel(t.Context()))); err != nil {
 		t.Fatalf("%s: %v: %s", args[0], err, out)
 	}
 	return string(out)
+}
+
+// unshow ends a mount that others may have open for a moment: whoever looks at all that is mounted.
+func unshow(m *fusefile.Mount) error {
+	ctx, stop := context.WithTimeout(context.Background(), settle)
+	defer stop()
+	return again(ctx, m.Close)
 }
 
 func needs(t testing.TB) {
