@@ -10,11 +10,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"cofferdam.dev/internal/assemble"
@@ -36,16 +38,22 @@ const (
 	sidecarPort     = "8080"
 	// exitRefused is how the application ends when it gets no key.
 	exitRefused = 3
-	// pairTimeout is how long the application may take.
-	pairTimeout = 2 * time.Minute
+	// pairTimeout is how long the application may take: an emulated machine makes the sidecar's keys slowly.
+	pairTimeout = 5 * time.Minute
+	// wordTimeout is how long the sidecar's log may be behind what the sidecar answered.
+	wordTimeout = time.Minute
+	// maxOutput bounds what is kept of what a container says.
+	maxOutput = 1 << 20
 )
 
 // application is what runs beside the sidecar, on an unmodified busybox and an unmodified OpenSSL: it waits for the sidecar,
-// asks it for the key in plain HTTP, gets the encrypted letter from storage that nobody trusts, and opens it. Key and
-// letter are in this container alone.
+// gets the encrypted letter from storage that nobody trusts, asks the sidecar for the key in plain HTTP, and opens the letter.
+// It asks again when it gets no answer in time, and not when it is refused. Key and letter are in this container alone.
 const application = `until wget -q -O /dev/null http://127.0.0.1:` + sidecarPort + `/readyz 2> /dev/null; do sleep 0.1; done
 wget -q -O letter.cms "$LETTER" || exit 1
-answer=$(wget -q -O - --header 'Content-Type: application/json' --post-data "$REQUEST" http://127.0.0.1:` + sidecarPort + `/key/release) || exit 3
+until answer=$(wget -q -O - --header 'Content-Type: application/json' --post-data "$REQUEST" http://127.0.0.1:` + sidecarPort + `/key/release 2>&1); do
+  case "$answer" in *" 4"[0-9][0-9]" "*) echo "$answer" >&2; exit 3;; *) sleep 1;; esac
+done
 key=$(echo "$answer" | sed 's/.*\\"k\\":\\"\([^\\]*\)\\".*/\1=/' | tr _- /+ | base64 -d | od -A n -v -t x1 | tr -d ' \n')
 exec openssl cms -decrypt -binary -inform DER -in letter.cms -secretkey "$key" -secretkeyid "$KEYID"
 `
@@ -133,6 +141,10 @@ func (t *tour) runPair(ctx context.Context, s *Step, p *deploy.Prepared) (string
 	ctx, cancel := context.WithTimeout(ctx, pairTimeout)
 	defer cancel()
 	t.begin("waiting for the application")
+	said, err := t.follow(ctx, applicationName)
+	if err != nil {
+		return "", 0, err
+	}
 	ended, err := t.client.Wait(ctx, applicationName, "")
 	if err == nil && ended.Broken {
 		err = errors.New(ended.Reason)
@@ -140,15 +152,34 @@ func (t *tour) runPair(ctx context.Context, s *Step, p *deploy.Prepared) (string
 	if err != nil {
 		return "", 0, fmt.Errorf("waiting for the application: %w", err)
 	}
-	stream := logfile.Stdout
+	out, complaints, err := said()
 	if ended.ExitCode != 0 {
-		stream = logfile.Stderr
+		out = complaints
 	}
-	out, err := t.output(ctx, applicationName, stream)
 	return out, ended.ExitCode, err
 }
 
-// output is what a container wrote to its standard output or error.
+// follow reads what a container writes to its standard output and error, from the beginning. The function that it returns
+// waits for the end of both, which comes after that of the process: the last words are on their way then.
+func (t *tour) follow(ctx context.Context, container string) (said func() (out, complaints string, err error), err error) {
+	s, err := t.client.Attach(ctx, group.AttachOptions{Container: container, Replay: true})
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, func() { _ = s.Close() }) // ends the reading, too
+	var texts [2][]byte
+	var errs [2]error
+	var reading sync.WaitGroup
+	for i, from := range []io.Reader{s.Stdout, s.Stderr} {
+		reading.Go(func() { texts[i], errs[i] = io.ReadAll(io.LimitReader(from, maxOutput)) })
+	}
+	return func() (string, string, error) {
+		reading.Wait()
+		return string(texts[0]), string(texts[1]), errors.Join(errs[0], errs[1])
+	}, nil
+}
+
+// output is what a container has written to its standard output or error so far.
 func (t *tour) output(ctx context.Context, container, stream string) (string, error) {
 	var b bytes.Buffer
 	err := t.store.Logs(ctx, t.group.Record.ID, container, logfile.Options{}, func(e logfile.Entry) error {
@@ -210,22 +241,38 @@ func (t *tour) attackRelease(ctx context.Context, s *Step) error {
 
 // decision is the vault's about the release that the sidecar was refused: the data owner alone can ask for the reason.
 func (t *tour) decision(ctx context.Context) (*vault.Decision, error) {
-	log, err := t.output(ctx, sidecarName, logfile.Stderr)
+	id, err := t.refusedRelease(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for line := range strings.Lines(log) {
-		var entry struct {
-			Release string `json:"release"`
+	d := &vault.Decision{}
+	_, err = t.owner.vault().Do(ctx, http.MethodGet, "/releases/"+id, nil, d)
+	return d, err
+}
+
+// refusedRelease waits until the sidecar's log names a release that was refused. It comes by another way than the answer.
+func (t *tour) refusedRelease(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, wordTimeout)
+	defer cancel()
+	for {
+		log, err := t.output(ctx, sidecarName, logfile.Stderr)
+		if err != nil {
+			return "", err
 		}
-		if json.Unmarshal([]byte(line), &entry) != nil || entry.Release == "" {
-			continue
+		for line := range strings.Lines(log) {
+			var entry struct {
+				Release string `json:"release"`
+			}
+			if json.Unmarshal([]byte(line), &entry) == nil && entry.Release != "" {
+				return entry.Release, nil
+			}
 		}
-		d := &vault.Decision{}
-		_, err := t.owner.vault().Do(ctx, http.MethodGet, "/releases/"+entry.Release, nil, d)
-		return d, err
+		select {
+		case <-ctx.Done():
+			return "", fmt.Errorf("the sidecar's log names no refused release: %s", log)
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
-	return nil, fmt.Errorf("the sidecar's log names no refused release: %s", log)
 }
 
 // start launches a plan, and follows it until its containers run.
