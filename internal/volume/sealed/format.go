@@ -12,7 +12,6 @@ import (
 	"sync"
 
 	"cofferdam.dev/internal/verity"
-	"cofferdam.dev/internal/volume/wide"
 	"cofferdam.dev/internal/volume/xts"
 )
 
@@ -173,13 +172,12 @@ type sealer struct {
 	cipher  *xts.Cipher
 	salt    [verity.SaltSize]byte
 	hashers sync.Pool
-	pair    *wide.Pair // hashes two blocks in little more time than one; nil if there is none
 }
 
-// hasher hashes one block at a time, and has room for the digests of two.
+// hasher hashes one block at a time.
 type hasher struct {
-	h    hash.Hash
-	sums [2][verity.DigestSize]byte
+	h   hash.Hash
+	sum [verity.DigestSize]byte
 }
 
 func newSealer(key Key, id [16]byte) (*sealer, error) {
@@ -188,7 +186,7 @@ func newSealer(key Key, id [16]byte) (*sealer, error) {
 		return nil, err
 	}
 	defer clear(keys.Data[:])
-	s := &sealer{salt: keys.Salt, pair: wide.NewPair(keys.Salt[:]), hashers: sync.Pool{New: func() any { return &hasher{h: sha256.New()} }}}
+	s := &sealer{salt: keys.Salt, hashers: sync.Pool{New: func() any { return &hasher{h: sha256.New()} }}}
 	s.cipher, err = xts.New(keys.Data[:])
 	return s, err
 }
@@ -206,43 +204,29 @@ func (s *sealer) digest(h *hasher, block []byte) []byte {
 	// A hash never returns an error.
 	_, _ = h.h.Write(s.salt[:])
 	_, _ = h.h.Write(block)
-	return h.h.Sum(h.sums[0][:0])
+	return h.h.Sum(h.sum[:0])
 }
 
 // matches reports whether blocks have these digests, or which is the first that has not.
 func (s *sealer) matches(blocks, digests []byte) (bad int, ok bool) {
-	matched, at := true, 0
-	s.each(blocks, func(i int, digest []byte) bool {
-		matched, at = subtle.ConstantTimeCompare(digest, digests[i*verity.DigestSize:][:verity.DigestSize]) == 1, i
-		return matched
-	})
-	return at, matched
-}
-
-// each calls do with the digests of blocks, in order, until it returns false.
-func (s *sealer) each(blocks []byte, do func(i int, digest []byte) bool) {
 	h := s.hashers.Get().(*hasher) // nothing else is put there
 	defer s.hashers.Put(h)
-	i, n := 0, len(blocks)/BlockSize
-	for ; s.pair != nil && i+1 < n; i += 2 {
-		s.pair.Sum(&h.sums, blocks[i*BlockSize:][:BlockSize], blocks[(i+1)*BlockSize:][:BlockSize])
-		if !do(i, h.sums[0][:]) || !do(i+1, h.sums[1][:]) {
-			return
+	for i := range len(blocks) / BlockSize {
+		got := s.digest(h, blocks[i*BlockSize:][:BlockSize])
+		if subtle.ConstantTimeCompare(got, digests[i*verity.DigestSize:][:verity.DigestSize]) != 1 {
+			return i, false
 		}
 	}
-	for ; i < n; i++ {
-		if !do(i, s.digest(h, blocks[i*BlockSize:][:BlockSize])) {
-			return
-		}
-	}
+	return 0, true
 }
 
 // appendDigests appends the digests of blocks.
 func (s *sealer) appendDigests(dst, blocks []byte) []byte {
-	s.each(blocks, func(_ int, digest []byte) bool {
-		dst = append(dst, digest...)
-		return true
-	})
+	h := s.hashers.Get().(*hasher) // nothing else is put there
+	defer s.hashers.Put(h)
+	for ; len(blocks) >= BlockSize; blocks = blocks[BlockSize:] {
+		dst = append(dst, s.digest(h, blocks[:BlockSize])...)
+	}
 	return dst
 }
 

@@ -3,6 +3,7 @@
 package shadow
 
 import (
+	"crypto/cipher"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -29,9 +30,6 @@ func (e *entry) set(place uint8, epoch uint32) {
 // lost. The error names the item.
 var ErrDamaged = errors.New("the storage returned what was not written there last")
 
-// errTag says that a tag is wrong. Callers say of what.
-var errTag = errors.New("the tag is wrong")
-
 // damaged names an item that did not pass.
 func damaged(level int, index uint64) error {
 	if level == 0 {
@@ -41,19 +39,13 @@ func damaged(level int, index uint64) error {
 }
 
 // seal encrypts plain to the beginning of out, which has room for a tag behind it, and fills in e but for its place.
-func seal(c *itemCipher, e *entry, out, plain []byte, l *label) {
+func seal(c cipher.AEAD, e *entry, out, plain []byte, l *label) {
 	sealed := c.Seal(out[:0], e.nonce(), plain, l[:])
 	copy(e.tag(), sealed[len(plain):])
 }
 
 // open decrypts buf[:BlockSize] in place. If there are bytes behind it they are borrowed, and what they held is put back.
-func open(c *itemCipher, e *entry, buf []byte, l *label) error {
-	if c.wide != nil {
-		if !c.wide.Open(buf[:BlockSize], (*[nonceSize]byte)(e.nonce()), (*[tagSize]byte)(e.tag()), l[:]) {
-			return errTag
-		}
-		return nil
-	}
+func open(c cipher.AEAD, e *entry, buf []byte, l *label) error {
 	if len(buf) >= BlockSize+tagSize {
 		return openBorrowing(c, e, buf, l)
 	}
@@ -68,13 +60,13 @@ func open(c *itemCipher, e *entry, buf []byte, l *label) error {
 // rooms are for blocks with nothing behind them.
 var rooms = sync.Pool{New: func() any { return new([BlockSize + tagSize]byte) }}
 
-func openBorrowing(c *itemCipher, e *entry, buf []byte, l *label) error {
+func openBorrowing(c cipher.AEAD, e *entry, buf []byte, l *label) error {
 	var kept [tagSize]byte
 	behind := buf[BlockSize : BlockSize+tagSize]
 	copy(kept[:], behind)
 	copy(behind, e.tag())
 	data := *l // so that the caller's need not be on the heap
-	_, err := c.AEAD.Open(buf[:0], e.nonce(), buf[:BlockSize+tagSize], data[:])
+	_, err := c.Open(buf[:0], e.nonce(), buf[:BlockSize+tagSize], data[:])
 	copy(behind, kept[:])
 	return err
 }

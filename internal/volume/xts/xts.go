@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package xts is AES in XTS mode (IEEE 1619, SP 800-38E) over many sectors at once, on top of crypto/aes. That package decrypts
-// one block at a time, which leaves most of a processor idle: where one can do more of AES-256, package wide does.
+// Package xts is AES in XTS mode (IEEE 1619, SP 800-38E) over many sectors at once, on top of crypto/aes: as fast as that
+// package's cipher goes, without assembly of its own.
 //
 // XTS hides what a sector holds and nothing else: it does not tell whether a sector was changed, moved or put back. The
 // package trusts its caller to number sectors, never keeps a key but in its expanded form, and never allocates for a sector.
@@ -15,8 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-
-	"cofferdam.dev/internal/volume/wide"
 )
 
 const (
@@ -35,7 +33,6 @@ var ErrKey = errors.New("not a key for AES-XTS")
 // Cipher encrypts and decrypts sectors under one key. It is safe for concurrent use.
 type Cipher struct {
 	data, tweak cipher.Block
-	wide        *wide.Sectors // does the work of data for whole units; nil if there is none
 }
 
 // scratch holds the tweaks of one sector, and the place in which the first is made. On the stack it would escape through
@@ -65,7 +62,7 @@ func New(key []byte) (*Cipher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKey, err)
 	}
-	return &Cipher{data, tweak, wide.NewSectors(key[:half])}, nil
+	return &Cipher{data, tweak}, nil
 }
 
 // Encrypt encrypts whole sectors of the given size in bytes from src to dst, which overlap entirely or not at all. The
@@ -109,12 +106,7 @@ func check(dst, src []byte, sectorSize int) error {
 
 // encrypt encrypts one data unit, whose tweak value is given as two halves of 64 bits.
 func (c *Cipher) encrypt(s *scratch, dst, src []byte, low, high uint64) {
-	c.begin(s, low, high)
-	if c.wide != nil && len(src)%wide.Unit == 0 {
-		c.wide.Encrypt(dst, src, &s.first)
-		return
-	}
-	tweaks := s.expand(len(src))
+	tweaks := c.expand(s, len(src), low, high)
 	subtle.XORBytes(dst, src, tweaks)
 	for b := dst; len(b) > 0; b = b[blockSize:] {
 		c.data.Encrypt(b, b)
@@ -123,12 +115,7 @@ func (c *Cipher) encrypt(s *scratch, dst, src []byte, low, high uint64) {
 }
 
 func (c *Cipher) decrypt(s *scratch, dst, src []byte, low, high uint64) {
-	c.begin(s, low, high)
-	if c.wide != nil && len(src)%wide.Unit == 0 {
-		c.wide.Decrypt(dst, src, &s.first)
-		return
-	}
-	tweaks := s.expand(len(src))
+	tweaks := c.expand(s, len(src), low, high)
 	subtle.XORBytes(dst, src, tweaks)
 	for b := dst; len(b) > 0; b = b[blockSize:] {
 		c.data.Decrypt(b, b)
@@ -136,16 +123,12 @@ func (c *Cipher) decrypt(s *scratch, dst, src []byte, low, high uint64) {
 	subtle.XORBytes(dst, dst, tweaks)
 }
 
-// begin makes the first tweak of a data unit.
-func (c *Cipher) begin(s *scratch, low, high uint64) {
+// expand makes the tweaks of a data unit of n bytes.
+func (c *Cipher) expand(s *scratch, n int, low, high uint64) []byte {
 	binary.LittleEndian.PutUint64(s.first[:8], low)
 	binary.LittleEndian.PutUint64(s.first[8:], high)
 	c.tweak.Encrypt(s.first[:], s.first[:])
-}
-
-// expand makes the tweaks of a data unit of n bytes from the first one.
-func (s *scratch) expand(n int) []byte {
-	low, high := binary.LittleEndian.Uint64(s.first[:8]), binary.LittleEndian.Uint64(s.first[8:])
+	low, high = binary.LittleEndian.Uint64(s.first[:8]), binary.LittleEndian.Uint64(s.first[8:])
 	for t := s.tweaks[:n]; len(t) >= blockSize; t = t[blockSize:] {
 		binary.LittleEndian.PutUint64(t, low)
 		binary.LittleEndian.PutUint64(t[8:], high)
