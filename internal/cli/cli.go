@@ -18,20 +18,50 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/cli/attestationcmd"
+	"cofferdam.dev/internal/cli/console"
+	"cofferdam.dev/internal/cli/evidencecmd"
+	"cofferdam.dev/internal/cli/groupcmd"
+	"cofferdam.dev/internal/cli/imagecmd"
+	"cofferdam.dev/internal/cli/keycmd"
+	"cofferdam.dev/internal/cli/policycmd"
+	"cofferdam.dev/internal/cli/servecmd"
+	"cofferdam.dev/internal/cli/volumecmd"
 )
 
 // Current is the process that runs.
-func Current() Process {
-	return Process{Args: sidecarArguments(os.Args[0], os.Args[1:]), In: os.Stdin, Out: os.Stdout, Err: os.Stderr, LookupEnv: os.LookupEnv, Now: time.Now}
+func Current() console.Process {
+	return console.Process{Args: servecmd.SidecarArguments(os.Args[0], os.Args[1:]), In: os.Stdin, Out: os.Stdout, Err: os.Stderr, LookupEnv: os.LookupEnv, Now: time.Now}
 }
 
 // Main runs one command and returns the exit code of the process.
-func Main(ctx context.Context, p Process) int {
-	a := &app{Process: p}
+func Main(ctx context.Context, p console.Process) int {
+	a := newApp(&console.Console{Process: p})
 	root := a.root()
 	root.SetArgs(p.Args)
 	err := root.ExecuteContext(ctx)
-	return a.finish(err)
+	return a.Finish(err)
+}
+
+// app is one invocation of the command line, with the rooms of its commands.
+type app struct {
+	*console.Console
+	attestation *attestationcmd.App
+	evidence    *evidencecmd.App
+	group       *groupcmd.App
+	image       *imagecmd.App
+	keys        *keycmd.App
+	policy      *policycmd.App
+	serve       *servecmd.App
+	volume      *volumecmd.App
+}
+
+func newApp(c *console.Console) *app {
+	return &app{
+		Console: c, attestation: attestationcmd.New(c), evidence: evidencecmd.New(c), group: groupcmd.New(c), image: imagecmd.New(c),
+		keys: keycmd.New(c), policy: policycmd.New(c), serve: servecmd.New(c), volume: volumecmd.New(c),
+	}
 }
 
 func (a *app) root() *cobra.Command {
@@ -46,7 +76,7 @@ Start with ` + "`cofferdam doctor`" + `: it says what this machine can do.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
-		RunE:          parentRun,
+		RunE:          console.ParentRun,
 	}
 	root.SuggestionsMinimumDistance = 2
 	root.SetUsageTemplate(usageTemplate)
@@ -56,10 +86,10 @@ Start with ` + "`cofferdam doctor`" + `: it says what this machine can do.`,
 	root.SetFlagErrorFunc(flagError)
 	root.CompletionOptions.DisableDefaultCmd = true
 	f := root.PersistentFlags()
-	f.StringVar(&a.home, "home", "", "state directory (default $COFFERDAM_HOME, else cofferdam in the XDG data directory)")
-	f.StringVar(&a.color, "color", "auto", "colours: auto, always or never (NO_COLOR is honoured)")
-	f.BoolVarP(&a.verbose, "verbose", "v", false, "say more on standard error, one line for each step")
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.checkGlobals(cmd) }
+	f.StringVar(&a.Home, "home", "", "state directory (default $COFFERDAM_HOME, else cofferdam in the XDG data directory)")
+	f.StringVar(&a.Color, "color", "auto", "colours: auto, always or never (NO_COLOR is honoured)")
+	f.BoolVarP(&a.Verbose, "verbose", "v", false, "say more on standard error, one line for each step")
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.CheckGlobals(cmd) }
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run:"}, &cobra.Group{ID: "prove", Title: "Prove:"},
 		&cobra.Group{ID: "make", Title: "Make and look:"}, &cobra.Group{ID: "self", Title: "This installation:"})
 	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true}) // --help is enough
@@ -69,7 +99,7 @@ Start with ` + "`cofferdam doctor`" + `: it says what this machine can do.`,
 			root.AddCommand(c)
 		}
 	}
-	root.AddCommand(a.superviseCommand())
+	root.AddCommand(a.group.SuperviseCommand())
 	return root
 }
 
@@ -80,13 +110,13 @@ var badValue = regexp.MustCompile(`^invalid argument ("(?s:.*)") for "(?:-[a-zA-
 func flagError(cmd *cobra.Command, err error) error {
 	m := badValue.FindStringSubmatch(err.Error())
 	if m == nil {
-		return usage(cmd, err.Error())
+		return console.Usage(cmd, err.Error())
 	}
 	want := "something else"
 	if f := cmd.Flag(strings.TrimPrefix(m[2], "--")); f != nil {
 		want = map[string]string{"int": "a whole number", "duration": "a duration such as 10s", "bool": "true or false"}[f.Value.Type()]
 	}
-	return usage(cmd, fmt.Sprintf("%s is %s; want %s", m[2], m[1], want))
+	return console.Usage(cmd, fmt.Sprintf("%s is %s; want %s", m[2], m[1], want))
 }
 
 // usageTemplate is how every help ends.
@@ -123,10 +153,10 @@ Global flags:
 // commands are all that a person can ask for, by the group in which the help lists them.
 func (a *app) commands() map[string][]*cobra.Command {
 	return map[string][]*cobra.Command{
-		"run": {a.runCommand(), a.groupCommand(), a.serveCommand(), a.sidecarCommand()},
-		"prove": {a.machineAttestCommand(), a.verifyCommand(), a.appraisalCommand(), a.trustCommand(), a.collateralCommand(), a.policyCommand(), a.attestationCommand(),
-			a.auditCommand(), a.tourCommand()},
-		"make": {a.imageCommand(), a.guestCommand(), a.vaultCommand(), a.keyCommand(), a.secretCommand(), a.brokerCommand(), a.volumeCommand()},
-		"self": {a.doctorCommand(), a.simulatorCommand(), a.versionCommand(), a.completionCommand()},
+		"run": {a.group.RunCommand(), a.group.GroupCommand(), a.serve.ServeCommand(), a.serve.SidecarCommand()},
+		"prove": {a.evidence.MachineAttestCommand(), a.evidence.VerifyCommand(), a.evidence.AppraisalCommand(), a.evidence.TrustCommand(), a.evidence.CollateralCommand(), a.policy.PolicyCommand(), a.attestation.AttestationCommand(),
+			a.serve.AuditCommand(), a.tourCommand()},
+		"make": {a.image.ImageCommand(), a.image.GuestCommand(), a.serve.VaultCommand(), a.keys.KeyCommand(), a.keys.SecretCommand(), a.keys.BrokerCommand(), a.volume.VolumeCommand()},
+		"self": {a.doctorCommand(), a.evidence.SimulatorCommand(), a.versionCommand(), a.completionCommand()},
 	}
 }

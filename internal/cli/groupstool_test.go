@@ -106,7 +106,7 @@ func (c *groupsClient) ask(method, url, body string) (*http.Response, string, er
 	switch c.who {
 	case "nobody":
 	case "operator":
-		if token, err := os.ReadFile(filepath.Join(c.state, groupsToken)); err == nil {
+		if token, err := os.ReadFile(filepath.Join(c.state, "operator-token")); err == nil {
 			req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 		}
 	default:

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"cofferdam.dev/internal/cli/console"
 	"cofferdam.dev/internal/testcap"
 )
 
@@ -56,7 +57,7 @@ func cofferdam(t *testing.T, args ...string) (code int, stdout, stderr string) {
 		t.Cleanup(func() { _ = f.Close() }) // it was read
 		return f
 	}
-	p := Process{
+	p := console.Process{
 		Args: append([]string{"--home", filepath.Join(dir, "home")}, args...), In: open("in"), Out: open("out"), Err: open("err"),
 		LookupEnv: func(string) (string, bool) { return "", false }, Now: Current().Now,
 	}
@@ -152,7 +153,7 @@ func TestConfcomSamplesWritten(t *testing.T) {
 				t.Errorf("exit code %d: differs from itself: %s%s", code, out, stderr)
 			}
 			code, out, _ = cofferdam(t, append(args, "--diff", "--debug")...)
-			if code != exitRefused || !strings.Contains(out, "allow_dump_stacks") || !strings.Contains(out, "exec_processes") {
+			if code != console.ExitRefused || !strings.Contains(out, "allow_dump_stacks") || !strings.Contains(out, "exec_processes") {
 				t.Errorf("exit code %d: a debug policy differs in %q", code, out)
 			}
 		})

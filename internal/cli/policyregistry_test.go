@@ -15,6 +15,7 @@ import (
 	containerregistry "github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"cofferdam.dev/internal/lockfile"
+	"cofferdam.dev/internal/testimage"
 )
 
 // TestTagsArePinned locks an image of a registry by its tag, and makes its policy without the registry.
@@ -26,7 +27,7 @@ func TestTagsArePinned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	img, err := tinyImage()
+	img, err := testimage.Tiny()
 	if err != nil {
 		t.Fatal(err)
 	}

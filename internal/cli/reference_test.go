@@ -11,10 +11,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
+
+	"cofferdam.dev/internal/cli/console"
 )
 
 func tree() *cobra.Command {
-	a := &app{Process: Current()}
+	a := newApp(&console.Console{Process: Current()})
 	return a.root()
 }
 

@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"fmt"
@@ -12,14 +11,12 @@ import (
 	"os"
 	"time"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"cofferdam.dev/internal/group"
 	"cofferdam.dev/internal/group/logfile"
+	"cofferdam.dev/internal/testimage"
 )
 
 // makeImage writes an OCI layout with one tiny image of two layers: ociimage DIR TAG. The bytes are always the same.
@@ -27,7 +24,7 @@ func makeImage() {
 	if len(os.Args) != 3 {
 		fatalf("usage: ociimage DIR TAG")
 	}
-	img, err := tinyImage()
+	img, err := testimage.Tiny()
 	if err != nil {
 		fatalf("%v", err)
 	}
@@ -41,54 +38,6 @@ func makeImage() {
 	}
 }
 
-func tinyImage() (v1.Image, error) {
-	base, err := tinyLayer("etc/os-release", "ID=tiny\n")
-	if err != nil {
-		return nil, err
-	}
-	app, err := tinyLayer("app/hello", "hello\n")
-	if err != nil {
-		return nil, err
-	}
-	img, err := mutate.AppendLayers(empty.Image, base, app)
-	if err != nil {
-		return nil, err
-	}
-	img, err = mutate.CreatedAt(img, v1.Time{Time: time.Unix(1700000000, 0).UTC()})
-	if err != nil {
-		return nil, err
-	}
-	file, err := img.ConfigFile()
-	if err != nil {
-		return nil, err
-	}
-	file = file.DeepCopy()
-	file.OS, file.Architecture = "linux", "amd64"
-	file.Config = v1.Config{
-		Entrypoint: []string{"/app/run"}, Cmd: []string{"--serve"}, Env: []string{"PATH=/bin", "MODE=tiny"},
-		User: "1000:1000", WorkingDir: "/app", StopSignal: "SIGQUIT",
-	}
-	return mutate.ConfigFile(img, file)
-}
-
-func tinyLayer(name, content string) (v1.Layer, error) {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content)), ModTime: time.Unix(1700000000, 0)})
-	if err != nil {
-		return nil, err
-	}
-	_, err = io.WriteString(w, content)
-	if err != nil {
-		return nil, err
-	}
-	err = w.Close()
-	if err != nil {
-		return nil, err
-	}
-	return tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
-}
-
 // talkTCP sends its second argument to the address in the first and prints the first line of the answer, trying again
 // for a while when nobody listens yet, if a third one does not forbid it.
 func talkTCP() {
@@ -96,7 +45,7 @@ func talkTCP() {
 	if len(os.Args) != 3 && !once {
 		fatalf("usage: tcp HOST:PORT TEXT [once]")
 	}
-	for end := time.Now().Add(4 * patience); ; time.Sleep(300 * time.Millisecond) {
+	for end := time.Now().Add(4 * scriptPatience); ; time.Sleep(300 * time.Millisecond) {
 		answer, err := exchange(os.Args[1], os.Args[2]+"\r\n")
 		if err == nil {
 			fmt.Print(answer)
@@ -113,7 +62,7 @@ func exchange(addr, text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = conn.Close() }() // the answer was read
+	defer func() { _ = conn.Close() }()                      // the answer was read
 	err = conn.SetDeadline(time.Now().Add(10 * time.Second)) // whoever asks tries again
 	if err != nil {
 		return "", err
@@ -143,7 +92,7 @@ func awaitLog() {
 	if err != nil {
 		fatalf("%v", err)
 	}
-	for end := time.Now().Add(4 * patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(4 * scriptPatience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		found := false
 		err = store.Logs(context.Background(), os.Args[1], container, logfile.Options{}, func(e logfile.Entry) error {
 			found = found || bytes.Contains(e.Data, []byte(os.Args[2]))
@@ -161,3 +110,6 @@ func fatalf(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, format+"\n", args...)
 	os.Exit(1)
 }
+
+// patience bounds what a test waits for on a loaded machine.
+const scriptPatience = time.Minute

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cofferdam.dev/internal/cli/console"
 	"cofferdam.dev/internal/doctor"
 )
 
@@ -23,35 +24,35 @@ Each finding is pass, warn (works, with something less) or fail (` + "`cofferdam
 work), with what to do about it. The exit code is 1 if anything failed.`,
 		Example: `  cofferdam doctor
   cofferdam doctor -o json`,
-		Args: arguments(0, 0, "no arguments"),
+		Args: console.Arguments(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := interruptible(cmd.Context())
+			ctx, stop := console.Interruptible(cmd.Context())
 			defer stop()
-			r := doctor.Examine(ctx, doctor.Host(a.home, a.describeGuestImage))
-			err := a.answer(r, func(w io.Writer) error { return a.showHealth(w, r) })
+			r := doctor.Examine(ctx, doctor.Host(a.Home, a.image.DescribeGuestImage))
+			err := a.Answer(r, func(w io.Writer) error { return a.showHealth(w, r) })
 			if err != nil {
 				return err
 			}
 			if !r.Ready {
-				return quiet(exitError)
+				return console.Quiet(console.ExitError)
 			}
 			return nil
 		},
 	}
-	a.outputFlag(c)
+	a.OutputFlag(c)
 	return c
 }
 
 func (a *app) showHealth(w io.Writer, r doctor.Report) error {
-	s := a.style(a.Out)
-	paint := map[doctor.Status]func(string) string{doctor.Pass: s.good, doctor.Warn: s.warn, doctor.Fail: s.bad}
+	s := a.Style(a.Out)
+	paint := map[doctor.Status]func(string) string{doctor.Pass: s.Good, doctor.Warn: s.Warn, doctor.Fail: s.Bad}
 	for _, c := range r.Checks {
 		_, err := fmt.Fprintf(w, "%s  %-14s %s\n", paint[c.Status](string(c.Status)), c.Title, c.Detail)
 		if err != nil {
 			return err
 		}
 		if c.Fix != "" {
-			_, err = fmt.Fprintf(w, "%20s %s %s\n", "", s.strong("try:"), c.Fix)
+			_, err = fmt.Fprintf(w, "%20s %s %s\n", "", s.Strong("try:"), c.Fix)
 			if err != nil {
 				return err
 			}
@@ -79,16 +80,16 @@ func (a *app) versionCommand() *cobra.Command {
 		Short:   "Say which cofferdam this is",
 		Long:    `Print the version of this program and of the Go that built it.`,
 		Example: `  cofferdam version`,
-		Args:    arguments(0, 0, "no arguments"),
+		Args:    console.Arguments(0, 0, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {
 			v := versionAnswer{Schema: "cofferdam.dev/version/v1", Version: version(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-			return a.answer(v, func(w io.Writer) error {
+			return a.Answer(v, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "cofferdam %s (%s, %s)\n", v.Version, v.Go, v.Platform)
 				return err
 			})
 		},
 	}
-	a.outputFlag(c)
+	a.OutputFlag(c)
 	return c
 }
 
@@ -135,7 +136,7 @@ func (a *app) completionCommand() *cobra.Command {
 		Example: `  source <(cofferdam completion bash)
   cofferdam completion zsh > "${fpath[1]}/_cofferdam"`,
 		ValidArgs: shells,
-		Args:      arguments(1, 1, "the name of a shell"),
+		Args:      console.Arguments(1, 1, "the name of a shell"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()
 			switch args[0] {
@@ -148,7 +149,7 @@ func (a *app) completionCommand() *cobra.Command {
 			case "powershell":
 				return root.GenPowerShellCompletionWithDesc(a.Out)
 			}
-			return usage(cmd, fmt.Sprintf("%q is no shell that has completion; want %v", args[0], shells))
+			return console.Usage(cmd, fmt.Sprintf("%q is no shell that has completion; want %v", args[0], shells))
 		},
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cofferdam.dev/internal/cli/console"
 	"cofferdam.dev/internal/cli/progress"
 	"cofferdam.dev/internal/sandbox/qemu"
 	"cofferdam.dev/internal/tour"
@@ -38,17 +39,17 @@ Images are as for ` + "`cofferdam run`" + `; a plain file name is taken for an O
 		Example: `  cofferdam tour redis.tar
   cofferdam tour redis.tar --sidecar-image sidecar.tar --application-image openssl.tar
   cofferdam tour oci:layout:redis -o json`,
-		Args: arguments(1, 1, "an image of a Redis server"),
+		Args: console.Arguments(1, 1, "an image of a Redis server"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if accel != qemu.Auto && accel != qemu.KVM && accel != qemu.TCG {
-				return usage(cmd, fmt.Sprintf("--accel is %q; want auto, kvm or tcg", accel))
+				return console.Usage(cmd, fmt.Sprintf("--accel is %q; want auto, kvm or tcg", accel))
 			}
 			if (sidecar == "") != (application == "") {
-				return usage(cmd, "--sidecar-image and --application-image go together")
+				return console.Usage(cmd, "--sidecar-image and --application-image go together")
 			}
-			ctx, stop := interruptible(cmd.Context())
+			ctx, stop := console.Interruptible(cmd.Context())
 			defer stop()
-			_, err := a.guest()
+			_, err := a.image.Guest()
 			if err != nil {
 				return err
 			}
@@ -56,16 +57,16 @@ Images are as for ` + "`cofferdam run`" + `; a plain file name is taken for an O
 			if err != nil {
 				return fmt.Errorf("finding this program: %w", err)
 			}
-			people := a.output == "table"
-			s := a.style(a.Out)
-			p := &tour.Printer{Out: a.Out, Style: tour.Style{Good: s.good, Bad: s.bad, Strong: s.strong, Dim: s.dim}}
-			board := a.board()
+			people := a.Output == "table"
+			s := a.Style(a.Out)
+			p := &tour.Printer{Out: a.Out, Style: tour.Style{Good: s.Good, Bad: s.Bad, Strong: s.Strong, Dim: s.Dim}}
+			board := a.Board()
 			defer board.Close()
 			var step *progress.Step
 			began := a.Now()
 			r := tour.Run(ctx, tour.Config{
-				Home: a.home, Reference: archiveOf(args[0]), Sidecar: archiveOf(sidecar), Application: archiveOf(application), Accelerator: accel, Now: a.Now,
-				Supervisor: []string{self, "--home", a.home, "supervise"},
+				Home: a.Home, Reference: archiveOf(args[0]), Sidecar: archiveOf(sidecar), Application: archiveOf(application), Accelerator: accel, Now: a.Now,
+				Supervisor: []string{self, "--home", a.Home, "supervise"},
 				Begun: func(what string) {
 					step.Done("")
 					step = board.Start(what, 0)
@@ -80,9 +81,9 @@ Images are as for ` + "`cofferdam run`" + `; a plain file name is taken for an O
 				},
 			})
 			board.Close()
-			err = a.answer(r, func(w io.Writer) error { return closing(w, s, r, a.Now().Sub(began)) })
+			err = a.Answer(r, func(w io.Writer) error { return closing(w, s, r, a.Now().Sub(began)) })
 			if err == nil && !r.Passed {
-				err = quiet(exitError)
+				err = console.Quiet(console.ExitError)
 			}
 			return err
 		},
@@ -90,7 +91,7 @@ Images are as for ` + "`cofferdam run`" + `; a plain file name is taken for an O
 	c.Flags().StringVar(&accel, "accel", qemu.Auto, "accelerator: auto, kvm or tcg")
 	c.Flags().StringVar(&sidecar, "sidecar-image", "", "image of the release sidecar")
 	c.Flags().StringVar(&application, "application-image", "", "image with busybox and OpenSSL, which the application is made of")
-	a.outputFlag(c)
+	a.OutputFlag(c)
 	return c
 }
 
@@ -103,12 +104,12 @@ func archiveOf(ref string) string {
 	return ref
 }
 
-func closing(w io.Writer, s style, r *tour.Report, took time.Duration) error {
-	verdict := s.good("Every step proved what it claims, and every attack was refused.")
+func closing(w io.Writer, s console.Style, r *tour.Report, took time.Duration) error {
+	verdict := s.Good("Every step proved what it claims, and every attack was refused.")
 	if !r.Passed {
-		verdict = s.bad("The tour FAILED: the last step above says where.")
+		verdict = s.Bad("The tour FAILED: the last step above says where.")
 	}
 	_, err := fmt.Fprintf(w, "\n%s\n%s It took %.0f seconds.\n", verdict,
-		s.warn("All of this ran on the simulated processor: no hardware protection."), took.Seconds())
+		s.Warn("All of this ran on the simulated processor: no hardware protection."), took.Seconds())
 	return err
 }
