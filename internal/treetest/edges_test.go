@@ -64,7 +64,7 @@ var rooms = map[string][]string{
 	"verify/bundle":            {"collateral", "evidence", "internal/strictjson", "verify", "verify/anchor", "verify/appraisal"},
 	"api/keyprovider/v1":       {},
 	"internal/sidecar/config":  {"internal/strictjson"},
-	"internal/sidecar/program": {"attest", "collateral/remote", "internal/serve", "internal/sidecar/encfs", "internal/sidecar/skr", "internal/volume/anchor", "internal/volume/blob", "internal/volume/shadow", "release"},
+	"internal/sidecar/program": {"attest", "collateral/remote", "internal/serve", "internal/sidecar/encfs", "internal/sidecar/skr", "internal/volume/anchor", "internal/volume/blob", "internal/volume/shadow", "internal/wholefile", "release"},
 	"internal/sidecar/encfs": {
 		"internal/serve", "internal/sidecar/config", "internal/volume/anchor", "internal/volume/attach", "internal/volume/blob", "internal/volume/blockcache",
 		"internal/volume/descriptor", "internal/volume/fusefile", "internal/volume/mount", "internal/volume/shadow", "release",

@@ -16,7 +16,7 @@ import (
 // TestGroupDocuments makes sure that the reference names every field of the documents about groups.
 func TestGroupDocuments(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../../docs/reference/group-documents.md")
+	page, err := os.ReadFile("../../../docs/reference/group-documents.md")
 	if err != nil {
 		t.Fatal(err)
 	}

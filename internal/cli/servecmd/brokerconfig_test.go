@@ -31,7 +31,7 @@ func TestBrokerConfigurationPage(t *testing.T) {
 func TestRulesInPages(t *testing.T) {
 	t.Parallel()
 	for _, page := range []string{"reference/key-broker.md", "how-to/key-broker.md"} {
-		b, err := os.ReadFile(filepath.Join("..", "..", "docs", filepath.FromSlash(page)))
+		b, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", filepath.FromSlash(page)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,7 +12,7 @@ import (
 // readConfigOf reads the configuration in a reference page.
 func readConfigOf(t *testing.T, page string, into any) {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join("..", "..", "docs", "reference", page))
+	b, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "reference", page))
 	if err != nil {
 		t.Fatal(err)
 	}
