@@ -76,19 +76,11 @@ discarded (fstrim) takes no room. A sealed volume is made anew of its directory.
 }
 
 func (a *App) resize(ctx context.Context, cmd *cobra.Command, image string, o *resizeOptions) error {
-	file, err := o.descriptorFile(image)
-	if err != nil {
-		return console.Usage(cmd, err.Error())
-	}
-	unlock, err := lockDescriptor(file)
-	if err != nil {
-		return missingDescriptor(err)
-	}
-	defer unlock()
-	d, err := readDescriptor(file)
+	file, d, unlock, err := o.lockedDescriptor(cmd, image)
 	if err != nil {
 		return err
 	}
+	defer unlock()
 	switch {
 	case d.Kind == descriptor.Sealed:
 		return console.Usage(cmd, "a sealed volume is as large as what is in it: make it anew of its directory, by `cofferdam volume encrypt`")
