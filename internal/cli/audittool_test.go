@@ -49,7 +49,7 @@ func makeAudit() {
 
 // awaitFile is the script command `awaitfile PATH`: it waits until the file is there.
 func awaitFile() {
-	for end := time.Now().Add(4 * scriptPatience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(4 * patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if _, err := os.Stat(os.Args[1]); err == nil {
 			return
 		}

@@ -64,7 +64,7 @@ func newBrokerClient(state string) (*brokerClient, error) {
 	}
 	key, err := kbstest.NewKey("P-256")
 	client := &http.Client{
-		Jar: jar, Timeout: scriptPatience, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}},
+		Jar: jar, Timeout: patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}},
 	}
 	return &brokerClient{client, strings.TrimSpace(string(address)) + "/kbs/v0/", key}, err
 }

@@ -45,7 +45,7 @@ func talkTCP() {
 	if len(os.Args) != 3 && !once {
 		fatalf("usage: tcp HOST:PORT TEXT [once]")
 	}
-	for end := time.Now().Add(4 * scriptPatience); ; time.Sleep(300 * time.Millisecond) {
+	for end := time.Now().Add(4 * patience); ; time.Sleep(300 * time.Millisecond) {
 		answer, err := exchange(os.Args[1], os.Args[2]+"\r\n")
 		if err == nil {
 			fmt.Print(answer)
@@ -92,7 +92,7 @@ func awaitLog() {
 	if err != nil {
 		fatalf("%v", err)
 	}
-	for end := time.Now().Add(4 * scriptPatience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(4 * patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		found := false
 		err = store.Logs(context.Background(), os.Args[1], container, logfile.Options{}, func(e logfile.Entry) error {
 			found = found || bytes.Contains(e.Data, []byte(os.Args[2]))
@@ -112,4 +112,4 @@ func fatalf(format string, args ...any) {
 }
 
 // patience bounds what a test waits for on a loaded machine.
-const scriptPatience = time.Minute
+const patience = time.Minute

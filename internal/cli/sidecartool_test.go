@@ -98,7 +98,7 @@ func askSidecar() {
 		fatalf("usage: askskr OUTPUT PATH [BODY]")
 	}
 	address := ""
-	for end := time.Now().Add(4 * scriptPatience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(4 * patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		b, _ := os.ReadFile(os.Args[1]) // may be not there yet
 		address, _, _ = strings.Cut(string(b), "\n")
 		resp, err := http.Get(address + "/readyz")

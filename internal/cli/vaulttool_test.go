@@ -44,7 +44,7 @@ func ask(state, who, method, path string, rest []string) error {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(read("tls-certificate.pem")))
-	client := &http.Client{Timeout: scriptPatience, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}
 	var body []byte
 	for _, b := range rest {
 		body = []byte(b)
